@@ -1,4 +1,4 @@
-"""Imports as jobs: followed, cancelled, and resumed after their worker was killed."""
+"""Imports as jobs: followed, canceled, and resumed after their worker was killed."""
 
 import signal
 import subprocess

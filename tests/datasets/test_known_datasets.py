@@ -53,7 +53,7 @@ def test_bad_lines_of_visdrone(import_tree: ImportTree, data_dir: Path, line: st
     tree = visdrone_tree()
     path = f"{ROOT}train/annotations/p1.txt"
     good = (tree[path] or b"").decode()
-    # The bad line stands behind what is looked at to recognise the format.
+    # The bad line stands behind what is looked at to recognize the format.
     tree[path] = (good * 20).encode() + line.encode()
     count = len(good.splitlines()) * 20 + 1
     assert_refused(import_tree(tree), data_dir, code, f"annotations/p1.txt line {count}: {text}")

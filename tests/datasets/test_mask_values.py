@@ -1,4 +1,4 @@
-"""The values of grey masks: classes, one class with soft edges, and what 255 means."""
+"""The values of gray masks: classes, one class with soft edges, and what 255 means."""
 
 import io
 from collections.abc import Callable

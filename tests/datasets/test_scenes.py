@@ -1,4 +1,4 @@
-"""The demo scenes: exact ground truth, reproducible by seed, and not solvable by counting colours."""
+"""The demo scenes: exact ground truth, reproducible by seed, and not solvable by counting colors."""
 
 import json
 from pathlib import Path

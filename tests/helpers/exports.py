@@ -1,6 +1,6 @@
 """The known dataset in every format that is read, and the comparison of an import with it.
 
-An image is recognised by its content, whatever its name in the dataset is.
+An image is recognized by its content, whatever its name in the dataset is.
 """
 
 import hashlib

@@ -331,7 +331,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def flat_png(width: int, height: int, colour: int = 2) -> bytes:
-    """A valid PNG of one colour, written row by row: small to upload, large to decode."""
+    """A valid PNG of one color, written row by row: small to upload, large to decode."""
     row = b"\0" + bytes(width * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(row) for _row in range(height)) + packer.flush()
@@ -476,7 +476,7 @@ def many_frames() -> bytes:
 
 
 def large() -> dict[str, Callable[[], bytes]]:
-    """Valid files of one colour that take a few kilobytes and unpack to hundreds of megabytes."""
+    """Valid files of one color that take a few kilobytes and unpack to hundreds of megabytes."""
     return {
         "rgb png of 9,400 squared": lambda: flat_png(9_400, 9_400),
         "rgba png of 9,400 squared": lambda: flat_png(9_400, 9_400, 6),

@@ -15,7 +15,7 @@ COLOURS = [(220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 220, 40), (200, 60
 def make_dataset(
     folder: Path, *, classes: int = 3, train_per_class: int = 8, val_per_class: int = 4, size: int = 32
 ) -> Path:
-    """A ready dataset folder: images of coloured noise, one colour a class, easy to tell apart."""
+    """A ready dataset folder: images of colored noise, one color a class, easy to tell apart."""
     generator = np.random.default_rng(0)
     names = [f"class_{number}" for number in range(classes)]
     samples = []

@@ -46,7 +46,7 @@ def make_weights(folder: Path, card: dict[str, Any], seed: int = 0) -> Path:
 
 @lru_cache(maxsize=4)
 def _random_weights(config: str, class_count: int, seed: int) -> bytes:
-    """The weights as a safetensors file; initialised once for a network, since many tests need the same."""
+    """The weights as a safetensors file; initialized once for a network, since many tests need the same."""
     torch.manual_seed(seed)
     network = build_network(parse_config(json.loads(config)), class_count)
     return save({name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()})

@@ -1,4 +1,4 @@
-"""The categories of findings, each with the heading under which a page lists its findings."""
+"""The categories of findings, each with the heading that a page shows above its findings."""
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _

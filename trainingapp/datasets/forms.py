@@ -1,4 +1,4 @@
-"""The forms of the dataset pages: the source of an import, and its options."""
+"""Forms of the dataset pages: the source of an import and its options."""
 
 import math
 from collections import defaultdict
@@ -28,12 +28,12 @@ def megabytes(size_bytes: int) -> int:
     return math.ceil(size_bytes / 1024**2)
 
 
-#: What a browser offers to upload; it knows the last part of an ending such as .tar.gz alone.
+#: File types that the browser offers for upload. Browsers match only the last part of a suffix such as .tar.gz.
 ACCEPTED = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", "application/zip", "application/x-tar")
 
 
 class ImportForm(forms.Form):
-    """A dataset to import: from an uploaded archive, or from a folder on the server."""
+    """The source of a dataset: an uploaded archive or a folder on the server."""
 
     name = forms.CharField(
         label=_("Name"),
@@ -71,7 +71,7 @@ class ImportForm(forms.Form):
 
     @property
     def may_use_folders(self) -> bool:
-        """Only administrators may read folders of the server, unless IMPORT_DIRS names some."""
+        """Whether the user may import from server folders: administrators always, others only if IMPORT_DIRS is set."""
         return bool(settings.IMPORT_DIRS) or is_administrator(self.user)
 
     def clean_name(self) -> str:
@@ -111,14 +111,14 @@ class ImportForm(forms.Form):
         return self.cleaned_data
 
 
-#: Classes up to which the page offers to rename, merge, exclude and reorder them; more are imported unchanged.
+#: Largest number of classes that the page can rename, merge, exclude and reorder; more are imported unchanged.
 MOST_EDITABLE_CLASSES = 2000
 _MOST_ORDER_DIGITS = 6
 
 
 @dataclass
 class ClassRow:
-    """A class of the source with the entries of the form; `order` is the text entered."""
+    """A class of the source and its form entries; `order` is the text as entered."""
 
     index: int
     source: str
@@ -133,7 +133,7 @@ class ClassRow:
 
     @property
     def place(self) -> tuple[float, int]:
-        """The sort key: the number entered, then the order in the source."""
+        """Sort key: the number entered, then the order in the source."""
         return (int(self.order) if _is_order(self.order) else math.inf, self.index)
 
 
@@ -142,7 +142,7 @@ def _is_order(text: str) -> bool:
 
 
 class ConfirmForm(forms.Form):
-    """The options for importing the proposal of an inspection. After is_valid(), they are in `options`.
+    """Options for importing a proposal. After is_valid(), they are in `options`.
 
     A class has three fields, class-N-name, class-N-keep and class-N-order, where N is its index in the proposal; `rows`
     holds them with their errors.
@@ -191,7 +191,7 @@ class ConfirmForm(forms.Form):
         reading: ReadingForm | None = None,
         entered: ImportOptions | None = None,
     ) -> None:
-        """`entered` are the options of an earlier review of the same source, with which this one begins."""
+        """`entered` holds the options of an earlier review of the same source; they are the initial values."""
         super().__init__(data)
         self.reading_form = reading
         self.entered = entered or ImportOptions()
@@ -211,7 +211,7 @@ class ConfirmForm(forms.Form):
         if entered:
             percent = round(100 * entered.val_share)
             self.initial.update({"split": entered.split, "val_percent": percent, "seed": entered.seed})
-        # With errors, "stop" would refuse the import at once: the user has to choose.
+        # If there are errors, "stop" would refuse the import immediately: the user has to choose.
         if not self.has_errors or self.entered.on_error == "leave_out":
             self.initial["on_error"] = self.entered.on_error
         if not self.has_splits or not entered:
@@ -255,7 +255,7 @@ class ConfirmForm(forms.Form):
             for name in ("val_percent", "seed"):
                 if name not in self.errors and values.get(name) is None:
                     self.add_error(name, _("This field is required."))
-        elif "split" in values:  # these fields have no effect: their errors do not matter
+        elif "split" in values:  # these fields have no effect, so their errors are ignored
             for name in ("val_percent", "seed"):
                 self.errors.pop(name, None)
                 values[name] = self.fields[name].initial
@@ -272,7 +272,7 @@ class ConfirmForm(forms.Form):
         return values
 
     def draft(self, reading: ReadingOptions) -> ImportOptions:
-        """What was entered so far, with other reading choices; invalid entries give way to what was there before."""
+        """The options entered so far, with new reading choices. Invalid entries keep their previous values."""
         self.full_clean()
         values = {
             name: self.cleaned_data[name] for name in ("split", "seed", "on_error") if self.cleaned_data.get(name)
@@ -299,7 +299,7 @@ class ConfirmForm(forms.Form):
             self.add_error(None, gettext("Keep at least one class."))
 
     def _choices(self) -> list[ClassChoice]:
-        """The selected classes; empty when nothing was changed."""
+        """The selected classes; empty if nothing was changed."""
         in_order = [row.index for row in self.rows] == list(range(len(self.rows)))
         if in_order and all(row.keep and row.name == row.source for row in self.rows):
             return []

@@ -1,4 +1,4 @@
-"""Which folders of the server a user may import from, and which links in them are followed."""
+"""Permissions for imports from server folders, and the rule for following links in them."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from trainingapp.models import Dataset
 
 
 def may_import_from(user: User | AnonymousUser, folder: Path) -> bool:
-    """Whether this user may import images from this folder of the server."""
+    """Whether this user may import images from this server folder."""
     if not settings.IMPORT_DIRS:
         return is_administrator(user)
     return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)
 
 
 def link_rule(dataset: Dataset) -> LinkRule:
-    """Links that lead out of a folder are followed to where its owner could import from, and never out of an upload."""
+    """The rule for links out of a source: followed to folders that its owner may import from, never out of uploads."""
     if dataset.source_is_upload:
         return within_the_folder
     return lambda target: may_import_from(dataset.owner, target)

@@ -1,4 +1,4 @@
-"""Inspections and imports as jobs: what a worker does with a dataset, and what follows when it cannot."""
+"""Inspections and imports as jobs of a worker, and the handling of their failures."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from trainingapp.jobs.verbs import submit_job
 from trainingapp.models import Dataset, Job
 from trainingapp.models.text import storable
 
-#: States in which a worker is needed: inspecting a source, or importing it.
+#: Statuses that need a worker: the source is being inspected or imported.
 IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 
 #: Seconds between two attempts while another process holds the folder of the import.
@@ -32,9 +32,9 @@ FOLDER_WAIT_S = 1.0
 
 
 def request_import(dataset: Dataset, *, here: bool = False) -> Job:
-    """Store the job that the dataset's status asks for, in the caller's transaction, and wake a worker.
+    """Store the job that the dataset's status requires, in the caller's transaction, and wake a worker.
 
-    With `here` this process holds the job, see `submit_job`.
+    With `here`, this process holds the job; see `submit_job`.
     """
     is_inspection = dataset.status == Dataset.Status.INSPECTING
     kind = Job.Kind.INSPECT_DATASET if is_inspection else Job.Kind.IMPORT_DATASET
@@ -46,10 +46,10 @@ def request_import(dataset: Dataset, *, here: bool = False) -> Job:
 
 
 def adopt_imports() -> None:
-    """Give a job to each dataset in work that has none: version 0.1 knew no jobs of this kind."""
+    """Create a job for each unfinished dataset that has none: version 0.1 had no jobs of this kind."""
     for dataset in Dataset.objects.filter(status__in=IN_WORK, job=None).select_related("owner"):
         with transaction.atomic():
-            # Two workers may look at the same moment; the row's lock leaves the job to one of them.
+            # Two workers may check at the same time; the row lock ensures that only one creates the job.
             if Dataset.objects.select_for_update().filter(pk=dataset.pk, status__in=IN_WORK, job=None).exists():
                 request_import(dataset)
 
@@ -77,8 +77,8 @@ def _until_decided(
 ) -> Mapping[str, object]:
     """Make attempts until the dataset has left `status`.
 
-    One is enough, unless a process that lost this job still holds the folder of the import: then an attempt returns at
-    once, and the next one is made a moment later.
+    One is enough, unless a process that lost this job still holds the import folder: then the attempt returns
+    immediately and is repeated after a short wait.
     """
     wanted = Dataset.objects.filter(pk=job.params["dataset_id"], status=status)
     while (dataset := wanted.first()) is not None:
@@ -91,7 +91,7 @@ def _until_decided(
 
 
 def note_failure(job: Job, message: Message) -> bool:
-    """Refuse the dataset with a finding that says why; False where it was decided before."""
+    """Refuse the dataset with a finding that states the reason. Returns False if the work had already ended."""
     if message.code == JOB_CANCELLED.code:
         finding = report_item("error", "import_cancelled", IMPORT_CANCELLED())
     else:

@@ -25,7 +25,7 @@ ReadingField = Literal[
 
 
 class ClassChoice(BaseModel):
-    """A class of the dataset: its name and the classes of the source that are merged into it."""
+    """A class of the dataset: its name and the source classes that are merged into it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,16 +34,16 @@ class ClassChoice(BaseModel):
 
 
 class ReadingOptions(BaseModel):
-    """How to read a source where its files leave it open. "auto" leaves the choice to the reader, which says in the
-    review what it used and why (`sources/offers.py`).
+    """How to read a source if its files are ambiguous. With "auto" the importer chooses; the review shows the value
+    used and the reason (`sources/offers.py`).
 
     `format` is the NAME of a format. `name_encoding` decodes the names in an archive, `text_encoding` the annotation
-    files. `splits` "none" reads the source as if it had no splits, "folders" takes them from the names of the folders
-    and "lists" from the annotation files and lists of images. `class_from` names where the class of an image comes
-    from. `mask_values` "threshold" takes every bright pixel as the one class of a mask, "values" each value as a class.
-    `void_value` is the meaning of 255 in masks. `first_pixel` is the coordinate of the first pixel in Pascal VOC.
-    `depth` scales images of more than 8 bits by the range of their values or by the range of their type. `bands` are
-    the channels, counted from 0, that become red, green and blue.
+    files. `splits` "none" ignores the splits of the source, "folders" takes them from folder names and "lists" from
+    annotation files and image lists. `class_from` is the origin of an image's class. `mask_values` "threshold" treats
+    every bright pixel as the single class of a mask, "values" each value as a class. `void_value` is the meaning of 255
+    in masks. `first_pixel` is the coordinate of the first pixel in Pascal VOC. `depth` scales images of more than 8
+    bits by the range of their values or of their type. `bands` are the channels, counted from 0, that become red, green
+    and blue.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,8 +67,8 @@ AUTO = ReadingOptions()
 class ImportOptions(BaseModel):
     """Stored as JSON in `Dataset.options`.
 
-    `classes` are in the order of their labels. A class of the source that no choice names is left out with its objects
-    (and, for classification, its images). An empty list imports all classes unchanged.
+    `classes` are in label order. A source class that no choice names is left out with its objects (and, for
+    classification, its images). An empty list imports all classes unchanged.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Thumbnails, mask overlays and pages of images for the browser."""
+"""Thumbnails, mask overlays and pages of images for the web interface."""
 
 import json
 import os
@@ -36,7 +36,7 @@ _Key = tuple[str | None, int | None]
 
 
 class _IndexLine(TypedDict, total=False):
-    """The fields of a line of the index that are read here; the first value of a box is its label."""
+    """The fields of an index line that are used here; the first value of a box is its label."""
 
     split: str
     label: int | None
@@ -54,16 +54,16 @@ class ImagePage:
 
 
 def thumbnail(dataset: Dataset, sample_path: str, size: int = 160) -> Path:
-    """Path of a WebP of at most `size` x `size` pixels, created on first use and never larger than the image.
+    """Path of a WebP of at most `size` x `size` pixels, created on first use and never enlarged.
 
-    Raises FileNotFoundError when `sample_path` is not an image of the dataset.
+    Raises FileNotFoundError if `sample_path` is not an image of the dataset.
     """
     original = _inner_file(dataset, sample_path, IMAGES_DIR)
     size = _known_size(size)
     target = dataset.folder / THUMBNAILS_DIR / str(size) / f"{sample_path}.webp"
     if not target.exists():
         with Image.open(original) as image:
-            image.draft("RGB", (2 * size, 2 * size))  # JPEG decodes at a fraction of its size, many times faster
+            image.draft("RGB", (2 * size, 2 * size))  # JPEG can be decoded at reduced size, many times faster
             small = _as_trained(image)
             small.thumbnail((size, size), reducing_gap=2.0)
         _store(small, target, quality=82)
@@ -71,9 +71,9 @@ def thumbnail(dataset: Dataset, sample_path: str, size: int = 160) -> Path:
 
 
 def mask_overlay(dataset: Dataset, mask_path: str, size: int = 160) -> Path:
-    """Path of a WebP that overlays the thumbnail of this size: classes in their colours, the background transparent.
+    """Path of a WebP overlay for the thumbnail of this size: classes in their colors, the background transparent.
 
-    Created on first use. Raises FileNotFoundError when `mask_path` is not a mask of the dataset.
+    Created on first use. Raises FileNotFoundError if `mask_path` is not a mask of the dataset.
     """
     original = _inner_file(dataset, mask_path, MASKS_DIR)
     size = _known_size(size)
@@ -86,10 +86,10 @@ def mask_overlay(dataset: Dataset, mask_path: str, size: int = 160) -> Path:
 def image_page(
     dataset: Dataset, *, split: str | None = None, label: int | None = None, offset: int = 0, limit: int = 60
 ) -> ImagePage:
-    """At most `limit` images from `offset`, of one split and one class (None: all), in the order of the index.
+    """At most `limit` images from `offset`, of one split and one class (None: all), in index order.
 
-    An image shows a class that is one of its labels, the label of one of its boxes, or stored by `write_shown`. Raises
-    FileNotFoundError when the dataset has no files (yet).
+    The classes of an image are its labels, the labels of its boxes and those stored by `write_shown`. Raises
+    FileNotFoundError if the dataset has no files (yet).
     """
     assert offset >= 0
     assert limit >= 0
@@ -104,21 +104,21 @@ def image_page(
 
 
 def write_shown(folder: Path, classes: Iterable[Iterable[int]]) -> None:
-    """Store the classes that each image shows, in the order of the index, for the filter of the pages."""
+    """Store the classes of each image, in index order, for the class filter of the pages."""
     lines = (json.dumps(sorted(labels), separators=(",", ":")) + "\n" for labels in classes)
     with (folder / SHOWN_FILE).open("w", encoding="utf-8") as file:
         file.writelines(lines)
 
 
 def can_filter_by_class(dataset: Dataset) -> bool:
-    """Whether images can be filtered by class. Classes in masks are known only where `write_shown` stored them."""
+    """Whether images can be filtered by class. Classes in masks are known only if `write_shown` stored them."""
     return any(label is not None for _split, label in _starts_of(dataset))
 
 
 def mask_shares(dataset: Dataset, mask_path: str) -> dict[int | None, float]:
-    """Share of the area of the image by class, the largest first; None is the key of unknown pixels.
+    """Share of the image area (0 to 1) by class, largest first; the key None stands for unknown pixels.
 
-    Raises FileNotFoundError when `mask_path` is not a mask of the dataset.
+    Raises FileNotFoundError if `mask_path` is not a mask of the dataset.
     """
     with Image.open(_inner_file(dataset, mask_path, MASKS_DIR)) as image:
         values_HW = np.asarray(image)
@@ -138,7 +138,7 @@ def _starts_of(dataset: Dataset) -> "dict[_Key, array[int]]":
 
 @lru_cache(maxsize=16)
 def _line_starts(index: Path, fingerprint: str, mtime_ns: int) -> "dict[_Key, array[int]]":
-    """Byte offsets of the lines of each (split, label). A ready dataset never changes, so the index is read once."""
+    """Byte offsets of the index lines by (split, label). A ready dataset never changes, so the index is read once."""
     starts: defaultdict[_Key, array[int]] = defaultdict(lambda: array("Q"))
     position = 0
     with index.open("rb") as file:
@@ -156,7 +156,7 @@ def _line_starts(index: Path, fingerprint: str, mtime_ns: int) -> "dict[_Key, ar
 
 
 def _shown(path: Path) -> Iterator[set[int]]:
-    """The stored classes of one image after the other, then endless empty sets."""
+    """Yield the stored classes of each image, then empty sets without end."""
     if path.exists():
         with path.open(encoding="utf-8") as file:
             yield from (set(json.loads(line)) for line in file)
@@ -169,7 +169,7 @@ def _known_size(size: int) -> int:
 
 
 def _inner_file(dataset: Dataset, path_in_it: str, folder: str) -> Path:
-    """A file of the dataset in `folder`. Links need no check: an import stores none there."""
+    """A file of the dataset in `folder`. Links need no check, since an import stores none there."""
     parts = PurePosixPath(path_in_it).parts
     path = dataset.folder / path_in_it
     if not parts or parts[0] != folder or ".." in parts or "\0" in path_in_it or not path.is_file():
@@ -178,10 +178,10 @@ def _inner_file(dataset: Dataset, path_in_it: str, folder: str) -> Path:
 
 
 def coloured_mask(original: Path, size: int) -> Image.Image:
-    """A mask (with the pixel values of a dataset) as RGBA of at most `size` x `size` pixels, each class in its colour.
+    """A mask (with the pixel values of a dataset) as RGBA of at most `size` x `size` pixels, each class in its color.
 
-    Pixels are not interpolated: a mixture would be another class. Raises OSError and other errors of PIL where it is
-    not an image, and ValueError where it has more than one channel of 8 bits.
+    Pixels are not interpolated, since a mixture would be another class. Raises OSError and other PIL errors if the file
+    is not an image, and ValueError if it is not a single 8-bit channel.
     """
     with Image.open(original) as image:
         if image.mode not in ("L", "P"):
@@ -193,14 +193,14 @@ def coloured_mask(original: Path, size: int) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _mask_colours() -> NDArray[np.uint8]:
-    """(256, 4) RGBA by the value of a mask pixel: 0 transparent, i + 1 the colour of class i, 255 grey."""
+    """(256, 4) RGBA by the value of a mask pixel: 0 transparent, i + 1 the color of class i, 255 gray."""
     texts = [class_colour(value - 1) for value in range(1, IGNORED_PIXEL)] + [UNKNOWN_COLOUR]
     opaque = [(*bytes.fromhex(text[1:]), 255) for text in texts]
     return np.array([(0, 0, 0, 0), *opaque], dtype=np.uint8)
 
 
 def _store(image: Image.Image, target: Path, *, quality: int = 80, lossless: bool = False) -> None:
-    """Write to a temporary file and rename: two concurrent requests both end with a complete image."""
+    """Write to a temporary file and rename it, so that concurrent requests always get a complete image."""
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     temporary = Path(name)
@@ -214,7 +214,7 @@ def _store(image: Image.Image, target: Path, *, quality: int = 80, lossless: boo
 
 
 def _as_trained(image: Image.Image) -> Image.Image:
-    """RGB, upright, with transparent parts white and 16 bits reduced to 8, as the trainer decodes it."""
+    """The image as the trainer decodes it: RGB, upright, transparent parts white, 16 bits reduced to 8."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))

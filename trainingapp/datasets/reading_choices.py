@@ -1,4 +1,4 @@
-"""The reading choices of a source as a person sees them: their labels, the form of the review, and what was used."""
+"""The reading choices of a source in the web interface: labels, the form of the review and the values used."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypedDict
@@ -57,7 +57,7 @@ def value_label(field: ReadingField, value: str) -> str:
 
 
 class ReadingFact(TypedDict):
-    """A choice as the page of a dataset shows it; `reason` is empty where the user chose."""
+    """A choice as shown on the dataset page; `reason` is empty if the user chose the value."""
 
     label: str
     value: str
@@ -65,7 +65,7 @@ class ReadingFact(TypedDict):
 
 
 class UnreadFact(TypedDict):
-    """A group of files that were not read. `more` counts those that are not named."""
+    """A group of files that were not read. `more` is the number of files that are not listed."""
 
     suffix: str
     reason: str
@@ -83,7 +83,7 @@ class ReadingView(TypedDict):
 
 
 def reading_view(record: ReadingRecord) -> ReadingView:
-    """The record in the language of the reader."""
+    """The record rendered in the active language."""
     return {
         "split_origin": rendered_data(record["split_origin"] or {}),
         "facts": [
@@ -109,7 +109,7 @@ def reading_view(record: ReadingRecord) -> ReadingView:
 
 
 class ReadingForm(forms.Form):
-    """The choices that a source leaves open, as fields called reading-FIELD. After is_valid(), they are in `reading`.
+    """The open choices of a source, as fields named reading-FIELD. After is_valid(), they are in `reading`.
 
     A field that is not sent keeps its value in `current`.
     """
@@ -176,6 +176,6 @@ class ReadingForm(forms.Form):
 
 
 def current_reading(options: Mapping[str, object]) -> ReadingOptions:
-    """The choices among stored import options; those of older versions have none."""
+    """The reading choices among stored import options; options of older versions have none."""
     stored = options.get("reading")
     return ReadingOptions.model_validate(stored) if stored else AUTO

@@ -1,4 +1,4 @@
-"""The report of an import: what is wrong with a dataset, with the file that its owner has to correct."""
+"""The report of an import: the errors and warnings about a dataset, with the files concerned."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ Level = Literal["error", "warning"]
 
 
 class ReportItem(TypedDict):
-    """One finding. `code` is its category (see `codes.py`), `count` the number of files where there are several,
+    """One finding. `code` is its category (see `codes.py`), `count` the number of files if there are several, and
     `files` the first of them.
 
-    `text` is the message as code and parameters, `message` its English text. Items of version 0.1 have `message` alone.
+    `text` is the message as code and parameters, `message` its English text. Items of version 0.1 have only `message`.
     """
 
     level: Level
@@ -35,13 +35,13 @@ class ReportItem(TypedDict):
 
 
 def report_item(level: Level, code: str, message: Message, file: str = "", count: int | None = None) -> ReportItem:
-    """The finding as it is stored."""
+    """The finding in its stored form."""
     item: ReportItem = {"level": level, "code": code, "file": file, "message": str(message), "text": message.as_data()}
     return item if count is None else {**item, "count": count}
 
 
 def item_text(item: ReportItem) -> str:
-    """The message of the finding in the active language; of version 0.1 the English text that was stored."""
+    """The message of the finding in the active language; for items of version 0.1 the stored English text."""
     return rendered_data({**(item.get("text") or {}), "message": item["message"]})
 
 
@@ -51,12 +51,12 @@ def rendered_items(items: list[ReportItem]) -> list[ReportItem]:
 
 
 class DatasetError(ValueError):
-    """The source cannot be imported. `items` holds every reason, at least one."""
+    """The source cannot be imported. `items` lists all reasons, at least one."""
 
     def __init__(self, items: list[ReportItem]) -> None:
         assert items
         self.items = items
-        #: The reading choices that the source leaves open; another one may make it readable.
+        #: The open reading choices of the source; a different choice may make it readable.
         self.offers: tuple[Offer, ...] = ()
         super().__init__("\n".join(item["message"] for item in items[:5]))
 
@@ -66,15 +66,15 @@ class DatasetError(ValueError):
 
 
 def reason(error: Exception) -> Param:
-    """Why a file could not be read, as a parameter of a message."""
+    """The reason why a file could not be read, as a message parameter."""
     return annotation_messages.TOO_DEEP() if isinstance(error, RecursionError) else library_reason(str(error))
 
 
 class Report:
-    """Errors and warnings by category; after a hundred of one category the rest is only counted.
+    """Errors and warnings by category; beyond a hundred of one category, items are only counted.
 
-    An error makes the whole import impossible. A fault concerns one image or object, which cannot be used: it is an
-    error too, unless the report is lenient; then the image or object is left out and the fault becomes a warning.
+    An error makes the whole import impossible. A fault concerns one unusable image or object. It is an error, too,
+    unless the report is lenient: then the image or object is left out and the fault becomes a warning.
     """
 
     def __init__(self, *, lenient: bool = False) -> None:
@@ -88,13 +88,13 @@ class Report:
         self._add("error", code, message, file)
 
     def errors(self, error: DatasetError) -> None:
-        """Add all that made a part of the source unreadable."""
+        """Add all errors that made a part of the source unreadable."""
         for item in error.items:
             self.error(item["code"], _message(item), item["file"])
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Within: a part of the source that cannot be read is noted with its errors, and the next part follows."""
+        """Within: collect the errors of an unreadable part of the source and continue with the next part."""
         try:
             yield
         except DatasetError as error:
@@ -107,25 +107,25 @@ class Report:
             self._add("error", code, message, file)
 
     def faults(self, items: list[ReportItem]) -> None:
-        """Add faults of single images or objects, as a DatasetError has them."""
+        """Add faults of single images or objects from a DatasetError."""
         for item in items:
             self.fault(item["code"], _message(item), item["file"])
 
     @contextmanager
     def leaving_out(self) -> Iterator[None]:
-        """Within: an image that cannot be read is a fault, and the next one follows."""
+        """Within: report an unreadable image as a fault and continue with the next one."""
         try:
             yield
         except DatasetError as error:
             self.faults(error.items)
 
     def left_out(self, items: Iterable[ReportItem]) -> None:
-        """Warn of single objects that cannot be used and are left out, whether the report is lenient or not."""
+        """Warn about unusable single objects that are left out, whether or not the report is lenient."""
         for item in items:
             self.warn(item["code"], messages.LEFT_OUT(message=_message(item)), item["file"])
 
     def warn(self, code: str, message: Message, file: str = "", count: int = 1, files: Sequence[str] = ()) -> None:
-        """`count` is the number of images or files that the message is about, `files` their paths."""
+        """Add a warning. `count` is the number of images or files that the message concerns, `files` their paths."""
         self._add("warning", code, message, file, count, files)
 
     def _add(
@@ -138,7 +138,7 @@ class Report:
         files: Sequence[str] = (),
     ) -> None:
         self._seen[code] += 1
-        # A broken annotation file has millions of faults: texts are made for those that are kept alone.
+        # A broken annotation file can have millions of faults: texts are rendered only for those that are kept.
         if self._seen[code] <= MOST_ITEMS_PER_CODE:
             item = report_item(level, code, message, file, count)
             self._items.append({**item, "files": list(files[:FILES_NAMED])} if len(files) > 1 else item)
@@ -148,7 +148,7 @@ class Report:
         return any(item["level"] == "error" for item in self._items)
 
     def items(self) -> list[ReportItem]:
-        """Errors first, each category in the order of its first item; then "... and N more" for dropped items."""
+        """Errors first, categories in the order of their first item; then "... and N more" for dropped items."""
         grouped: dict[tuple[Level, str], list[ReportItem]] = {}
         for item in sorted(self._items, key=lambda item: item["level"]):
             grouped.setdefault((item["level"], item["code"]), []).append(item)
@@ -161,12 +161,12 @@ class Report:
         return found
 
     def raise_errors(self) -> None:
-        """Raise DatasetError with every error collected, if there is one."""
+        """Raise DatasetError with all collected errors, if any."""
         if self.has_errors:
             raise DatasetError([item for item in self.items() if item["level"] == "error"])
 
     def raise_fatal(self) -> None:
-        """Raise DatasetError with every error collected if one of them makes any import impossible."""
+        """Raise DatasetError with all collected errors if one of them makes any import impossible."""
         if self.has_fatal:
             self.raise_errors()
 

@@ -1,10 +1,10 @@
-"""Procedural scenes: a dataset to try the studio with, drawn from a seed.
+"""Procedural scenes: a demo dataset, generated from a seed.
 
-Each scene shows one large object, which gives the image its class, and up to two small ones of other classes, with
-clutter, uneven light, occlusion, blur and noise. Boxes and masks of all objects are exact: they are computed from the
-same coverage that the image is painted with.
+Each scene has one large object, which determines the class of the image, and up to two small objects of other classes,
+with clutter, uneven light, occlusion, blur and noise. Boxes and masks of all objects are exact: they are computed from
+the same coverage that the image is painted with.
 
-Legend for array names: H, W image height and width; C = 3 colour channels; N objects; xyxy = left, top, right,
+Legend for array names: H, W image height and width; C = 3 color channels; N objects; xyxy = left, top, right,
 bottom in pixels, left and top inclusive, right and bottom exclusive.
 """
 
@@ -57,7 +57,7 @@ def draw_demo(
 ) -> None:
     """Write images/{train,val}/{class}/*.jpg, masks/ and annotations.json into `folder`.
 
-    The classes are equally frequent; every fifth image is for validation. A mask is a PNG whose pixels hold 0 for the
+    The classes are equally frequent; every fifth image is for validation. The pixels of a mask (PNG) are 0 for the
     background and i + 1 for object i of the image's `boxes_xyxy` and `labels`.
     """
     if images < LEAST_IMAGES:
@@ -90,7 +90,7 @@ def _write_scene(folder: Path, stem: str, scene: Scene) -> dict[str, object]:
 
 
 def instance_map(masks_NHW: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """(H, W) uint8: 0 for the background, i + 1 where object i is seen."""
+    """(H, W) uint8: 0 for the background, i + 1 where object i is visible."""
     numbers = np.arange(1, len(masks_NHW) + 1, dtype=np.uint8)
     numbered: NDArray[np.uint8] = (masks_NHW * numbers[:, None, None]).sum(axis=0, dtype=np.uint8)
     return numbered
@@ -117,7 +117,7 @@ def draw_scene(rng: Generator, label: int, size: int) -> Scene:
 
 
 def mask_boxes(masks_NHW: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(N, 4) smallest boxes around the masks, none of which may be empty."""
+    """(N, 4) bounding boxes of the masks, none of which may be empty."""
     boxes = np.zeros((len(masks_NHW), 4), dtype=np.int64)
     for index, mask_HW in enumerate(masks_NHW):
         rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
@@ -142,7 +142,7 @@ def _visible_masks(coverages: list[Floats], occluder_HW: Floats) -> NDArray[np.b
 def _objects(rng: Generator, label: int, size: int) -> list[_Object]:
     """The large object of class `label`, and up to two small ones of other classes."""
     radius = rng.uniform(0.26, 0.40) * size
-    low, high = 0.9 * radius, size - 0.9 * radius  # up to a twentieth of its width lies outside
+    low, high = 0.9 * radius, size - 0.9 * radius  # up to a twentieth of its width is outside the image
     center = rng.uniform(low, high, size=2)
     objects = [_Object(label, _shape_coverage(rng, CLASSES[label], center, radius, size))]
     others = [other for other in range(len(CLASSES)) if other != label]
@@ -167,7 +167,7 @@ def _shape_coverage(rng: Generator, name: str, center: Points, radius: float, si
 
 
 def _outlines(rng: Generator, name: str) -> list[tuple[Points, int]]:
-    """Polygons within the unit circle, painted one over the other: 255 adds, 0 removes."""
+    """Polygons within the unit circle, painted in order: 255 adds, 0 removes."""
     match name:
         case "disc":
             return [(_polygon(64), 255)]
@@ -201,7 +201,7 @@ def _polygon(corners: int, radius: float = 1.0) -> Points:
 
 
 def _occluder(rng: Generator, size: int) -> Floats:
-    """(H, W) coverage of a bar across the image; empty in three of four scenes."""
+    """(H, W) coverage of a bar across the image; empty in three out of four scenes."""
     if rng.random() > 0.25:
         return np.zeros((size, size), dtype=np.float32)
     image = Image.new("L", (size * _OVERSAMPLING, size * _OVERSAMPLING))
@@ -215,7 +215,7 @@ def _coverage(oversampled: Image.Image) -> Floats:
 
 
 def _long_line(rng: Generator, size: int) -> list[tuple[float, float]]:
-    """Two ends far outside of the image, through a point in its middle part."""
+    """The endpoints, far outside the image, of a line through a point in its middle part."""
     angle, (x, y) = rng.uniform(0, math.pi), rng.uniform(0.2, 0.8, size=2) * size
     dx, dy = 2 * size * math.cos(angle), 2 * size * math.sin(angle)
     return [(x - dx, y - dy), (x + dx, y + dy)]
@@ -225,19 +225,19 @@ def _long_line(rng: Generator, size: int) -> list[tuple[float, float]]:
 
 
 def _dull_colour(rng: Generator) -> Floats:
-    """A colour of backgrounds and clutter."""
+    """A color for backgrounds and clutter."""
     return rng.uniform(10, 125, size=3).astype(np.float32)
 
 
 def _bright_colour(rng: Generator) -> Floats:
-    """A colour of objects: any hue, brighter than most backgrounds under the same light."""
+    """A color for objects: any hue, brighter than most backgrounds under the same light."""
     hue, saturation = rng.uniform(0, 2 * math.pi), rng.uniform(0.15, 0.75)
     wheel = 0.5 + 0.5 * np.cos(hue - np.array([0, 2, 4]) * math.pi / 3)
     return (rng.uniform(190, 255) * (1 - saturation * (1 - wheel))).astype(np.float32)
 
 
 def _ramp(rng: Generator, size: int) -> Floats:
-    """(H, W) from about 0 to 1 in a random direction."""
+    """(H, W) gradient from about 0 to 1 in a random direction."""
     angle = rng.uniform(0, 2 * math.pi)
     line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     across = math.cos(angle) * line[None, :] + math.sin(angle) * line[:, None]
@@ -245,7 +245,7 @@ def _ramp(rng: Generator, size: int) -> Floats:
 
 
 def _soft_noise(rng: Generator, size: int, cells: int) -> Floats:
-    """(H, W) smooth noise from -1 to 1 with about `cells` hills along a side."""
+    """(H, W) smooth noise from -1 to 1 with about `cells` maxima along a side."""
     grid = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
     return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32) / np.float32(127.5) - 1
 
@@ -262,7 +262,7 @@ def _background(rng: Generator, size: int) -> Floats:
 
 
 def _add_clutter(canvas: Floats, rng: Generator, size: int) -> None:
-    """Lines, ellipses and small polygons that belong to no class."""
+    """Paint lines, ellipses and small polygons that belong to no class."""
     layer = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(layer)
     for _ in range(rng.integers(0, 3)):
@@ -282,7 +282,7 @@ def _pillow_colour(rng: Generator) -> tuple[int, int, int]:
 
 
 def _paint(canvas: Floats, rng: Generator, coverage_HW: Floats, colour: Floats, *, shadow: bool = True) -> None:
-    """Paint an object in place, with a soft shadow beside it."""
+    """Paint an object and its soft shadow in place."""
     size = len(canvas)
     if shadow:
         blurred = Image.fromarray((coverage_HW * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(size / 48))
@@ -296,7 +296,7 @@ def _paint(canvas: Floats, rng: Generator, coverage_HW: Floats, colour: Floats, 
 
 
 def _photograph(canvas: Floats, rng: Generator, size: int) -> NDArray[np.uint8]:
-    """(H, W, C) uint8: uneven light, blur and the noise of a sensor."""
+    """(H, W, C) uint8 with uneven light, blur and sensor noise."""
     light = np.float32(rng.uniform(0.6, 0.9)) + _ramp(rng, size) * np.float32(rng.uniform(0.1, 0.4))
     lit = np.clip(canvas * light[..., None], 0, 255).astype(np.uint8)
     blurred = Image.fromarray(lit).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9) * size / 96))

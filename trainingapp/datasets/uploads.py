@@ -1,7 +1,7 @@
-"""Uploads in parts, which can be resumed after a lost connection.
+"""Uploads in parts that can be resumed after a lost connection.
 
-An upload is a file in UPLOADS_DIR. Its name holds its owner and its total size, its length is the progress; no other
-record exists that could contradict it.
+An upload is a file in UPLOADS_DIR. Its name contains the owner and the total size, its length is the progress; no other
+record exists.
 """
 
 import fcntl
@@ -20,9 +20,9 @@ from django.utils.translation import gettext as _
 from trainingapp.models import Dataset
 
 CHUNK_BYTES = 1 << 20
-#: Seconds that an upload is kept after its last part.
+#: Seconds for which an upload is kept after its last part.
 KEPT_S = 24 * 3600.0
-#: Seconds that the upload of a refused dataset is kept, to be read again with other choices.
+#: Seconds for which the upload of a refused dataset is kept, so that it can be read again with other choices.
 REFUSED_KEPT_S = 7 * 24 * 3600.0
 _NAME = re.compile(r"part-(?P<owner>\d+)-(?P<size>\d+)-(?P<id>[0-9a-f]{32})")
 
@@ -34,7 +34,7 @@ class Readable(Protocol):
 
 
 class UploadError(ValueError):
-    """The part is refused; the message is for users."""
+    """The part is refused; the message is shown to users."""
 
 
 class TooLargeError(UploadError):
@@ -42,12 +42,12 @@ class TooLargeError(UploadError):
 
 
 class WrongPlaceError(UploadError):
-    """The part does not begin at the end of what was received."""
+    """The part does not begin at the end of the received bytes."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload that is not complete, or not used yet; `size` in bytes."""
+    """An upload that is incomplete or not used yet; `size` is in bytes."""
 
     id: str
     path: Path
@@ -82,7 +82,7 @@ def find(owner_id: int, upload_id: str) -> Upload | None:
 
 
 def append(upload: Upload, source: Readable, start: int, length: int) -> Upload:
-    """Add `length` bytes of `source` at byte `start`. Raises UploadError; the bytes received are kept."""
+    """Append `length` bytes of `source` at byte `start`. Raises UploadError; the received bytes are kept."""
     with _locked(upload) as file:
         if start != (at := file.seek(0, 2)):
             raise WrongPlaceError(_("The upload has %(count)d bytes; continue from there.") % {"count": at})
@@ -98,7 +98,7 @@ def append(upload: Upload, source: Readable, start: int, length: int) -> Upload:
 
 
 def receive(source: Readable) -> Path:
-    """Write all of `source` to a new file in UPLOADS_DIR. Raises TooLargeError."""
+    """Write all of `source` to a new file in UPLOADS_DIR. Raises TooLargeError beyond MAX_UPLOAD_MB."""
     path = Path(settings.UPLOADS_DIR) / f"{uuid.uuid4().hex}.zip"
     with path.open("xb") as file:
         received = _copy(source, file, settings.MAX_UPLOAD_BYTES + 1)
@@ -111,7 +111,7 @@ def receive(source: Readable) -> Path:
 
 
 def used(upload: Upload) -> Path:
-    """Rename the complete upload, so that it is not removed as an old one; returns its path for a dataset."""
+    """Rename the complete upload so that it is not removed as an old one. Returns its path for a dataset."""
     return upload.path.rename(upload.path.with_name(f"{upload.id}.zip"))
 
 
@@ -122,7 +122,7 @@ def check_size(size: int) -> None:
 
 
 def remove_old() -> None:
-    """Remove uploads that were not continued for a day, and those of refused datasets that were not read again."""
+    """Remove uploads without a new part for a day, and old uploads of refused datasets."""
     for path in Path(settings.UPLOADS_DIR).glob("part-*"):
         if _NAME.fullmatch(path.name) and path.stat().st_mtime < time.time() - KEPT_S:
             path.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def _locked(upload: Upload) -> Iterator[IO[bytes]]:
 
 
 def _copy(source: Readable, file: IO[bytes], most: int) -> int:
-    """Copy at most `most` bytes; returns their number."""
+    """Copy at most `most` bytes. Returns the number of bytes copied."""
     copied = 0
     while copied < most and (chunk := source.read(min(CHUNK_BYTES, most - copied))):
         copied += file.write(chunk)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def may_import_from_somewhere(user: Any) -> bool:
-    """Whether there is any folder of the server that this user may read."""
+    """Whether there is any server folder that this user may read."""
     return bool(settings.IMPORT_DIRS) or bool(user.is_staff)
 
 
@@ -39,11 +39,11 @@ def start_import(
     from_shell: bool = False,
     here: bool = False,
 ) -> Dataset:
-    """Store a dataset that a worker then reads from `source`: an uploaded zip, or a folder of the server.
+    """Store a dataset that a worker then reads from `source`, an uploaded archive or a server folder.
 
-    With `options` it is imported accordingly; without, a worker reads it as `reading` says and makes a proposal for
-    `confirm_import`. `from_shell` is for a person at a shell of the server, who may read every folder there anyway.
-    With `here` no worker takes the job: this process holds it and has to do it.
+    With `options`, it is imported accordingly; without, a worker inspects it with the choices in `reading` and stores a
+    proposal for `confirm_import`. `from_shell` is for users with shell access, who may read every folder anyway. With
+    `here`, this process holds the job and has to execute it; no worker takes it.
     """
     if not can(owner, Verb.CREATE):
         raise VerbError(refusal(Verb.CREATE))
@@ -69,9 +69,9 @@ def start_import(
 
 
 def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dataset:
-    """Have a worker import a proposed dataset as `options` say. Raises VerbError when it is not proposed.
+    """Request the import of a proposed dataset with `options`. Raises VerbError if it is not proposed.
 
-    Without a `reading` among the options, the source is read as it was inspected.
+    Without `reading` in the options, the source is read as in the inspection.
     """
     with transaction.atomic():
         refresh_locked(dataset)
@@ -89,10 +89,10 @@ def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") ->
 
 
 def read_again(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dataset:
-    """Have a worker inspect the source of a dataset that is not imported again, as `options.reading` says.
+    """Request another inspection of a dataset that is not imported, with the choices in `options.reading`.
 
-    The other options are those that the next review begins with. Raises VerbError where there is no other choice, or
-    the source is gone.
+    The other options are the initial values of the next review. Raises VerbError if there is no other choice or the
+    source no longer exists.
     """
     with transaction.atomic():
         refresh_locked(dataset)
@@ -109,9 +109,9 @@ def read_again(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dat
 
 
 def cancel_import(dataset: Dataset, *, by: str = "") -> Dataset:
-    """Cancel the inspection or the import: the dataset is refused, and nothing of it is kept. The source stays.
+    """Cancel the inspection or the import: the dataset is refused and its files are removed. The source is kept.
 
-    Raises VerbError when it is neither inspected nor imported.
+    Raises VerbError if the dataset is neither being inspected nor imported.
     """
     with transaction.atomic():
         refresh_locked(dataset)
@@ -124,12 +124,12 @@ def cancel_import(dataset: Dataset, *, by: str = "") -> Dataset:
 
 
 def dataset_deletion_size(dataset: Dataset) -> DeletionSize:
-    """What deleting the dataset would free: files that another dataset shares stay on the disk."""
+    """The bytes that deleting the dataset would free: files shared with another dataset remain on the disk."""
     return folder_size(dataset.folder)
 
 
 def delete_dataset(dataset: Dataset) -> DeletionSize:
-    """Remove the dataset and its files. Refused while runs use it, or while a worker imports it."""
+    """Delete the dataset and its files. Raises VerbError while runs use it or a worker imports it."""
     size = dataset_deletion_size(dataset)
     trash = trash_name(dataset.folder)
     with transaction.atomic():

@@ -1,4 +1,4 @@
-"""What the images of a source leave open, from the headers of a few of them: their bit depth and their bands."""
+"""Choices about the bit depth and the bands of a source's images, from the headers of a few images."""
 
 from collections.abc import Sequence
 from itertools import chain, islice
@@ -18,7 +18,7 @@ _MOST_PLAIN_BANDS = 4
 
 
 def image_offers(images: Sequence[SourceFile], reading: ReadingOptions) -> list[Offer]:
-    """The choices of depth and of bands, where the first images of the formats that can have them need one."""
+    """The choices of bit depth and bands, if any of the first images of the formats concerned needs one."""
     depth: Offer | None = None
     bands: Offer | None = None
     ends = ((file for file in images if file.path.lower().endswith(suffix)) for suffix in _SUFFIXES)
@@ -29,14 +29,14 @@ def image_offers(images: Sequence[SourceFile], reading: ReadingOptions) -> list[
             depth = Offer("depth", reading.depth, choices, messages.DEPTH_CHOICE(path=file.path))
         if count > _MOST_PLAIN_BANDS and bands is None:
             sensible = ["0,1,2", "2,1,0", "3,2,1"]
-            used = ",".join(map(str, reading.bands)) if reading.bands else ""  # nothing: the choice is the user's
+            used = ",".join(map(str, reading.bands)) if reading.bands else ""  # no default: the user has to choose
             reason = messages.BANDS_CHOICE(path=file.path, count=count)
             bands = Offer("bands", used, tuple(dict.fromkeys([used, *sensible])), reason)
     return [offer for offer in (depth, bands) if offer]
 
 
 def _header(file: SourceFile) -> tuple[bool, int]:
-    """Whether an image has more than 8 bits per channel, and its bands; (False, 0) where that cannot be read."""
+    """Whether the image has more than 8 bits per channel, and its number of bands; (False, 0) if it cannot be read."""
     try:
         with file.open() as reader:
             if header := read_header(reader):

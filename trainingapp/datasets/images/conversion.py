@@ -1,6 +1,6 @@
-"""Storing 8-bit images in place of files that a trainer cannot use as they are: deep ones, bands of TIFFs, HEIC, AVIF.
+"""Conversion of files that the trainer cannot use directly (deep images, TIFF bands, HEIC, AVIF) to 8-bit images.
 
-The digest of the dataset stays that of the original bytes, so that duplicates are found as before.
+The dataset keeps the digest of the original bytes, so that duplicate detection is unaffected.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _LONGEST_NAME_BYTES = 255
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """The file that was stored, upright and of 8 bits; `size_bytes` and `perceptual_hash` are its own."""
+    """The stored file, upright with 8 bits per channel; `size_bytes` and `perceptual_hash` describe this file."""
 
     path: Path
     size_bytes: int
@@ -35,18 +35,18 @@ class Converted:
 
 
 def convert(path: Path, shown_name: str, facts: ImageFacts, conversion: Conversion) -> Converted:
-    """Replace the file by an 8-bit image beside it; `facts` are what `examine` found.
+    """Replace the file by an 8-bit image in the same folder; `facts` is the result of `examine`.
 
-    Raises DatasetError where it cannot be decoded, OSError when the disk fails.
+    Raises DatasetError if the file cannot be decoded and OSError on a disk error.
     """
     with MEMORY_BUDGET.reserve(needed_bytes(path)), readable(path, shown_name):
         image = _decoded(path, conversion)
         is_photograph = image.mode == "RGB" and facts.format in CONVERTED_FORMATS
-        # The old name where the one with the ending of what is in the file is taken or too long.
+        # Keep the old name if the name with the suffix of the new format is taken or too long.
         target = path.with_name(path.name + (".jpg" if is_photograph else ".png"))
         if target.exists() or len(target.name.encode()) > _LONGEST_NAME_BYTES:
             target = path
-        path.unlink()  # what was read is in memory, and a crash leaves nothing of an import anyway
+        path.unlink()  # the content is in memory, and a crash discards the whole import anyway
         if is_photograph:
             image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
         else:
@@ -55,7 +55,7 @@ def convert(path: Path, shown_name: str, facts: ImageFacts, conversion: Conversi
 
 
 def _decoded(path: Path, conversion: Conversion) -> Image.Image:
-    """The image upright, with 8 bits per channel. What it was made from is freed when this returns."""
+    """The upright image with 8 bits per channel. The source images are freed on return."""
     if image := converted(path, conversion, IMPORT_FORMATS):
         return image
     with Image.open(path, formats=IMPORT_FORMATS) as file:

@@ -1,4 +1,4 @@
-"""Decoding single images: whether they can be read completely, and which properties their owner should know."""
+"""Decoding of single images: checks that they can be read completely and collects their properties."""
 
 import io
 import struct
@@ -60,7 +60,7 @@ MASK_BYTES = 12
 """Memory per pixel of a mask while its values are read."""
 _FLAT = 8
 """Images whose grey values differ by less count as one colour; they all have the same hash."""
-#: What Pillow's decoders raise for broken files, as its own fuzzing expects it.
+#: Exceptions that Pillow's decoders raise for broken files, as listed in its own fuzzing tests.
 _BROKEN = (
     SyntaxError,
     ValueError,
@@ -77,7 +77,7 @@ _BROKEN = (
     zlib.error,
 )
 
-#: Warnings about images by category, for a number of images.
+#: Warnings about images by category, with the number of images as a parameter.
 NOTES: dict[str, Callable[[int], Message]] = {
     "tiny": lambda count: messages.TINY(count=count, pixels=TINY_PIXELS),
     "exif_orientation": lambda count: messages.EXIF_ORIENTATION(count=count),
@@ -90,12 +90,12 @@ NOTES: dict[str, Callable[[int], Message]] = {
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """The properties of a decoded image.
+    """Properties of a decoded image.
 
     `width` and `height` in pixels of the upright image, `notes` as keys of `NOTES`, EXIF `orientation` from 1 (upright)
-    to 8. `perceptual_hash` has 64 bits that are almost equal for images that look alike; None for one single colour,
-    and for an image that `needs_conversion`, which has its hash afterwards. `values` is the range of an image of more
-    than 8 bits, `bands` the bands of a TIFF that become its channels where Pillow does not choose them.
+    to 8. `perceptual_hash` has 64 bits, which differ little between similar images; None for images of a single color
+    and for images that `needs_conversion`, whose hash is computed afterwards. `values` is the value range of an image
+    with more than 8 bits, `bands` the bands of a TIFF that become its channels if Pillow does not choose them.
     """
 
     width: int
@@ -109,26 +109,26 @@ class ImageFacts:
 
     @property
     def needs_conversion(self) -> bool:
-        """Whether the dataset stores another file in place of this one (`conversion.py`)."""
+        """Whether the dataset stores a converted file instead of this one (`conversion.py`)."""
         return self.values is not None or bool(self.bands) or self.format in CONVERTED_FORMATS
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """Width and height before the EXIF rotation."""
+        """Width and height in pixels before the EXIF rotation."""
         return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
 
 
 def examine(path: Path, shown_name: str, reading: ReadingOptions = AUTO) -> ImageFacts:
-    """Decode the whole image (the first frame). Raises DatasetError when that fails, OSError when the disk fails.
+    """Decode the whole image (the first frame). Raises DatasetError if that fails and OSError on a disk error.
 
-    `reading.bands` says which bands of a TIFF become its channels.
+    `reading.bands` selects the bands of a TIFF that become its channels.
     """
     with readable(path, shown_name):
         if found := chosen_bands(path, shown_name, reading):
             return _examine_bands(path, shown_name, *found)
         with Image.open(path, formats=IMPORT_FORMATS) as image:
             _refuse_large(image, shown_name, decoding_bytes(image))
-            if image.format == "PNG":  # the only format whose verify() finds more than load(): wrong checksums
+            if image.format == "PNG":  # verify() finds wrong checksums, load() does not
                 image.verify()
         with Image.open(path, formats=IMPORT_FORMATS) as image:
             return _examine_image(image)
@@ -136,7 +136,7 @@ def examine(path: Path, shown_name: str, reading: ReadingOptions = AUTO) -> Imag
 
 @contextmanager
 def readable(path: Path, shown_name: str) -> Iterator[None]:
-    """Turns what Pillow raises for a file that cannot be decoded into a DatasetError; an error of the disk stays."""
+    """Within: convert Pillow's exceptions for undecodable files into DatasetError; disk errors are not converted."""
     try:
         yield
     except Image.DecompressionBombError:
@@ -155,7 +155,7 @@ def readable(path: Path, shown_name: str) -> Iterator[None]:
 
 def _examine_image(image: Image.Image) -> ImageFacts:
     stored_size = image.size
-    if is_progressive(image):  # decoded at half size to save memory; every byte is read nevertheless
+    if is_progressive(image):  # decoded at half size to save memory; every byte is still read
         image.draft(image.mode, (image.width // 2, image.height // 2))
     is_deep_colour = ";16" in str(getattr(image, "tile", [])[:1])
     image.load()
@@ -190,9 +190,9 @@ def is_constant(image: Image.Image) -> bool:
 
 
 def chosen_bands(path: Path, shown_name: str, reading: ReadingOptions) -> tuple[Bands, tuple[int, ...]] | None:
-    """The directory of a TIFF that Pillow does not read as a whole, and the bands that become its channels.
+    """The directory of a TIFF that Pillow cannot read completely, and the bands that become its channels.
 
-    None for all other images. Raises DatasetError where the choice of bands is open, or the file has no such band.
+    None for all other images. Raises DatasetError if no bands are chosen or the file lacks one of them.
     """
     with path.open("rb") as file:
         header = read_header(file)
@@ -230,10 +230,10 @@ def _examine_bands(path: Path, shown_name: str, header: Bands, bands: tuple[int,
 
 
 def perceptual_hash(image: Image.Image, orientation: int) -> int | None:
-    """The signs of the lowest frequencies of the cosine transform of the upright image."""
+    """64-bit hash: the signs of the lowest frequencies of the cosine transform of the upright image."""
     plain = image
     if image.mode not in ("L", "RGB"):
-        if image.width * image.height > _LARGE_PIXELS:  # converted as it is, it would take its memory a second time
+        if image.width * image.height > _LARGE_PIXELS:  # converting the full-size image would double the memory needed
             plain = image.resize((_HASH_PIXELS * 16, _HASH_PIXELS * 16), Image.Resampling.NEAREST)
         plain = plain.convert("RGB")
     small = plain.resize((_HASH_PIXELS, _HASH_PIXELS), Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
@@ -246,7 +246,7 @@ def perceptual_hash(image: Image.Image, orientation: int) -> int | None:
 
 
 def _refuse_large(image: Image.Image, shown_name: str, needed_bytes: int) -> None:
-    """By the header alone; nothing is decoded yet."""
+    """Raise DatasetError for an image that is too large, by its header alone; nothing is decoded yet."""
     width, height = image.size
     if width * height > MOST_PIXELS:
         message = messages.TOO_MANY_PIXELS(path=shown_name, width=width, height=height, most=MOST_PIXELS / 1e6)
@@ -264,7 +264,7 @@ def _refuse_large(image: Image.Image, shown_name: str, needed_bytes: int) -> Non
 
 
 def needed_bytes(path: Path) -> int:
-    """Memory that decoding this image needs, according to its header; 0 where it is not an image."""
+    """Bytes of memory needed to decode this image, according to its header; 0 if it is not an image."""
     try:
         with path.open("rb") as file:
             if (header := read_header(file)) and header.bands > 1:
@@ -276,9 +276,10 @@ def needed_bytes(path: Path) -> int:
 
 
 def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
-    """(H, W) numbers of a mask's pixels, or red << 16 | green << 8 | blue where `in_colour`. Palettes give the index.
+    """(H, W) pixel values of a mask, red << 16 | green << 8 | blue if `in_colour`, indices if it has a palette.
 
-    A mask of one bit has 0 and 255. Raises DatasetError when it cannot be read or is a colour image without a table.
+    A 1-bit mask has the values 0 and 255. Raises DatasetError if the mask cannot be read or has colors without a
+    color table.
     """
     content = io.BytesIO(read_bytes(file))
     try:
@@ -306,7 +307,7 @@ def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.i
         return np.asarray(plain).astype(np.int32)
     values_HW = np.empty((image.height, image.width), np.int32)
     most_apart = _JPEG_GREY if image.format == "JPEG" else 0
-    for top in range(0, image.height, STRIP_ROWS):  # all rows at once would take ten times the memory
+    for top in range(0, image.height, STRIP_ROWS):  # processing all rows at once would take ten times the memory
         strip = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
         red, green, blue = np.moveaxis(np.asarray(strip.convert("RGB"), np.int32), -1, 0)
         if not in_colour and max(np.abs(red - green).max(), np.abs(red - blue).max()) > most_apart:
@@ -316,7 +317,7 @@ def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.i
 
 
 def _painted_alpha(image: Image.Image) -> Image.Image | None:
-    """The alpha channel where it alone holds the mask: it varies, and the color does not."""
+    """The alpha channel if it alone contains the mask, that is, if it varies and the color does not."""
     *colours, alpha = image.getbands()
     if any(len(set(image.getchannel(band).getextrema())) > 1 for band in colours):
         return None
@@ -337,7 +338,7 @@ def _not_an_image(path: Path, shown_name: str) -> Message:
 
 
 def _far_too_large(shown_name: str) -> DatasetError:
-    """Pillow refuses an image of more than twice MOST_PIXELS before its size is known here."""
+    """The error for images beyond twice MOST_PIXELS, which Pillow refuses before their size is available."""
     message = messages.FAR_TOO_MANY_PIXELS(path=shown_name, most=MOST_PIXELS / 1e6)
     return DatasetError.one("too_many_pixels", message, shown_name)
 

@@ -1,7 +1,7 @@
-"""Choosing the scale that reduces images of more than 8 bits per channel to 8 bits, one for all images of a dataset.
+"""Choice of the scale that reduces images of more than 8 bits per channel to 8 bits: one scale per dataset.
 
-One scale for the dataset keeps images comparable: a dark image stays darker than a bright one. A scale for each image
-would turn a faint scratch and a deep one into the same grey.
+A common scale keeps images comparable: a dark image stays darker than a bright one. With a scale per image, a faint
+scratch and a deep one would have the same gray value.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ _FILLED = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ValueRange:
-    """The lowest and the highest value of an image; `is_float` where its values are not integers."""
+    """The lowest and the highest value of an image; `is_float` if its values are not integers."""
 
     low: float
     high: float
@@ -33,7 +33,7 @@ class ValueRange:
 
 
 def value_range(strips: Iterable[NDArray[np.generic]]) -> ValueRange:
-    """The range of the finite values in all strips of an image."""
+    """The range of the finite values in all strips (arrays of any shape) of an image."""
     low, high, is_float = np.inf, -np.inf, False
     for values in strips:
         is_float = values.dtype.kind == "f"
@@ -44,11 +44,11 @@ def value_range(strips: Iterable[NDArray[np.generic]]) -> ValueRange:
 
 
 def choose_scale(ranges: Iterable[ValueRange], depth: Literal["auto", "true_range", "type_range"]) -> Scale:
-    """The scale for images of these ranges, either all of integers or all of floats.
+    """The scale for images with these ranges, which are either all integers or all floats.
 
-    "true_range" stretches the values that occur. "type_range" takes 0 to 1 for floats and 16 bits for integers, or 32
-    where they do not suffice. "auto" takes the range that the values are meant for: 0 to 1 or 0 to 255 for floats that
-    fill it, the fewest bits of a camera that hold all integers; other values are stretched.
+    "true_range" stretches the values that occur. "type_range" uses 0 to 1 for floats, and 16 bits for integers, or 32
+    bits if 16 are not enough. "auto" uses the intended range: for floats 0 to 1 or 0 to 255 if the values fill it, for
+    integers the smallest bit depth of cameras that holds all values; other values are stretched.
     """
     several = list(ranges)
     whole = several[0]
@@ -74,7 +74,7 @@ def choose_scale(ranges: Iterable[ValueRange], depth: Literal["auto", "true_rang
 
 
 def conversion_of(ranges: Iterable[ValueRange], reading: ReadingOptions) -> Conversion:
-    """The conversion of a dataset whose deep images have these ranges."""
+    """The conversion for a dataset whose deep images have these ranges."""
     several = list(ranges)
     kinds = ([one for one in several if one.is_float is is_float] for is_float in (False, True))
     integers, floats = (choose_scale(kind, reading.depth) if kind else None for kind in kinds)

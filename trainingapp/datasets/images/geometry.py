@@ -1,4 +1,4 @@
-"""Boxes and masks of the upright image, from the annotations of a source.
+"""Conversion of a source's annotations to boxes and masks of the upright image.
 
 Legend for array names: H, W height and width in pixels.
 """
@@ -32,11 +32,11 @@ Corners = tuple[float, float, float, float]
 
 @dataclass
 class Placed:
-    """Annotations of the upright image. `faults` concern single objects, which are not among the boxes and the mask.
+    """Annotations of the upright image. `faults` concern single objects, which the boxes and the mask exclude.
 
-    mask_HW: uint8, 0 for the background, i + 1 for class i, 255 for unknown. `unusable` are objects without area or
-    outside of the image, which are left out. `clipped` counts boxes that exceeded the image, by at most `most_over`
-    pixels; `clipped_at` are the first of them.
+    mask_HW: uint8, 0 for the background, i + 1 for class i, 255 for unknown. `unusable` are the excluded objects that
+    have no area or lie outside the image. `clipped` counts boxes that exceeded the image, by at most `most_over`
+    pixels; `clipped_at` lists the first of them.
     """
 
     boxes: list[Box] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Placed:
 
 
 def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool) -> Placed:
-    """Boxes and mask of a decoded image. Raises DatasetError when they are for another size."""
+    """Boxes and mask of a decoded image. Raises DatasetError if the annotations are for another image size."""
     placed = Placed(is_turned=_is_turned(image, facts))
     frame = facts.stored_size if placed.is_turned else (facts.width, facts.height)
     valid: list[Shape] = []
@@ -96,7 +96,7 @@ def _is_turned(image: SourceImage, facts: ImageFacts) -> bool:
 
 
 def _box(shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed) -> Box:
-    """The part of the box within the upright image. Raises DatasetError when there is none, or it has no area."""
+    """The part of the box within the upright image. Raises DatasetError if it is empty or has no area."""
     given = _upright(_corners(shape, frame), shape, frame, facts, placed)
     width, height = facts.width, facts.height
     left, top, right, bottom = given
@@ -110,7 +110,7 @@ def _box(shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed
     x0, y0, x1, y1 = (
         round(float(min(max(value, 0.0), limit)), _DECIMALS) for value, limit in zip(inner, limits, strict=True)
     )
-    # Not written with <=: a comparison with NaN is false.
+    # Not written with <=, since comparisons with NaN are false.
     has_area = x1 > x0 and y1 > y0 and all(map(math.isfinite, given))
     if not has_area:
         where, box = shape.where.param(), "(" + ", ".join(f"{corner:.1f}" for corner in given) + ")"
@@ -124,7 +124,7 @@ def _box(shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed
 
 
 def _upright(corners: Corners, shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed) -> Corners:
-    """The corners in pixels of the upright image."""
+    """The corners in pixel coordinates of the upright image."""
     left, top, right, bottom = corners
     if shape.relative:
         return left * facts.width, top * facts.height, right * facts.width, bottom * facts.height
@@ -132,7 +132,7 @@ def _upright(corners: Corners, shape: Shape, frame: tuple[int, int], facts: Imag
 
 
 def _clipped_corners(shape: Shape, size: tuple[int, int]) -> Corners | None:
-    """The box around the parts of the polygons within (0, 0) to (width, height); None where there are none."""
+    """The bounding box of the polygons clipped to (0, 0) to (width, height); None if nothing is left."""
     parts = [clip_polygon(np.array(polygon, np.float64).reshape(-1, 2), size) for polygon in shape.polygons]
     points = np.concatenate([part for part in parts if len(part)] or [np.empty((0, 2))])
     if not len(points):
@@ -149,7 +149,7 @@ def clip_polygon(corners: NDArray[np.float64], size: tuple[int, int]) -> NDArray
     for axis, limit, sign in ((0, 0, 1), (0, size[0], -1), (1, 0, 1), (1, size[1], -1)):
         if not len(corners):
             break
-        distance = sign * (corners[:, axis] - limit)  # within where it is not negative
+        distance = sign * (corners[:, axis] - limit)  # points are inside where this is not negative
         kept: list[NDArray[np.float64]] = []
         for index in range(len(corners)):
             before, after = distance[index - 1], distance[index]
@@ -179,7 +179,7 @@ def _corners(shape: Shape, frame: tuple[int, int]) -> Corners:
 
 
 def _turned(corners: Corners, frame: tuple[int, int], orientation: int) -> Corners:
-    """A box of the stored image of `frame` = (width, height) in the upright image, by EXIF orientation."""
+    """Transform a box of the stored image with `frame` = (width, height) to the upright image, by EXIF orientation."""
     width, height = frame
     left, top, right, bottom = corners
     match orientation:
@@ -191,7 +191,7 @@ def _turned(corners: Corners, frame: tuple[int, int], orientation: int) -> Corne
             return height - bottom, width - right, height - top, width - left
         case 8:
             return top, width - right, bottom, width - left
-    # Orientations 1 to 4 keep width and height, so that annotations of the stored image are not recognised as such.
+    # Orientations 1 to 4 keep width and height, so annotations of the stored image cannot be detected.
     raise AssertionError(orientation)
 
 
@@ -199,7 +199,7 @@ def _turned(corners: Corners, frame: tuple[int, int], orientation: int) -> Corne
 
 
 def _painted(shapes: list[Shape], frame: tuple[int, int], facts: ImageFacts, placed: Placed) -> NDArray[np.uint8]:
-    """The mask of all outlines, later objects over earlier ones."""
+    """The (H, W) mask of all outlines; later objects cover earlier ones."""
     canvas_HW = np.zeros((frame[1], frame[0]), np.uint8)
     scale = np.array([facts.width, facts.height])
     for shape in shapes:
@@ -217,13 +217,13 @@ def _painted(shapes: list[Shape], frame: tuple[int, int], facts: ImageFacts, pla
 
 
 def fill_polygon(canvas_HW: NDArray[np.uint8], corners: NDArray[np.float64], value: int) -> None:
-    """Set the pixels whose centre lies within the polygon of (N, 2) corners x, y.
+    """Set the pixels whose center lies within the polygon of (N, 2) corners x, y.
 
-    Along each row, the inside begins and ends where edges cross the centre of the row (even-odd rule), so that an area
-    covered twice is a hole.
+    In each row, the inside begins and ends where edges cross the center of the row (even-odd rule); an area covered
+    twice is therefore a hole.
     """
     height, width = canvas_HW.shape
-    limit = 4.0 * max(height, width)  # keeps distant corners from overflowing; the check of the box refuses them
+    limit = 4.0 * max(height, width)  # prevents overflow for distant corners; the box check refuses them
     corners = corners.clip(-limit, limit)
     low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
     (left, top), (right, bottom) = low.clip(0, (width, height)), high.clip(0, (width, height))
@@ -240,7 +240,7 @@ def fill_polygon(canvas_HW: NDArray[np.uint8], corners: NDArray[np.float64], val
 def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]) -> None:
     """Toggle between 0 and 1 where an edge (x0, y0, x1, y1) crosses a row.
 
-    The toggled pixel is in the first column whose centre lies right of the crossing.
+    The toggled pixel is in the first column whose center is to the right of the crossing.
     """
     rows, columns = crossings_HW.shape
     x0, y0, x1, y1 = edges.T
@@ -256,7 +256,7 @@ def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]
 
 
 def decode_rle(rle: Rle, frame: tuple[int, int], where: Position) -> NDArray[np.bool_]:
-    """(H, W) mask of run lengths. Raises DatasetError when they do not fit the (width, height) of `frame`."""
+    """(H, W) mask of run lengths. Raises DatasetError if they do not match `frame` = (width, height)."""
     width, height = (rle.width, rle.height) if rle.width else frame
     if (width, height) != frame or width * height > MOST_PIXELS:
         message = messages.MASK_SIZE(
@@ -264,7 +264,7 @@ def decode_rle(rle: Rle, frame: tuple[int, int], where: Position) -> NDArray[np.
         )
         raise DatasetError.one("mask_size", message, where.path)
     counts = np.array(unpack_counts(rle.counts) if isinstance(rle.counts, str) else rle.counts, dtype=np.int64)
-    if not rle.width and not len(counts) % 2:  # the last run is an object
+    if not rle.width and not len(counts) % 2:  # the last run belongs to the object
         counts = np.append(counts, width * height - counts.sum())
     if (counts < 0).any() or (counts > MOST_PIXELS).any() or counts.sum() != width * height:
         message = messages.RUN_LENGTHS_INVALID(where=where.param(), width=width, height=height)
@@ -274,10 +274,11 @@ def decode_rle(rle: Rle, frame: tuple[int, int], where: Position) -> NDArray[np.
 
 
 def unpack_counts(packed: str) -> list[int]:
-    """COCO's packed text as run lengths; [-1], which no mask has, when it is invalid.
+    """Decode COCO's packed text to run lengths. Returns [-1], which no mask has, if the text is invalid.
 
-    Groups of five bits, the lowest first; a sixth bit means that more follow. From the third on, runs are differences
-    to the last but one: rleFrString in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
+    Groups of five bits, lowest first; a sixth bit marks continuation. From the third on, runs are stored as differences
+    to the run before the previous one: rleFrString in
+    https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
     """
     counts: list[int] = []
     value = shift = 0
@@ -299,7 +300,7 @@ def unpack_counts(packed: str) -> list[int]:
 
 
 def _read_classes(mask: MaskFile, facts: ImageFacts) -> NDArray[np.uint8]:
-    """The mask of a mask file. Raises DatasetError when it has another size or pixels of an unknown class."""
+    """The (H, W) mask of a mask file. Raises DatasetError if its size differs or it has pixels of an unknown class."""
     path = mask.file.path
     values_HW = read_mask(mask.file, in_colour=mask.coding.in_colour)
     meanings_HW = mask.coding.meanings(values_HW)

@@ -1,8 +1,8 @@
-"""A limit on the memory of images while they are decoded: for each image, and for all threads together.
+"""Limits on the memory used to decode images: per image, and for all threads together.
 
 A file of a few kilobytes can unpack to gigabytes. The memory that an image needs is estimated from its header, by
-format and mode. An image that needs more than MOST_BYTES is refused; a thread waits until its image fits beside the
-others.
+format and mode. An image that needs more than MOST_BYTES is refused; a thread waits until its image fits in the
+remaining budget.
 """
 
 import ctypes
@@ -16,22 +16,22 @@ from PIL import Image
 from trainingapp.contract import deep_images
 
 MOST_BYTES = deep_images.MOST_BYTES
-#: Bytes per pixel in Pillow's memory; it keeps three channels in four bytes.
+#: Bytes per pixel in Pillow's memory; it stores three channels in four bytes.
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-#: Additional bytes per pixel of the decoder of a format: WebP keeps three canvases and a copy.
+#: Additional bytes per pixel that a format's decoder needs: WebP keeps three canvases and a copy.
 _FORMAT_BYTES = {"WEBP": 12.0, "GIF": 4.0, "TIFF": 1.0, "AVIF": 12.0, "HEIF": 12.0}
-#: Modes of more than 8 bits are reduced to 8. They are decoded twice, maybe by two threads, and glibc keeps for each of
-#: them what it has freed: their bytes count twice, and that of the result once.
+#: Modes of more than 8 bits are reduced to 8. They are decoded twice, possibly by two threads, and glibc keeps the
+#: freed memory of each thread: their bytes count twice, those of the result once.
 _REDUCED_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-#: Additional bytes per pixel of a PPM of 16 bits, which Pillow decodes in Python with two copies.
+#: Additional bytes per pixel of a 16-bit PPM, which Pillow decodes in Python with two copies.
 _DEEP_PPM_BYTES = 10
-#: A progressive JPEG is kept as coefficients of two bytes until its end, and is scaled down to half while decoded.
+#: A progressive JPEG is held as two-byte coefficients until it is complete, and is decoded at half size.
 _COEFFICIENT_BYTES = 2
 _SCALED_SHARE = 0.25
 
 
 def decoding_bytes(image: Image.Image) -> int:
-    """Peak memory of decoding the opened image in bytes, estimated."""
+    """Estimated peak memory for decoding the opened image, in bytes."""
     pixels = image.width * image.height
     in_mode = _MODE_BYTES.get(image.mode, 4)
     if is_progressive(image):
@@ -49,7 +49,7 @@ def is_progressive(image: Image.Image) -> bool:
 
 
 class MemoryBudget:
-    """Bytes that several threads share. A reservation waits until it fits; a single one is always granted."""
+    """A byte budget shared by threads. A reservation waits until it fits; a sole reservation is always granted."""
 
     def __init__(self, size_bytes: int) -> None:
         self._size = size_bytes
@@ -76,17 +76,17 @@ _LARGE_BLOCK_BYTES = 8 << 20
 
 @cache
 def return_large_blocks() -> None:
-    """Have the C library give large blocks back to the system as soon as they are freed; once for this process.
+    """Make the C library return large blocks to the system as soon as they are freed; once per process.
 
-    By default glibc raises the limit with each large block that is freed, up to 32 MB: pixels of images then stay in
-    the heap of each thread that decoded one, beside the budget.
+    By default, glibc raises the threshold with each large block that is freed, up to 32 MB. Pixel buffers would then
+    stay in the heap of each decoding thread, outside the budget.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:  # musl and macOS have none, and return such blocks anyway
+    if mallopt:  # not available with musl and on macOS, which return such blocks anyway
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
-        # Otherwise it stays at 128 KB, and each image of usual size is returned to the system and faulted in again.
+        # Otherwise it stays at 128 KB, and each typical image would be returned to the system and faulted in again.
         mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE_BLOCK_BYTES)
 
 
-#: For every import of this process.
+#: Shared by all imports of this process.
 MEMORY_BUDGET = MemoryBudget(MOST_BYTES)

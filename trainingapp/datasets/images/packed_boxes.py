@@ -1,4 +1,4 @@
-"""The boxes of an imported image in a compact form: a dataset can have millions until its index is written."""
+"""Compact storage for the boxes of an imported image: a dataset can hold millions until its index is written."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ _ROW = struct.Struct("<iB4d")
 
 
 class PackedBoxes(Sequence[Box]):
-    """Boxes in 37 bytes each; a `Box` is made whenever one is taken out."""
+    """A sequence of boxes, 37 bytes each; a `Box` is created on each access."""
 
     __slots__ = ("_rows",)
 

@@ -1,4 +1,4 @@
-"""Applying the selected classes to the layout of a source."""
+"""Applies the selected classes to the layout of a source."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, 
 
 
 def select_classes(layout: Layout, options: ImportOptions) -> Layout:
-    """The layout with classes renamed, merged, left out and in the selected order.
+    """The layout with its classes renamed, merged, removed and in the selected order.
 
-    Objects of a class that is left out are removed, and so are images that had it as their label, or several labels of
-    which none is left. Raises DatasetError for a choice that names an unknown class, or one class twice.
+    Objects of a removed class are removed, and so are images whose labels all belong to removed classes. Raises
+    DatasetError for a choice that names an unknown class, or one class twice.
     """
     if not options.classes:
         return layout
@@ -30,13 +30,13 @@ def select_classes(layout: Layout, options: ImportOptions) -> Layout:
         if (image.label < 0 or label >= 0) and (labels or not image.labels):
             kept.append(replace(image, shapes=shapes, label=label, labels=labels, mask=mask))
     annotations = layout.annotations
-    if len(names) < 2 and len(annotations) > 1:  # one label for all images says nothing about them
+    if len(names) < 2 and len(annotations) > 1:  # a single label for all images carries no information
         annotations = [kind for kind in annotations if kind not in ("labels", "multi_labels")]
     return replace(layout, classes=names, images=kept, annotations=annotations)
 
 
 def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], dict[str, int]]:
-    """Names in the new order, and the new label of each class of the source that is kept."""
+    """The names in the new order, and the new label of each source class that is kept."""
     names = list(dict.fromkeys(choice.name for choice in choices))
     target_of: dict[str, int] = {}
     for choice in choices:
@@ -51,7 +51,7 @@ def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], d
 
 
 def _selected_mask(mask: MaskFile, targets: list[int], codings: dict[int, MaskCoding]) -> MaskFile:
-    """The mask with its selected classes; `codings` holds those done by id, since most masks share one."""
+    """The mask with its selected classes; `codings` caches converted codings by id, since most masks share one."""
     coding = codings.get(id(mask.coding))
     if coding is None:
         lookup = np.array(targets, np.int16)

@@ -1,4 +1,4 @@
-"""Reducing the deep images of a dataset to 8 bits in the same way, and storing HEIC and AVIF as JPEG or PNG."""
+"""Conversion of a dataset's deep images to 8 bits with one scale, and of HEIC and AVIF to JPEG or PNG."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -19,12 +19,11 @@ Map = Callable[[Callable[[IngestedImage], IngestedImage], Iterable[IngestedImage
 def convert_images(
     images: list[IngestedImage], folder: Path, reading: ReadingOptions, report: Report, map_: Map
 ) -> tuple[list[IngestedImage], Conversion | None]:
-    """The images, with other files stored for those that need it, and how deep images and those of many bands were
-    converted, None without such images. `map_` applies a function to several, in threads.
+    """Convert the images that need it. Returns the images and the conversion used for deep and multi-band images (None
+    if there are none). `map_` applies a function to several images in threads.
 
-    The scale is chosen from the values of all images, so that it is the same for each. Those that cannot be decoded
-    again are left out as a fault. Reports the scale, and refuses the set where its deep images have all become a single
-    color and are at least half of it.
+    One scale for all images is chosen from their values. Images that cannot be decoded again are faults. Reports the
+    scale, and refuses the dataset if every deep image became a single color and they are at least half of all images.
     """
     waiting = [item for item in images if item.facts]
     if not waiting:

@@ -1,4 +1,4 @@
-"""Whether the boxes of a source are in the unit and in the form that its format says."""
+"""Checks that the boxes of a source have the unit and the form that its format specifies."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -14,16 +14,16 @@ _BEYOND = 1.05
 
 
 def check_coordinates(layout: Layout, report: Report) -> None:
-    """Refuse boxes in shares of the image where pixels are due, and corners where a corner and a size are due.
+    """Refuse normalized boxes where pixels are expected, and two corners where a corner and a size are expected.
 
-    Looks at the first boxes only: a file is written by one program.
+    Checks only the first boxes, since a file is written by one program.
     """
     sample = list(islice(_pixel_boxes(layout), _SAMPLED))
     if len(sample) < _FEWEST:
         return
     boxes = [box for shape, _size in sample if (box := shape.box)]
     first = sample[0][0].where
-    # A pixel is subtracted from the left and the top of Pascal VOC.
+    # Pascal VOC boxes have had one pixel subtracted from left and top.
     if all(-1 <= value <= 1 for box in boxes for value in box):
         text = ", ".join(f"{value:g}" for value in boxes[0])
         report.error("bad_annotation", messages.BOXES_IN_SHARES(where=first.param(), box=text), first.path)
@@ -36,7 +36,7 @@ def check_coordinates(layout: Layout, report: Report) -> None:
 
 
 def _pixel_boxes(layout: Layout) -> Iterator[tuple[Shape, tuple[int, int]]]:
-    """The objects with a box in pixels, and the declared size of their image."""
+    """The objects with a box in pixels, and the declared size of their images."""
     for image in layout.images:
         for shape in image.shapes:
             if shape.box and not shape.relative:
@@ -44,6 +44,6 @@ def _pixel_boxes(layout: Layout) -> Iterator[tuple[Shape, tuple[int, int]]]:
 
 
 def _are_corners(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
-    """Whether the width and height can be the right and bottom of the box."""
+    """Whether the width and height could be the right and bottom of the box."""
     left, top, right, bottom = box[0], box[1], box[2] - box[0], box[3] - box[1]
     return 0 <= left < right <= _BEYOND * size[0] and 0 <= top < bottom <= _BEYOND * size[1]

@@ -1,4 +1,4 @@
-"""Identical and similar images: across classes a label is wrong, across splits the validation metrics are too good."""
+"""Detection of identical and similar images: wrong labels if across classes, leakage if across splits."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,7 +17,7 @@ _EDGES = [round(64 * band / _BANDS) for band in range(_BANDS + 1)]
 
 
 def check_duplicates(images: Sequence[IngestedImage], splits: Sequence[Split], report: Report) -> None:
-    """Warn of images whose files are identical."""
+    """Warn about images whose files are identical."""
     first: dict[str, tuple[IngestedImage, Split]] = {}
     for item, split in zip(images, splits, strict=True):
         other, other_split = first.setdefault(item.digest, (item, split))
@@ -36,7 +36,7 @@ def check_duplicates(images: Sequence[IngestedImage], splits: Sequence[Split], r
 
 
 def check_similar(images: Sequence[IngestedImage], splits: Sequence[Split], report: Report) -> None:
-    """Warn of validation images that look like a training image without being the same file."""
+    """Warn about validation images that are similar to a training image without being the same file."""
     hashed: dict[Split, list[tuple[IngestedImage, int]]] = {"train": [], "val": []}
     for item, split in zip(images, splits, strict=True):
         if item.perceptual_hash is not None:
@@ -51,10 +51,10 @@ def check_similar(images: Sequence[IngestedImage], splits: Sequence[Split], repo
 
 
 def nearest(hashes: Sequence[int], others: Sequence[int]) -> list[int]:
-    """For each hash the index of the nearest of `others` within MOST_BITS, or -1.
+    """For each hash, the index of the nearest of `others` within MOST_BITS bits, or -1.
 
-    Two hashes that differ in at most four bits agree in at least one of five bands of bits (pigeonhole principle), so
-    that only hashes that share a band are compared.
+    Hashes that differ in at most four bits agree in at least one of five bands of bits (pigeonhole principle). Only
+    hashes that share a band are therefore compared.
     """
     queries = np.array(hashes, np.uint64)
     stored, places = np.unique(np.array(others, np.uint64), return_index=True)

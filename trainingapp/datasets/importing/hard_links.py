@@ -1,20 +1,20 @@
-"""Storing the identical content of two datasets once, by hard links."""
+"""Stores identical content of two datasets once, with hard links."""
 
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Folders of a dataset whose files never change.
+#: Dataset folders whose files never change.
 _SHARED = ("images", "masks")
 _LINK_NAME = ".link"
 
 
 def share_files(folder: Path, other: Path) -> int:
-    """Replace files of `folder` by hard links to identical files of `other`; returns the bytes that this frees.
+    """Replace files of `folder` by hard links to identical files of `other`. Returns the bytes freed.
 
-    Raises OSError where links are not possible, as across disks, or `other` is deleted meanwhile; `folder` is complete
-    then, too.
+    Raises OSError if links are not possible, for example across file systems, or if `other` is deleted meanwhile;
+    `folder` is still complete.
     """
     freed_bytes = 0
     by_size: dict[int, list[Path]] = {}
@@ -26,7 +26,7 @@ def share_files(folder: Path, other: Path) -> int:
         if size_bytes in by_size and (same := by_digest.get(_digest(path))):
             link = path.with_name(_LINK_NAME)
             os.link(same, link)
-            link.replace(path)  # in one step: the file is there at any time
+            link.replace(path)  # atomic: the file exists at all times
             freed_bytes += size_bytes
     return freed_bytes
 

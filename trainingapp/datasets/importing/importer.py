@@ -1,9 +1,9 @@
-"""Import a dataset: from an archive or a server folder to a folder of the studio that is never changed again.
+"""Imports a dataset from an archive or a server folder into an immutable folder of the studio.
 
-The images are copied one by one into DATASETS_DIR/.import-{id}. Only when all are valid, the folder is flushed to the
-disk and renamed. A crash therefore leaves nothing but that temporary folder, which the next attempt empties, and a lock
-on it keeps a second worker away (session.py). An error refuses the whole import: the report names all errors and no
-file is kept. With `ImportOptions.on_error` "leave_out", single images and objects are left out instead.
+The images are copied one by one into DATASETS_DIR/.import-{id}. Once all are valid, the folder is flushed to disk and
+renamed. A crash therefore leaves only that temporary folder, which the next attempt empties; a lock on it excludes a
+second worker (session.py). An error refuses the whole import: the report lists all errors and no file is kept. With
+`ImportOptions.on_error` "leave_out", single images and objects are left out instead.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 
 def check_upload(path: Path) -> None:
-    """Refuse an archive that cannot be a dataset, without unpacking it. Raises DatasetError."""
+    """Check an uploaded archive without unpacking it. Raises DatasetError if it cannot be a dataset."""
     if path.is_dir():
         raise DatasetError.one("not_a_zip", source_messages.FOLDER_INSTEAD_OF_ZIP())
     if not check_archive(path):
@@ -67,26 +67,26 @@ def check_upload(path: Path) -> None:
     with open_source(path) as source:
         files = Files(source)
         if any(is_archive_name(file.path) for file in source.files):
-            return  # what is in them is seen by the worker that unpacks them
+            return  # the worker checks their content when it unpacks them
         refuse_without_images(files)
         if recognise(files) is class_folders:
             report = Report()
-            # Annotations of an unknown format refuse the source in the review, where class folders can be chosen.
+            # Annotations of an unknown format are refused in the review, where class folders can be chosen instead.
             files = Files(source, reading=ReadingOptions(format=class_folders.NAME))
-            # Whether held-out images alone are imported, the review asks.
+            # The review asks whether to import a source that has only held-out images.
             check_layout(class_folders.read(files, report), ImportOptions(split="stratified"), report)
             report.raise_fatal()
 
 
 def run_import(dataset: Dataset, *, on_progress: Progress | None = None) -> None:
-    """Read `dataset.source` and make the dataset ready, or refused with a report. `dataset` is refreshed.
+    """Import `dataset.source`: the dataset becomes ready, or refused with a report. `dataset` is refreshed.
 
-    Never raises for bad data, a full disk or a source that cannot be read. It can be repeated after a crash or when it
-    is done; while another process imports the dataset, it returns at once.
+    Does not raise for bad data, a full disk or an unreadable source. It can be repeated after a crash or after
+    completion, and returns immediately while another process imports the dataset.
     """
     with import_session(dataset, Dataset.Status.IMPORTING, on_progress) as session:
         if session:
-            # An earlier attempt may have renamed its folder and died before it updated the row.
+            # An earlier attempt may have been killed between renaming its folder and updating the row.
             shutil.rmtree(dataset.folder, ignore_errors=True)
             _import(dataset, session.folder, session.heartbeat)
 
@@ -99,10 +99,10 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
     with open_source(Path(dataset.source), options.reading, scratch, link_rule(dataset)) as source:
         layout = select_classes(read_layout(source, report, heartbeat.touch, options.reading), options)
         layout = check_layout(layout, options, report)
-        report.raise_errors()  # nothing is copied for a layout that cannot be used
+        report.raise_errors()  # nothing is copied for an unusable layout
         check_disk_space(folder, sum(image.file.size_bytes for image in layout.images))
         images, conversion = _ingest_images(layout, folder, heartbeat, report, options.reading)
-    report.raise_errors()  # of images: the splits are chosen among valid ones
+    report.raise_errors()  # of images: the splits are chosen among the valid ones
     drawn = options.split != "given" or not any(item.kind == "val" for item in images)
     splits: list[Split] = ["val" if item.kind == "val" else "train" for item in images]
     if drawn:
@@ -137,8 +137,8 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
 def _ingest_images(
     layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report, reading: ReadingOptions
 ) -> tuple[list[IngestedImage], Conversion | None]:
-    """Copy and decode every image; faults and notes go into the report. Returns the valid ones, and how those of more
-    than 8 bits were converted."""
+    """Copy and decode every image; faults and notes go into the report. Returns the valid images, and the conversion
+    used for those with more than 8 bits."""
     valid: list[IngestedImage] = []
     lost: list[str] = []
     unusable = 0
@@ -177,7 +177,7 @@ def _ingest_images(
 
 
 def _emptying(images: list[SourceImage]) -> Iterator[SourceImage]:
-    """The images in their order. Each is removed from the list, which frees the memory of its annotations."""
+    """Yield the images in order, removing each from the list to free the memory of its annotations."""
     images.reverse()
     while images:
         yield images.pop()
@@ -186,7 +186,7 @@ def _emptying(images: list[SourceImage]) -> Iterator[SourceImage]:
 def _map_windowed(
     pool: ThreadPoolExecutor, work: Callable[[_Item], IngestedImage], images: Iterable[_Item]
 ) -> Iterator[IngestedImage]:
-    """Like `pool.map`, but with few tasks waiting at a time: memory stays constant, and an error ends the work soon."""
+    """Like `pool.map`, but with few pending tasks: memory stays constant, and an error stops the work early."""
     rest = iter(images)
     while window := list(islice(rest, _WINDOW)):
         yield from pool.map(work, window)
@@ -226,7 +226,7 @@ def _check_splits(images: list[IngestedImage], splits: list[Split], layout: Layo
 
 
 class _ReadyFields(TypedDict):
-    """The fields of `Dataset` that are known once everything is imported."""
+    """The fields of `Dataset` that are known after the import."""
 
     format: str
     classes: list[str]
@@ -248,10 +248,10 @@ def _write_dataset(
     splits: list[Split],
     conversion: Conversion | None,
 ) -> _ReadyFields:
-    """Write the index; returns the fields of the row."""
+    """Write the index. Returns the fields of the row."""
     ordered = sorted(
         zip(images, splits, strict=True), key=lambda pair: (pair[1] != "train", pair[0].sample and pair[0].sample.label)
-    )  # sorted() is stable: within a class the order of names is kept
+    )  # sorted() is stable, so the order of names within a class is kept
     items = [item for item, _split in ordered]
     samples = [replace(item.sample, split=split) for item, split in ordered if item.sample]
     fingerprint = _fingerprint(layout.classes, items, samples)
@@ -282,15 +282,15 @@ def _write_dataset(
 
 
 def _fingerprint(classes: list[str], items: list[IngestedImage], samples: list[Sample]) -> str:
-    """SHA-256 in hex over the classes and the sorted (split, image, annotations), whatever the files are called."""
+    """SHA-256 in hex over the classes and the sorted (split, image, annotations); independent of file names."""
     digest = hashlib.sha256(json.dumps(classes).encode())
     pairs = sorted(zip(items, samples, strict=True), key=_split_and_digest)
-    # A line begins with split and digest: only those that have both in common are sorted as texts, and held at a time.
+    # A line begins with split and digest: only lines that share both are held and sorted as text at a time.
     for _key, same in groupby(pairs, key=_split_and_digest):
         lines = []
         for item, sample in same:
             boxes = sorted(box.values() for box in sample.boxes)
-            labels = [] if sample.labels is None else [sample.labels]  # absent from datasets with one label per image
+            labels = [] if sample.labels is None else [sample.labels]  # omitted for datasets with one label per image
             line = [sample.split, item.digest, sample.label, boxes, item.mask_digest, *labels]
             lines.append(json.dumps(line) + "\n")
         for text in sorted(lines):
@@ -303,7 +303,7 @@ def _split_and_digest(pair: tuple[IngestedImage, Sample]) -> tuple[str, str]:
 
 
 def _share_same_content(dataset: Dataset, folder: Path, fingerprint: str, report: Report) -> None:
-    """Report that another dataset has the same content, and store it only once where the file system allows."""
+    """Report a dataset with the same content, and store that content only once if the file system allows it."""
     ready = Dataset.objects.filter(status=Dataset.Status.READY, fingerprint=fingerprint).exclude(pk=dataset.pk)
     other = ready.order_by("pk").first()
     if other is None:
@@ -316,8 +316,8 @@ def _share_same_content(dataset: Dataset, folder: Path, fingerprint: str, report
 
 
 def _publish(folder: Path, final: Path) -> None:
-    """Flush everything to the disk, then rename: a power failure leaves the whole dataset or nothing."""
-    os.sync()  # one flush for all files: fsync of each would take minutes for many small ones
+    """Flush everything to disk, then rename: after a power failure the dataset is complete or absent."""
+    os.sync()  # one flush for all files: fsync of each file would take minutes for many small files
     folder.rename(final)
     descriptor = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

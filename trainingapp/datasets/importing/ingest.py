@@ -1,4 +1,4 @@
-"""Copying one image with its annotations into the dataset's folder."""
+"""Copies one image with its annotations into the dataset's folder."""
 
 import hashlib
 from array import array
@@ -25,12 +25,12 @@ MASKS_DIR = "masks"
 
 @dataclass(frozen=True, slots=True)
 class IngestedImage:
-    """An image that was copied. `sample` is None if it cannot be used, see `faults`; its split is preliminary.
+    """A copied image. `sample` is None if the image cannot be used (see `faults`); its split is preliminary.
 
     `digest` is the SHA-256 of the file, `mask_digest` that of the mask's pixels, both in hex. `pixels[i]` counts the
-    pixels of class i, `known_pixels` all pixels except unknown ones. `perceptual_hash` has 64 bits. `clipped` and what
-    follows it are those of `Placed`; `has_lost_objects` means that the image is left out since none of its objects can
-    be used: without them it would count as background.
+    pixels of class i, `known_pixels` all pixels except unknown ones. `perceptual_hash` has 64 bits. `clipped` and the
+    fields after it are those of `Placed`. `has_lost_objects`: the image is left out because none of its objects can be
+    used; without objects it would count as background.
     """
 
     file: str
@@ -53,7 +53,7 @@ class IngestedImage:
     """Of an image that another file has to be stored for."""
 
     def shown(self) -> frozenset[int]:
-        """Classes that the image shows: its labels and those of its boxes and its mask."""
+        """The classes in the image: its labels and those of its boxes and its mask."""
         assert self.sample
         own = {self.sample.label} if self.sample.label >= 0 else set(self.sample.labels or ())
         in_mask = {label for label, count in enumerate(self.pixels) if count}
@@ -70,9 +70,9 @@ def ingest(
     wants_labels: bool = False,
     reading: ReadingOptions = AUTO,
 ) -> IngestedImage:
-    """Copy and decode an image and place its annotations; an image that cannot be used leaves no file.
+    """Copy and decode an image and place its annotations. An unusable image leaves no file.
 
-    Raises OSError when the disk fails.
+    Raises OSError on a disk error.
     """
     path = folder / image.stored_path
     try:
@@ -134,7 +134,7 @@ def _has_lost_objects(image: SourceImage, placed: Placed) -> bool:
 
 
 def copy(file: SourceFile, path: Path) -> tuple[str, int]:
-    """Copy byte by byte; returns the SHA-256 and the number of bytes."""
+    """Copy the bytes unchanged. Returns the SHA-256 and the number of bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with path.open("xb") as target:
@@ -143,7 +143,7 @@ def copy(file: SourceFile, path: Path) -> tuple[str, int]:
 
 
 class _StoredMask(NamedTuple):
-    """A mask in the dataset's folder, by its path there; without one, the path is empty. See IngestedImage."""
+    """A mask stored in the dataset's folder; the path is empty if there is no mask. See IngestedImage."""
 
     path: str = ""
     size_bytes: int = 0
@@ -161,7 +161,7 @@ def _stored_mask(placed: Placed, folder: Path, number: int, class_count: int) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     mask = Image.fromarray(placed.mask_HW)
     mask.save(path, compress_level=3)
-    # The digest is of the pixels: the bytes of a PNG depend on the version of zlib.
+    # The digest covers the pixels, since the bytes of a PNG depend on the version of zlib.
     digest = hashlib.sha256(np.ascontiguousarray(placed.mask_HW).tobytes()).hexdigest()
     pixels = mask.histogram()
     counts = array("q", pixels[1 : class_count + 1])

@@ -1,4 +1,4 @@
-"""Inspecting a source before it is imported: its format, its content, and errors in its annotations."""
+"""Inspection of a source before its import: its format, its content and errors in its annotations."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MOST_FILES_NAMED = 50
 
 
 class ClassCounts(TypedDict):
-    """A class of the source. Objects are those with a box or an outline of their own."""
+    """A class of the source. Only annotations with a box or an outline count as objects."""
 
     name: str
     images: int
@@ -28,7 +28,7 @@ class ClassCounts(TypedDict):
 
 
 class Proposal(TypedDict):
-    """What `Dataset.proposal` holds. `images` counts by split of the source, "none" for images without a split."""
+    """The content of `Dataset.proposal`. `images` counts by split of the source, "none" for images without a split."""
 
     format: str
     tasks: list[str]
@@ -43,7 +43,7 @@ class Proposal(TypedDict):
 def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> None:
     """Read the annotations of `dataset.source` and propose how to import it, or refuse it. `dataset` is refreshed.
 
-    Masks are decoded, since they are annotations; images are not. Never raises for bad data; it can be repeated.
+    Masks are decoded, since they are annotations; images are not. Does not raise for bad data; it can be repeated.
     """
     with import_session(dataset, Dataset.Status.INSPECTING, on_progress) as session:
         if session:
@@ -63,9 +63,9 @@ def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> 
 
 
 def _carried_over(options: ImportOptions, old: list[ClassCounts], new: list[ClassCounts]) -> ImportOptions:
-    """The options with what was entered for the classes of an earlier inspection, as far as they still exist.
+    """The options with the class entries of an earlier inspection, for classes that still exist.
 
-    Classes that were not there before are imported unchanged, after the others.
+    New classes are imported unchanged, after the others.
     """
     known, found = {row["name"] for row in old}, [row["name"] for row in new]
     kept = [
@@ -74,7 +74,7 @@ def _carried_over(options: ImportOptions, old: list[ClassCounts], new: list[Clas
         if (sources := [source for source in choice.sources if source in found])
     ]
     added = [ClassChoice(name=name, sources=[name]) for name in found if name not in known]
-    # A new class may have the name that an old one was renamed to: as on the page, that merges them.
+    # A new class may have the name that an old class was renamed to: both are merged, as on the page.
     return options.model_copy(update={"classes": [*kept, *added] if kept else []})
 
 
@@ -85,9 +85,9 @@ def propose(
     scratch: Path | None = None,
     may_follow: LinkRule = within_the_folder,
 ) -> Proposal:
-    """How the archive or folder `path` can be imported. Raises DatasetError with all errors when it cannot.
+    """How the archive or folder `path` can be imported. Raises DatasetError with all errors if it cannot.
 
-    `scratch` and `may_follow` as in `open_source`.
+    `scratch` and `may_follow` are those of `open_source`.
     """
     report = Report()
     with open_source(path, reading, scratch, may_follow) as source:

@@ -1,4 +1,4 @@
-"""Whether the layout of a source makes a dataset, once classes are selected."""
+"""Checks whether the layout of a source, after class selection, is a usable dataset."""
 
 from collections import Counter
 from dataclasses import replace
@@ -13,7 +13,7 @@ from trainingapp.datasets.sources.layout import Layout
 
 
 def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layout:
-    """Report what is missing; returns the layout without the masks and classes that are left out."""
+    """Report what is missing. Returns the layout without the masks and classes that are left out."""
     if len(layout.classes) > MOST_MASK_CLASSES and "masks" in layout.annotations:
         message = messages.MASKS_LEFT_OUT(count=len(layout.classes), most=MOST_MASK_CLASSES)
         report.warn("too_many_classes", message)

@@ -1,4 +1,4 @@
-"""What is stored of the way in which a source was read, for the review and for the page of the dataset."""
+"""The stored record of how a source was read, for the review and for the dataset page."""
 
 from collections.abc import Iterable
 from typing import NotRequired, TypedDict
@@ -20,7 +20,7 @@ class StoredOffer(TypedDict):
 
 
 class StoredUnread(TypedDict):
-    """A group of files that were not read: their ending, their number, the first paths, and why."""
+    """A group of files that were not read: their suffix, their number, the first paths and the reason."""
 
     suffix: str
     count: int
@@ -29,7 +29,7 @@ class StoredUnread(TypedDict):
 
 
 class ReadingRecord(TypedDict):
-    """What `Dataset.reading` holds. Of a source that could not be read, there are offers alone."""
+    """The content of `Dataset.reading`. For a source that could not be read, it has only offers."""
 
     format: str
     split_origin: MessageData | None
@@ -55,7 +55,7 @@ def record_of(layout: Layout, conversion: Conversion | None = None) -> ReadingRe
 
 
 def record_of_refused(offers: Iterable[Offer]) -> ReadingRecord:
-    """The record of a source that could not be read; the offers say what can be tried."""
+    """The record of a source that could not be read; the offers list what can be tried."""
     return {"format": "", "split_origin": None, "offers": stored_offers(offers), "unread": []}
 
 

@@ -1,4 +1,4 @@
-"""The session of a worker that inspects or imports a dataset: a locked folder, a heartbeat, and a defined end."""
+"""A worker's session for inspecting or importing a dataset: a locked folder, a heartbeat and a defined end."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ from trainingapp.datasets.sources.offers import Offer
 from trainingapp.models import Dataset
 from trainingapp.models.text import storable
 
-#: Called with the images done and their total, both 0 while the total is unknown. What it raises ends the work.
+#: Called with the number of images done and their total, both 0 while unknown. An exception from it ends the work.
 Progress = Callable[[int, int], None]
 
 PROGRESS_INTERVAL_S = 0.5
@@ -30,11 +30,11 @@ log = structlog.get_logger(__name__)
 
 
 class GoneError(Exception):
-    """The dataset was deleted, or changed its status, while it was being processed."""
+    """The dataset was deleted or its status changed while it was processed."""
 
 
 class Heartbeat:
-    """Reports progress about twice a second, and notices that the dataset was deleted or refused meanwhile."""
+    """Reports progress about twice a second, and checks whether the dataset was deleted or refused meanwhile."""
 
     def __init__(self, dataset: Dataset, status: str, on_progress: Progress | None) -> None:
         self.dataset = dataset
@@ -43,21 +43,21 @@ class Heartbeat:
         self._next_s = 0.0
 
     def touch(self) -> None:
-        """Raises GoneError when the dataset no longer needs the work."""
+        """Raise GoneError if the dataset no longer needs the work."""
         if time.monotonic() >= self._next_s:
             if self.on_progress:
                 self.on_progress(0, 0)
             self._look()
 
     def beat(self, done: int, total: int) -> None:
-        """Write the progress. Raises GoneError when the dataset no longer needs the work."""
+        """Write the progress. Raises GoneError if the dataset no longer needs the work."""
         if self.on_progress:
             self.on_progress(done, total)
         if time.monotonic() >= self._next_s or done == total:
             self._look()
 
     def update(self, **values: object) -> None:
-        """Write to the row as long as its status is the expected one. Raises GoneError otherwise."""
+        """Update the row if it has the expected status. Raises GoneError otherwise."""
         if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).update(**storable(values)):
             raise GoneError
 
@@ -69,7 +69,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class ImportSession:
-    """An empty locked folder, and the heartbeat."""
+    """An empty locked folder and the heartbeat."""
 
     folder: Path
     heartbeat: Heartbeat
@@ -79,10 +79,10 @@ class ImportSession:
 def import_session(
     dataset: Dataset, status: Dataset.Status, on_progress: Progress | None
 ) -> Iterator[ImportSession | None]:
-    """Process the dataset exclusively; None when there is nothing to do or another process holds the folder.
+    """Process the dataset exclusively. Yields None if there is nothing to do or another process holds the folder.
 
-    An error of the source or the disk refuses the dataset with a report. The folder is removed at the end, and so is
-    the upload of a dataset that is ready, refused or deleted. `dataset` is refreshed.
+    A source error or a disk error refuses the dataset with a report. At the end, the folder is removed, and so is the
+    upload of a dataset that is ready, refused or deleted. `dataset` is refreshed.
     """
     with _own_folder(dataset, status) as folder:
         if folder is None:
@@ -110,7 +110,7 @@ def _own_folder(dataset: Dataset, status: Dataset.Status) -> Iterator[Path | Non
             yield None
             return
         try:
-            for path in folder.iterdir():  # left by a process that was killed
+            for path in folder.iterdir():  # left over from a killed process
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
@@ -128,7 +128,7 @@ def _own_folder(dataset: Dataset, status: Dataset.Status) -> Iterator[Path | Non
 
 
 def _lock(descriptor: int, folder: Path) -> bool:
-    """Whether this process now holds the folder; also False when it was renamed or removed meanwhile."""
+    """Whether this process now holds the lock; also False if the folder was renamed or removed meanwhile."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(descriptor).st_ino == folder.stat().st_ino
@@ -145,9 +145,9 @@ def _refuse(dataset: Dataset, status: str, items: list[ReportItem], offers: tupl
 
 
 def remove_needless_upload(dataset: Dataset) -> None:
-    """Remove the uploaded file when it is not needed any more, and never a file outside of UPLOADS_DIR.
+    """Remove the uploaded file if it is no longer needed. Files outside UPLOADS_DIR are never removed.
 
-    The upload of a refused dataset is kept while another choice may make it readable, until the dataset is discarded.
+    The upload of a refused dataset is kept, until the dataset is discarded, if another choice may make it readable.
     """
     found = Dataset.objects.filter(pk=dataset.pk).first()
     waiting = (Dataset.Status.INSPECTING, Dataset.Status.PROPOSED, Dataset.Status.IMPORTING)

@@ -1,4 +1,4 @@
-"""Choosing the images for validation."""
+"""Selection of the images for validation."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -12,10 +12,10 @@ _POOL = -2
 
 
 def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share: float = VAL_SHARE) -> set[int]:
-    """Indices of the images of one class that go to validation: a share, at least one where there are two or more.
+    """Indices of one class's images for validation: the given share, and at least one if there are two or more images.
 
-    The choice depends only on the seed and the content of the images, not on names or order. Identical images stay in
-    one split.
+    The selection depends only on the seed and the content of the images, not on names or order. Identical images are
+    assigned to the same split.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, digest in digests_by_index:
@@ -23,7 +23,7 @@ def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share
     ranked = sorted(groups, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
     wanted = max(1, round(share * sum(map(len, groups.values()))))
     chosen: set[int] = set()
-    for digest in ranked[1:]:  # the first group stays in training, whatever its size
+    for digest in ranked[1:]:  # the first group always stays in training
         if len(chosen) >= wanted:
             break
         chosen.update(groups[digest])
@@ -33,12 +33,11 @@ def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share
 def stratified(
     digests: list[str], classes: list[frozenset[int]], seed: int, share: float, *, pool_rare: bool
 ) -> list[Split]:
-    """The split of each image, chosen so that about the same share of every class is for validation.
+    """The split of each image, chosen so that about the same share of every class is used for validation.
 
-    An image that shows several classes counts for the rarest of them, the rule by which iterative stratification places
-    images (Sechidis et al., On the Stratification of Multi-Label Data, ECML PKDD 2011); images without classes are a
-    group of their own.
-    Images of one digest stay together. With `pool_rare`, groups that are too small to divide are divided as one.
+    An image with several classes counts for the rarest of them, as in iterative stratification (Sechidis et al., On the
+    Stratification of Multi-Label Data, ECML PKDD 2011); images without classes form a separate group. Images with the
+    same digest stay together. With `pool_rare`, groups that are too small to divide are merged and divided as one.
     """
     shown = Counter(label for labels in classes for label in labels)
     group_of: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Statistics of a dataset: images, objects and pixels of each class and split, and the distribution of sizes."""
+"""Statistics of a dataset: images, objects and pixels by class and split, and size distributions."""
 
 from array import array
 from collections import Counter
@@ -15,7 +15,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class ClassStatistics(TypedDict):
-    """Counts of a class by split; `pixels` are shares of the known pixels, None without masks."""
+    """Counts of a class by split; `pixels` is the share of the known pixels (0 to 1), None without masks."""
 
     name: str
     images: dict[Split, int]
@@ -24,14 +24,14 @@ class ClassStatistics(TypedDict):
 
 
 class Histogram(TypedDict):
-    """`counts[i]` values lie from `edges[i]` to below `edges[i + 1]`; the last bin has all that is beyond, too."""
+    """`counts[i]` values lie in [`edges[i]`, `edges[i + 1]`); the last bin also counts all higher values."""
 
     edges: list[float]
     counts: list[int]
 
 
 class Statistics(TypedDict):
-    """What `Dataset.statistics` holds. Classes are in the order of their labels. Crowds do not count as objects."""
+    """The content of `Dataset.statistics`. Classes are in label order. Crowds do not count as objects."""
 
     images: dict[Split, int]
     objects: dict[Split, int]
@@ -40,7 +40,7 @@ class Statistics(TypedDict):
 
 
 def statistics(classes: list[str], ingested: Sequence[IngestedImage], samples: Sequence[Sample]) -> Statistics:
-    """The statistics of the ingested images and their samples, both in the same order."""
+    """The statistics of the ingested images and their samples, which are in the same order."""
     pairs = zip(ingested, samples, strict=True)
     images = Counter((sample.split, label) for item, sample in pairs for label in item.shown())
     objects = Counter((sample.split, box.label) for sample in samples for box in sample.boxes if not box.crowd)
@@ -77,7 +77,7 @@ def _pixel_shares(
 
 
 def _values(samples: Sequence[Sample]) -> dict[str, Sequence[float]]:
-    """The values of each histogram, by name; areas as shares of the area of the image."""
+    """The values of each histogram by name; areas are shares of the image area."""
     found: dict[str, Sequence[float]] = {
         "width": [sample.width for sample in samples],
         "height": [sample.height for sample in samples],
@@ -99,10 +99,10 @@ def _values(samples: Sequence[Sample]) -> dict[str, Sequence[float]]:
 
 
 def histogram(values: Sequence[float]) -> Histogram:
-    """At most 20 bins of equal width; whole numbers get bins that begin at whole numbers.
+    """A histogram with at most 20 bins of equal width; bins of integers begin at integers.
 
-    The bins end at the 98th percentile, and the last one has the values beyond it, too, so that a single outlier does
-    not merge all others into one bar.
+    The bins end at the 98th percentile, and the last bin also counts higher values, so that a single outlier does not
+    put all other values into one bin.
     """
     numbers = np.array(values, np.float64)
     low, high = float(numbers.min()), float(np.quantile(numbers, 0.98))

@@ -1,4 +1,4 @@
-"""The names in an archive: one encoding for all of them, and where they may lead."""
+"""Names in an archive: one encoding for all of them, and checks of their paths."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ MOST_NAMES_SHOWN = 3
 class EncodedNames:
     """Decodes the names in an archive that do not declare their encoding. `chosen` is an encoding, or "auto".
 
-    `offer` is the choice to show in the review, None as long as all names are ASCII.
+    `offer` is the choice to show in the review, None if all names are ASCII.
     """
 
     def __init__(self, chosen: str = "auto") -> None:
@@ -22,7 +22,7 @@ class EncodedNames:
         self.offer: Offer | None = None
 
     def settle(self, names: Sequence[bytes]) -> None:
-        """Choose the encoding of all of `names`."""
+        """Choose one encoding for all `names`."""
         telling = list(dict.fromkeys(name for name in names if not name.isascii()))
         if not telling:
             return
@@ -41,10 +41,10 @@ class EncodedNames:
 
 
 def tidy_name(name: str) -> str:
-    """The name with forward slashes, since Windows writes backslashes, in Unicode's composed form and without `./`."""
+    """The name with forward slashes (Windows writes backslashes), in Unicode's composed form and without `./`."""
     return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
 def is_outside(name: str) -> bool:
-    """Whether the name leads out of the folder that the archive is unpacked to."""
+    """Whether the name refers to a path outside the folder that the archive is unpacked to."""
     return name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")

@@ -1,8 +1,8 @@
-"""Finding the encoding of texts that do not declare one: the names in an archive, and annotation files.
+"""Detection of undeclared encodings: those of names in an archive and of annotation files.
 
-A single short name is valid in several encodings, so all names of an archive decide together. Each candidate is scored
-by what it makes of the bytes outside of ASCII: common characters of one script in a word count for it; rare characters,
-symbols and words of mixed scripts count against it.
+A single short name is valid in several encodings, so all names of an archive are considered together. Each candidate is
+scored by its decoding of the non-ASCII bytes: common characters of one script in a word raise the score; rare
+characters, symbols and words of mixed scripts lower it.
 """
 
 import re
@@ -42,10 +42,10 @@ _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "HIRAGANA", "KATAKANA", "CJK", "HANGUL
 
 
 def best_encoding(names: Iterable[bytes], candidates: tuple[str, ...] = LEGACY) -> str:
-    """The one encoding of all `names`: "utf-8" where it decodes every one of them, else the most plausible candidate.
+    """The encoding of all `names`: "utf-8" if it decodes each of them, else the most plausible candidate.
 
-    A candidate that cannot decode a name is out. Where all are, it is the first candidate, with which the caller has
-    to replace what cannot be decoded. At most 5,000 different names are compared.
+    Candidates that cannot decode a name are excluded. If all are, the result is the first candidate, and the caller has
+    to replace undecodable bytes. At most 5,000 different names are compared.
     """
     telling = list(islice(dict.fromkeys(name for name in names if not name.isascii()), MOST_NAMES))
     if all(decoded_or_none(name, "utf-8") is not None for name in telling):
@@ -55,7 +55,7 @@ def best_encoding(names: Iterable[bytes], candidates: tuple[str, ...] = LEGACY) 
 
 
 def _score(names: list[bytes], encoding: str) -> float | None:
-    """How plausible the names are in this encoding; None where it cannot decode one of them."""
+    """The plausibility of the names in this encoding; None if it cannot decode one of them."""
     words: dict[str, float] = {}
     total = 0.0
     for name in names:
@@ -75,7 +75,7 @@ def _score(names: list[bytes], encoding: str) -> float | None:
 
 
 def decoded_or_none(name: bytes, encoding: str) -> str | None:
-    """The text of `name` in this encoding; None where it cannot be decoded."""
+    """The text of `name` in this encoding; None if it cannot be decoded."""
     try:
         return name.decode(encoding)
     except UnicodeDecodeError:
@@ -83,7 +83,7 @@ def decoded_or_none(name: bytes, encoding: str) -> str | None:
 
 
 def _symbols(text: str) -> float:
-    """Against the encoding: box drawing, mathematical signs and the like, but not ideographic punctuation."""
+    """Negative score for symbols such as box drawing and mathematical signs, except ideographic punctuation."""
     return sum(
         0.0 if "\u3000" <= character <= "\u301f" or "\uff00" <= character <= "\uff60" else -2.5
         for character in text
@@ -97,7 +97,7 @@ def _word_score(word: str, encoding: str) -> float:
     score = sum(_character_score(character, encoding) for character in word if character > "\x7f")
     scripts = {_script(character) for character in word}
     foreign = sum(character > "\x7f" for character in word)
-    # Japanese mixes its own three; any other mixture is a misreading. CJK letters beside ASCII are usual: 猫cat.
+    # Japanese mixes its three scripts; any other mixture is a misreading. CJK letters next to ASCII are usual: 猫cat.
     if len(scripts - {"HIRAGANA", "KATAKANA", "CJK"}) > 1 or (scripts & {"CYRILLIC", "GREEK"} and len(scripts) > 1):
         score -= 2.0 * foreign
     if scripts == {"LATIN"}:
@@ -115,10 +115,10 @@ def _script(character: str) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def _character_score(character: str, encoding: str) -> float:
-    """About the number of its bytes for a usual character of the encoding's language, below zero for a rare one."""
+    """About the number of its bytes for a common character of the encoding's language, negative for a rare one."""
     script = _script(character)
     if script in ("HIRAGANA", "KATAKANA"):
-        # Half-width forms are single bytes, which any two-byte text of another language has as well.
+        # Half-width forms are single bytes, which also occur in two-byte texts of other languages.
         return (2.0 if encoding == "cp932" else 0.5) if character < "\uff00" else -1.5
     if script == "CJK":
         return _hanzi_score(character, encoding)
@@ -141,7 +141,7 @@ def _hanzi_score(character: str, encoding: str) -> float:
     if encoding == "cp932":
         # The lead bytes of the first level of JIS X 0208 end at 0x97.
         return 1.5 if _is_in(character, "shift_jis", most_lead=0x97) else -1.0
-    return -1.5  # Korean texts have had few of them for decades
+    return -1.5  # rare in Korean texts of recent decades
 
 
 def _is_in(character: str, encoding: str, most_lead: int = 0xFF) -> bool:

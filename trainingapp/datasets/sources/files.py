@@ -1,4 +1,4 @@
-"""Finding and reading the files of a source, for every format."""
+"""Lookup and reading of a source's files, shared by all formats."""
 
 import codecs
 import io
@@ -32,7 +32,7 @@ PEEK_BYTES = 1 << 20
 MOST_RECOGNISED = 20
 MOST_PEEKED_BYTES = 16 << 20
 """Of all files together, kept for the other formats."""
-#: Annotations are read as a whole. Real ones shrink to a tenth; a file that shrinks further is made to fill memory.
+#: Annotations are read as a whole. Real ones compress to a tenth; a file that compresses further may be a zip bomb.
 MOST_TEXT_RATIO = 30
 RATIO_FREE_BYTES = 24 * 1024**2
 
@@ -50,8 +50,8 @@ _JOINERS = "\u200c\u200d"
 class Files:
     """The files of a source by path and by name. `beat` is called regularly while annotations are read.
 
-    `reading` are the user's choices, which formats heed; `offers` the choices that turned up while reading.
-    `read_paths` are the files whose content was read, so that the review can name the others.
+    `reading` holds the user's choices for the formats, `offers` the choices found while reading. `read_paths` are the
+    files whose content was read, so that the review can list the others.
     """
 
     def __init__(self, source: Source, beat: Callable[[], None] = lambda: None, reading: ReadingOptions = AUTO) -> None:
@@ -67,20 +67,19 @@ class Files:
         self.images = [file for file in source.files if is_image_name(file.path)]
 
     def ending(self, *suffixes: str) -> list[SourceFile]:
-        """Files whose name has one of these endings (lower case, with the dot), in the order of their paths."""
+        """Files with one of these suffixes (lower case, with the dot), sorted by path."""
         found = [file for file in self.source.files if file.path.lower().endswith(suffixes)]
         return sorted(found, key=lambda file: file.path)
 
     def first_ending(self, *suffixes: str) -> list[SourceFile]:
-        """Those that a format looks into to recognise itself: the first MOST_RECOGNISED with one of these endings."""
+        """The files that are inspected to recognize a format: the first MOST_RECOGNISED with one of these suffixes."""
         return self.ending(*suffixes)[:MOST_RECOGNISED]
 
     def find_image(self, name: str, near: str = "", kind: Kind | None = None) -> SourceFile | None:
-        """The image that an annotation file in the folder `near` calls `name`; None when none or several could be.
+        """The image that an annotation file in the folder `near` calls `name`; None if no or several images match.
 
-        Only files of the source are found, whatever the name says. A name without an ending matches any image of that
-        stem; upper and lower case count only where several images could be meant, and so do the folders in the name. A
-        name can be a URL.
+        Only files of the source are found. A name without a suffix matches any image with that stem. Case and the
+        folders in the name are compared only if several images match. A name can be a URL.
         """
         found = (self._find_image(tidy_path(reading), near, kind) for reading in _readings(name))
         return next(filter(None, found), None)
@@ -98,7 +97,7 @@ class Files:
         return best_match(same, near, kind)
 
     def kind_of(self, path: str) -> Kind | None:
-        """The split in the names of the folders of a file, the innermost first."""
+        """The split named by the folders of a file, the innermost first."""
         folder = path.rpartition("/")[0]
         while folder:
             if kind := self._kinds.get(folder):
@@ -107,7 +106,7 @@ class Files:
         return None
 
     def with_stem(self, name: str) -> list[SourceFile]:
-        """Images with this name, whatever their ending and folder."""
+        """Images with this stem, with any suffix and in any folder."""
         return self._by_stem.get(name, [])
 
     @cached_property
@@ -123,9 +122,9 @@ class Files:
         return _grouped(self.images, stem)
 
     def read_text(self, file: SourceFile, most_bytes: int | None = None) -> str:
-        """The text of an annotation file in whatever encoding it has (`texts.py`); XML as its declaration says.
+        """The text of an annotation file, with its encoding detected (`texts.py`) or, for XML, declared.
 
-        Raises DatasetError when it is too large, damaged, no text, or not in the encoding that it declares.
+        Raises DatasetError if it is too large, damaged, not text, or not in the encoding that it declares.
         """
         content = self.read_bytes(file, most_bytes)
         text, encoding = decode_file(content, file.path, self.reading.text_encoding, self._text_encodings)
@@ -134,7 +133,7 @@ class Files:
         return text
 
     def text_pieces(self, file: SourceFile) -> Iterator[str]:
-        """The text of an annotation file piece by piece, so that a large one is never in memory as a whole.
+        """Yield the text of an annotation file in pieces, so that a large file is never held in memory as a whole.
 
         Raises DatasetError as `read_text` does.
         """
@@ -150,7 +149,7 @@ class Files:
         yield decoder.decode(b"", final=True)
 
     def _streamed_encoding(self, file: SourceFile) -> str | None:
-        """The encoding of a large file in UTF-8 or UTF-16; None where the file is to be read as a whole."""
+        """The encoding of a large file in UTF-8 or UTF-16; None if the file is to be read as a whole."""
         check_size(file)
         if file.size_bytes <= MOST_BYTES_AT_ONCE:
             return None
@@ -179,40 +178,40 @@ class Files:
         self.offer(Offer("text_encoding", used, tuple(dict.fromkeys([used, "utf-8", "utf-16", *TEXT_LEGACY])), reason))
 
     def read_bytes(self, file: SourceFile, most_bytes: int | None = None) -> bytes:
-        """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
+        """The content of an annotation file. Raises DatasetError if it is too large or damaged."""
         self.beat()
         self.read_paths.add(file.path)
         return read_bytes(file, most_bytes)
 
     def offer(self, offer: Offer) -> None:
-        """Note a choice that the source leaves open, in place of an earlier one for the same field."""
+        """Record an open choice of the source; it replaces an earlier one for the same field."""
         self.offers[offer.field] = offer
 
     def open_offers(self) -> tuple[Offer, ...]:
-        """The choices that make a difference: those with another value than the one used."""
+        """The choices that have alternatives to the value used."""
         return tuple(offer for offer in self.offers.values() if set(offer.choices) - {offer.used})
 
     def peek(self, file: SourceFile) -> bytes:
-        """The first and the last part of a file in UTF-8, to recognise its format; empty when it cannot be read."""
+        """The first and the last part of a file in UTF-8, to recognize its format; empty if it cannot be read."""
         if (known := self._peeked.get(file.path)) is not None:
             return known
         try:
             with file.open() as reader:
                 start = reader.read(PEEK_BYTES)
                 if file.size_bytes > 2 * PEEK_BYTES and reader.seekable():
-                    # An even position, so that the characters of UTF-16 stay whole.
+                    # An even position, so that UTF-16 characters are not split.
                     reader.seek((file.size_bytes - PEEK_BYTES) & ~1)
                 content = sample_as_utf8(start + reader.read(PEEK_BYTES), self.reading.text_encoding)
         except (ValueError, RuntimeError, EOFError, NotImplementedError):
             content = b""
-        if self._peeked_bytes + len(content) <= MOST_PEEKED_BYTES:  # every format looks at the same files
+        if self._peeked_bytes + len(content) <= MOST_PEEKED_BYTES:  # every format inspects the same files
             self._peeked[file.path] = content
             self._peeked_bytes += len(content)
         return content
 
 
 def _readings(name: str) -> Iterator[str]:
-    """The name as it is; then as a URL: without query and with its escapes decoded."""
+    """The name as written, then interpreted as a URL: without query and with its escapes decoded."""
     yield name
     if "%" in name or "?" in name:
         path, _, query = name.partition("?")
@@ -223,7 +222,7 @@ def _readings(name: str) -> Iterator[str]:
 
 
 def _shared_start(first: list[str], second: list[str]) -> int:
-    """The number of equal parts at the start of both."""
+    """The number of equal parts at the start of both paths."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -236,7 +235,7 @@ def _grouped(files: Iterable[SourceFile], key: Callable[[str], str]) -> dict[str
 
 
 def check_size(file: SourceFile, most_bytes: int | None = None) -> None:
-    """Raises DatasetError when an annotation file is too large, or a zip bomb."""
+    """Raise DatasetError if an annotation file is too large or a zip bomb."""
     most_bytes = most_bytes or MOST_ANNOTATION_BYTES
     if file.size_bytes > most_bytes:
         message = messages.FILE_TOO_LARGE(path=file.path, most=most_bytes >> 20)
@@ -247,7 +246,7 @@ def check_size(file: SourceFile, most_bytes: int | None = None) -> None:
 
 
 def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
-    """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
+    """The content of an annotation file. Raises DatasetError if it is too large or damaged."""
     check_size(file, most_bytes)
     buffer = io.BytesIO()
     copy_limited(file, buffer, lambda piece: None)
@@ -255,29 +254,29 @@ def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
 
 
 def is_image_name(path: str) -> bool:
-    """Whether the ending says that the file is an image."""
+    """Whether the suffix is that of an image."""
     return suffix_of(path) in IMAGE_SUFFIXES
 
 
 def suffix_of(path: str) -> str:
-    """The ending of the file's name in lower case, with the dot; empty where there is none."""
+    """The suffix of the file name in lower case, with the dot; empty if there is none."""
     return os.path.splitext(path)[1].lower()  # noqa: PTH122  not a path of this machine
 
 
 def stem(path: str) -> str:
-    """The file's name without folder and ending."""
+    """The file name without folder and suffix."""
     name = path.rpartition("/")[2]
     return name.rpartition(".")[0] or name
 
 
 def tidy_path(path: str) -> str:
-    """A path as an annotation file writes it, with forward slashes and without `.` and `..`."""
+    """A path from an annotation file, with forward slashes and without `.` and `..`."""
     parts = unicodedata.normalize("NFC", path.strip().replace("\\", "/")).split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
 def best_match(files: list[SourceFile], near: str, kind: Kind | None = None) -> SourceFile | None:
-    """The file in the right split of the source, or else the nearest one; None when several are equally near."""
+    """The file in the right split of the source, or else the nearest one; None if several are equally near."""
     if len(files) < 2:
         return files[0] if files else None
     ranked = sorted(files, key=lambda file: _closeness(file.path, near, kind), reverse=True)
@@ -286,14 +285,14 @@ def best_match(files: list[SourceFile], near: str, kind: Kind | None = None) -> 
 
 
 def _closeness(path: str, near: str, kind: Kind | None) -> tuple[bool, int]:
-    """Whether the folders name the split, and with how many folders both paths begin."""
+    """Whether the folders name the split, and the number of leading folders that both paths share."""
     shared = _shared_start(path.split("/"), near.split("/"))
     return kind is not None and kind_of_path(path) == kind, shared
 
 
 @lru_cache(maxsize=4096)
 def kind_of_name(name: str) -> Kind | None:
-    """The split in the name of a file or in a column, such as val or instances_train2017; None for any other name."""
+    """The split in a file name or a column, such as val or instances_train2017; None for any other name."""
     for word in re.findall(r"[^\W\d_]+", name.lower()):
         if kind := SPLIT_WORDS.get(word):
             return kind
@@ -301,7 +300,7 @@ def kind_of_name(name: str) -> Kind | None:
 
 
 def kind_of_cell(column: str, text: str) -> Kind | None:
-    """The split in a cell of a column: its name, or whether the image is in the split that the column is called for."""
+    """The split in a table cell: its name, or a truth value if the column is named after a split."""
     kind = _SPLIT_FLAGS.get(re.sub(r"[\W_]", "", column.lower()))
     if kind is None:
         return "val" if text.strip().lower() == "dev" else kind_of_name(text)
@@ -311,7 +310,7 @@ def kind_of_cell(column: str, text: str) -> Kind | None:
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts "class 2" before "class 10" and upper case beside lower case."""
+    """Sort key that puts "class 2" before "class 10" and ignores case."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
     return [(0, int(part), "") if part[0] in "0123456789" and len(part) < 100 else (1, 0, part) for part in parts], name
 
@@ -319,7 +318,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 def class_name(value: object) -> str:
     """A class name as one readable line without spaces at its ends, at most NAME_LENGTH characters.
 
-    Joiners stay, since emoji and several scripts need them; control characters and other formats become spaces.
+    Joiners are kept, since emoji and several scripts need them; control and other format characters become spaces.
     """
     text = "".join(one if one.isprintable() or one in _JOINERS else " " for one in str(value))
     return " ".join(unicodedata.normalize("NFC", text).split())[:NAME_LENGTH]

@@ -1,7 +1,7 @@
-"""What the name of a folder says of its content: a split, images, labels or masks.
+"""Interpretation of folder names: a split, images, labels or masks.
 
-A name says so when all of its words do, as in train2017, val_labels or obj_train_data. "crash test" and "invalid" do
-not: they could be classes.
+A name has such a meaning if all of its words have, as in train2017, val_labels or obj_train_data. "crash test" and
+"invalid" have not: they could be classes.
 """
 
 import re
@@ -61,7 +61,7 @@ _WORD = re.compile(r"[^\W\d_a-zA-Z]+|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 class FolderName:
     """The meaning of a name: its splits and its roles by their words.
 
-    `is_plain` where no word says anything else, `is_collection` where a word names a collection of files.
+    `is_plain`: no word has another meaning. `is_collection`: a word names a collection of files.
     """
 
     kinds: frozenset[Kind]
@@ -71,12 +71,12 @@ class FolderName:
 
     @property
     def is_structure(self) -> bool:
-        """Whether the name describes how the files are arranged, and nothing else."""
+        """Whether the name describes only the arrangement of files."""
         return self.is_plain and bool(self.kinds or self.roles)
 
     @property
     def kind(self) -> Kind | None:
-        """The split that the folder holds; None where its name has other words as well."""
+        """The split in the folder; None if its name also has other words."""
         return next(iter(self.kinds)) if self.is_plain and len(self.kinds) == 1 else None
 
 
@@ -88,7 +88,7 @@ def _words(name: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 14)
 def folder_name(name: str) -> FolderName:
-    """What `name`, without its path, says."""
+    """The meaning of `name`, which has no path."""
     words = _words(name)
     known = {word for word in words if word in SPLIT_WORDS or word in _PLURAL or word in _SINGULAR}
     others = [word for word in words if word not in known and word not in _NEUTRAL and len(word) > 1]
@@ -117,8 +117,8 @@ def kind_of_path(path: str) -> Kind | None:
 def kinds_of_folders(folders: Iterable[str]) -> dict[str, Kind]:
     """The split of each folder, by its path.
 
-    A name with other words counts where another folder has the same words and another split, one of both for training:
-    street-train and street-val, but not "crash test".
+    A name with other words counts if another folder has the same words and another split, and one of the two splits is
+    training: street-train and street-val, but not "crash test".
     """
     found: dict[str, Kind] = {}
     twins: dict[tuple[str, ...], dict[Kind, list[str]]] = defaultdict(dict)
@@ -127,7 +127,7 @@ def kinds_of_folders(folders: Iterable[str]) -> dict[str, Kind]:
         if kind := kind_of_folder(name):
             found[folder] = kind
         elif len(kinds := folder_name(name).kinds) == 1:
-            # The v of a version is no word: ISIC-2017_Test_v2_Data beside ISIC-2017_Training_Data.
+            # The v of a version is not a word: ISIC-2017_Test_v2_Data next to ISIC-2017_Training_Data.
             rest = tuple(word for word in _words(name) if word not in SPLIT_WORDS and word != "v")
             twins[rest].setdefault(next(iter(kinds)), []).append(folder)
     for by_kind in twins.values():

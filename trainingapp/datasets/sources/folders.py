@@ -1,4 +1,4 @@
-"""Reading files out of a folder of the server, which others may change meanwhile."""
+"""Reads files from a server folder, which may be changed concurrently."""
 
 import os
 import unicodedata
@@ -17,14 +17,14 @@ LinkRule = Callable[[Path], bool]
 
 
 def within_the_folder(target: Path) -> bool:
-    """Links that lead out of the folder are not followed."""
+    """Link rule that does not follow links out of the folder."""
     return False
 
 
 def read_folder(root: Path, may_follow: LinkRule, report: Report) -> tuple[list[SourceFile], set[str]]:
-    """(files, folders) of the folder. Devices, and links that may not be followed, go into the report.
+    """(files, folders) of the folder. Devices and links that may not be followed go into the report.
 
-    Raises DatasetError where links lead to too many files.
+    Raises DatasetError if links lead to too many files.
     """
     reader = _Reader(root.resolve(), may_follow, report)
     reader.walk(reader.root, "", within_link=False)
@@ -32,7 +32,7 @@ def read_folder(root: Path, may_follow: LinkRule, report: Report) -> tuple[list[
 
 
 class _Reader:
-    """Walks through the folder. Names that are not UTF-8 are decoded together, as those in an archive."""
+    """Walks the folder. Names that are not UTF-8 are decoded together, like those in an archive."""
 
     def __init__(self, root: Path, may_follow: LinkRule, report: Report) -> None:
         self.root = root
@@ -46,8 +46,9 @@ class _Reader:
     def found(self) -> tuple[list[SourceFile], set[str]]:
         """(files, folders) with their names as text.
 
-        Linux allows names that are not UTF-8, and archives of other systems unpack to them. Where at least half of the
-        names beyond ASCII are so, all of them have one encoding, as in an archive; else only those that are not UTF-8.
+        Linux allows names that are not UTF-8, and unpacking archives of other systems creates them. If at least half of
+        the non-ASCII names are not UTF-8, all of them are decoded with one encoding, as in an archive; else only those
+        that are not UTF-8.
         """
         parts = {part for _real_path, path, _size in self._found for part in path.split("/") if not part.isascii()}
         odd = {part for part in parts if is_undecodable(part)}
@@ -74,20 +75,20 @@ class _Reader:
                     self.report.fault("link", messages.DEVICE_OR_PIPE(path=_shown(path)), _shown(path))
 
     def _link(self, link: Path, path: str, *, within_link: bool) -> None:
-        """A link to a regular file within the folder is as good as the file; any other could lead anywhere."""
+        """Add the target of a link if it is a file within the folder, or if the link rule permits it."""
         try:
             target = link.resolve()
             is_inside = target.is_relative_to(self.root)
             if target.is_file() and (is_inside or self.may_follow(target)):
                 self._add(target, path, target.stat().st_size, is_linked=True)
                 return
-            # A folder that is linked from within another linked one could lead in circles, or to ever more files.
+            # A linked folder within another linked folder could form a cycle or lead to an unlimited number of files.
             is_apart = not is_inside and not self.root.is_relative_to(target)
             if target.is_dir() and is_apart and not within_link and self.may_follow(target):
                 self.folders.add(path)
                 self.walk(target, path, within_link=True)
                 return
-        except (OSError, RuntimeError):  # a link to itself, or to a place that may not be read
+        except (OSError, RuntimeError):  # a link to itself or to an unreadable path
             pass
         self.report.fault("link", messages.LINK_OUTSIDE(path=_shown(path)), _shown(path))
 
@@ -99,7 +100,7 @@ class _Reader:
 
 
 def _as_text(path: str, texts: dict[str, str]) -> str:
-    """The path in Unicode's composed form; `texts` are the names that had to be decoded."""
+    """The path in Unicode's composed form; `texts` maps the names that had to be decoded."""
     return unicodedata.normalize("NFC", "/".join(texts.get(part, part) for part in path.split("/")))
 
 
@@ -109,7 +110,7 @@ def _shown(path: str) -> str:
 
 def _source_file(real_path: Path, path: str, size_bytes: int) -> SourceFile:
     def open_file() -> IO[bytes]:
-        # O_NOFOLLOW: a link may have been put there since the folder was listed. O_NONBLOCK: or a pipe.
+        # O_NOFOLLOW and O_NONBLOCK: the file may have been replaced by a link or a pipe since the folder was listed.
         return os.fdopen(os.open(real_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
 
     return SourceFile(path, size_bytes, open_file)

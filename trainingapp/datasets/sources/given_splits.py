@@ -1,4 +1,4 @@
-"""The splits that a source brings along."""
+"""The splits given by a source."""
 
 from collections import Counter
 from dataclasses import replace
@@ -15,11 +15,11 @@ MOST_FOLDERS_NAMED = 6
 
 
 def settle_splits(layout: Layout, report: Report, files: Files) -> Layout:
-    """The layout without test images: they are left out, or used for validation where there are no others.
+    """The layout without test images: they are left out, or used for validation if there are no validation images.
 
-    Where no image is for training, as where the file of the training split is missing, all keep their split, and
-    `check_layout` refuses the source: its images may be those that a model is to be measured with.
-    `split_origin` of the result says where the splits come from, and `files.reading.splits` whether they are kept.
+    If no image is for training, for example because the file of the training split is missing, all images keep their
+    split and `check_layout` refuses the source, since its images may be intended for evaluation. `split_origin` of the
+    result is the origin of the splits; `files.reading.splits` determines whether they are kept.
     """
     layout = _as_chosen(layout, files)
     counts = Counter(image.kind for image in layout.images)
@@ -39,7 +39,7 @@ def settle_splits(layout: Layout, report: Report, files: Files) -> Layout:
 
 def _as_chosen(layout: Layout, files: Files) -> Layout:
     """The layout with the splits that `files.reading.splits` chooses, and their origin."""
-    # Class folders name their images from below the folder around everything, which `kind_of` does not know.
+    # Class folders give image paths below the wrapper folder, which `kind_of` does not take into account.
     in_folder = {
         image.file.path: files.kind_of(image.file.path) or kind_of_path(image.file.path) for image in layout.images
     }

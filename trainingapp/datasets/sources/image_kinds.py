@@ -1,4 +1,4 @@
-"""The endings of images that can be imported here; two formats depend on the libraries that are installed."""
+"""The suffixes of supported image formats; two formats depend on the installed libraries."""
 
 import importlib.util
 
@@ -19,7 +19,7 @@ _FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\
 
 
 def is_image_content(content: bytes) -> bool:
-    """Whether the file begins as JPEG, PNG, GIF, BMP, TIFF or WebP files do."""
+    """Whether the file begins with the signature of JPEG, PNG, GIF, BMP, TIFF or WebP."""
     return content.startswith(_FIRST_BYTES) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 

@@ -1,6 +1,6 @@
-"""Reading a large JSON object piece by piece: the elements of its lists come one at a time.
+"""Incremental reading of a large JSON object: the elements of its lists are yielded one at a time.
 
-Neither the text of a large file nor the many times larger objects made from it are held as a whole.
+Neither the text of a large file nor the many times larger parsed objects are held in memory as a whole.
 """
 
 import json
@@ -15,24 +15,24 @@ from trainingapp.datasets.sources.position import Position
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
-#: A value is searched in so many characters, then in more: as objects, it takes many times the memory of its text.
+#: Characters in which a value is searched first; as parsed objects, it takes many times the memory of its text.
 _PIECES = (4096, 65_536, 4 * 1024**2)
 
 
 def elements(text: str | Iterable[str], path: str) -> Iterator[tuple[int, object]]:
-    """(line, value) of each element of the list. Parameters and errors are those of `members`."""
+    """Yield (line, value) for each element of the list. Parameters and errors are those of `members`."""
     reader = _Reader([text] if isinstance(text, str) else text, path)
     yield from reader.elements()
     reader.expect_end()
 
 
 def members(text: str | Iterable[str], path: str, opened: Container[str] = ()) -> Iterator[tuple[str, int, object]]:
-    """(key, line, value) of each member of the object; a member that is a list gives each element on its own.
+    """Yield (key, line, value) for each member of the object; a list member yields each of its elements separately.
 
-    `text` is the text as a whole, or in pieces as `Files.text_pieces` gives it. A member in `opened` that is an object
-    gives each of its values on its own, under its own key.
+    `text` is the whole text, or pieces as yielded by `Files.text_pieces`. A member in `opened` that is an object yields
+    each of its values separately, under the value's own key.
 
-    Raises DatasetError, naming `path` and line, where the text is not a JSON object.
+    Raises DatasetError, with `path` and line, if the text is not a JSON object.
     """
     reader = _Reader([text] if isinstance(text, str) else text, path)
     reader.expect("{")
@@ -53,7 +53,7 @@ def members(text: str | Iterable[str], path: str, opened: Container[str] = ()) -
 
 
 class _Reader:
-    """A position in the text, and its line. `text` is the part that is read at the time, from before the position."""
+    """A position in the text and its line. `text` is the part in memory, which begins before the position."""
 
     def __init__(self, pieces: Iterable[str], path: str) -> None:
         self.text, self.path = "", path
@@ -62,7 +62,7 @@ class _Reader:
         self._at, self._counted, self._line = 0, 0, 1
 
     def _fill(self, count: int) -> None:
-        """Have `count` characters from the position on, or all that are left."""
+        """Make `count` characters after the position available, or all that are left."""
         while len(self.text) - self._at < count and not self._has_ended:
             piece = next(self._pieces, None)
             if piece is None:
@@ -114,7 +114,7 @@ class _Reader:
                 if is_rest:
                     line = self.line() + error.lineno - 1
                     raise self._broken_at(line, library_reason(error.msg)) from None
-            except (ValueError, RecursionError) as error:  # a number of too many digits, or too deep a nesting
+            except (ValueError, RecursionError) as error:  # a number with too many digits, or nesting that is too deep
                 raise self.broken(reason(error)) from None
             else:
                 if is_rest or end < len(piece):
@@ -123,7 +123,7 @@ class _Reader:
         raise self.broken(messages.VALUE_TOO_LARGE(most=_PIECES[-1] >> 20))
 
     def take(self, character: str) -> bool:
-        """Whether this character comes next; the position then moves past it."""
+        """Whether this character comes next; if so, the position moves past it."""
         self._skip()
         if not self.text.startswith(character, self._at):
             return False

@@ -1,4 +1,4 @@
-"""Datasets of well-known kinds that are not read, so that a refusal can name them and say what to do instead."""
+"""Well-known kinds of datasets that are not supported, so that errors can name them and suggest an alternative."""
 
 import re
 from collections.abc import Callable
@@ -16,8 +16,8 @@ _MOST_TEXT = 1 << 16
 
 @dataclass(frozen=True)
 class _Family:
-    """`name` is that of a program or dataset. It is recognized by a regular expression for the path of a file and,
-    where `content` is given, one for its beginning."""
+    """`name` is that of a program or dataset. It is recognized by a regular expression for a file path and, if
+    `content` is given, one for the beginning of the file."""
 
     name: str
     path: str
@@ -60,9 +60,9 @@ _FAMILIES = (
 
 
 def known_family(files: Files, *, only_certain: bool = False) -> tuple[Message, SourceFile] | None:
-    """The message that names a dataset of a known kind, and the file that it was recognized by.
+    """The message that names a dataset of a known kind, and the file by which it was recognized.
 
-    `only_certain`: of annotations that were recognized by their content, not by the name of a file alone.
+    `only_certain`: only annotations that are recognized by their content, not by a file name alone.
     """
     for family in _FAMILIES:
         if only_certain and not family.content:
@@ -77,7 +77,7 @@ def known_family(files: Files, *, only_certain: bool = False) -> tuple[Message, 
 
 
 def refuse_known_family(files: Files) -> None:
-    """Raise DatasetError where the source is a dataset of a known kind that is not read."""
+    """Raise DatasetError if the source is a dataset of a known, unsupported kind."""
     if found := known_family(files):
         raise DatasetError.one("unread_annotations", found[0], found[1].path)
 

@@ -28,7 +28,7 @@ BACKGROUND, IGNORED, UNKNOWN = -1, -2, -3
 class Rle:
     """A mask as run lengths down the columns, background first (COCO). `counts` is a list, or COCO's packed text.
 
-    A mask of 0 x 0 pixels is as large as its image, and what follows the last run is background. With `by_rows`, the
+    A mask of 0 x 0 pixels has the size of its image, and pixels after the last run are background. With `by_rows`, the
     runs go along the rows.
     """
 
@@ -42,9 +42,9 @@ class Rle:
 class Shape:
     """An annotated object.
 
-    `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... of 32 bits each,
-    half of what Python's own numbers take. Both are in pixels, or in shares of the upright image where `relative`.
-    Without a box, it is computed from the polygons or run lengths.
+    `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... as 32-bit values,
+    half the size of Python numbers. Both are in pixels, or normalized to the upright image if `relative`. A missing box
+    is computed from the polygons or run lengths.
     """
 
     label: int
@@ -61,12 +61,12 @@ class Shape:
 
     @property
     def has_place(self) -> bool:
-        """Whether it is known where in the image the object is."""
+        """Whether the position of the object in the image is known."""
         return self.box is not None or self.has_outline
 
 
 class StoredShapes(Sequence[Shape]):
-    """Objects that are stored in a compact form; what follows is answered without making a `Shape` of each."""
+    """Objects in compact storage; these methods do not create a `Shape` for each object."""
 
     def seen(self) -> set[int]:
         """The labels of the objects."""
@@ -81,7 +81,7 @@ class StoredShapes(Sequence[Shape]):
         raise NotImplementedError
 
     def relabelled(self, targets: Sequence[int]) -> "StoredShapes":
-        """The objects with the label `targets[label]` in place of each label, without those for which it is below 0."""
+        """The objects with each label replaced by `targets[label]`, without those for which it is negative."""
         raise NotImplementedError
 
 
@@ -101,7 +101,7 @@ def count_placed(shapes: Sequence[Shape]) -> int:
 
 
 def relabelled(shapes: Sequence[Shape], targets: Sequence[int]) -> Sequence[Shape]:
-    """The objects with the label `targets[label]` in place of each label, without those for which it is below 0."""
+    """The objects with each label replaced by `targets[label]`, without those for which it is negative."""
     if isinstance(shapes, StoredShapes):
         return shapes.relabelled(targets)
     return tuple(replace(shape, label=targets[shape.label]) for shape in shapes if targets[shape.label] >= 0)
@@ -109,9 +109,9 @@ def relabelled(shapes: Sequence[Shape], targets: Sequence[int]) -> Sequence[Shap
 
 @dataclass(frozen=True)
 class MaskCoding:
-    """What the pixels of mask files mean: `targets[i]` is a class, BACKGROUND or IGNORED for the value `keys[i]`.
+    """The meaning of mask pixels: `targets[i]` is a class, BACKGROUND or IGNORED for the value `keys[i]`.
 
-    A key is the value of a grey or indexed pixel, or red << 16 | green << 8 | blue where `in_colour`. Keys ascend.
+    A key is the value of a gray or indexed pixel, or red << 16 | green << 8 | blue if `in_colour`. Keys are ascending.
     """
 
     in_colour: bool
@@ -124,14 +124,14 @@ class MaskCoding:
         return cls(in_colour, np.array(keys, np.int32), np.array([targets[key] for key in keys], np.int16))
 
     def meanings(self, values_HW: NDArray[np.int32]) -> NDArray[np.int16]:
-        """(H, W) class, BACKGROUND, IGNORED, or UNKNOWN for a value without a meaning."""
+        """(H, W) class, BACKGROUND, IGNORED, or UNKNOWN for values without a meaning."""
         places_HW = np.searchsorted(self.keys, values_HW).clip(max=len(self.keys) - 1)
         return np.where(self.keys[places_HW] == values_HW, self.targets[places_HW], np.int16(UNKNOWN))
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """An image whose pixels are classes. `seen` are the classes in it, as far as they are known from reading it."""
+    """An image whose pixels are classes. `seen` are the classes found in it, if it has been read."""
 
     file: SourceFile
     coding: MaskCoding
@@ -140,12 +140,12 @@ class MaskFile:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """An image to import; `stored_path` is where it goes in the dataset folder.
+    """An image to import; `stored_path` is its path in the dataset folder.
 
     `label` is -1 for an image without a label of its own. `labels` are all classes of an image, in ascending order;
-    they count only in a layout with the annotation "multi_labels", where an image may also have none. Without a `kind`,
-    its split is chosen by its content.
-    `declared_size` is width and height in pixels by the annotations at `where`, (0, 0) where they do not name them.
+    they are used only in a layout with the annotation "multi_labels", where an image may also have none. Without a
+    `kind`, the split is chosen by the content of the image. `declared_size` is width and height in pixels according to
+    the annotations at `where`, (0, 0) if missing.
     """
 
     file: SourceFile
@@ -161,14 +161,14 @@ class SourceImage:
     """Objects that the reader could not use. An image that has no others is left out: it is no background."""
 
     def seen(self) -> set[int]:
-        """Classes that it shows according to its annotations."""
+        """The classes in the image according to its annotations."""
         own = {self.label, *self.labels} if self.label >= 0 else set(self.labels)
         return own | labels_of(self.shapes) | set(self.mask.seen if self.mask else ())
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadFiles:
-    """Files of one ending (lower case, with the dot; "" without one) that were not read, and why."""
+    """Files of one suffix (lower case, with the dot; "" if none) that were not read, and the reason."""
 
     suffix: str
     reason: Message
@@ -178,7 +178,7 @@ class UnreadFiles:
 
 @dataclass(frozen=True)
 class Layout:
-    """The content of a source. `annotations` are the kinds that its images have, the most informative one first."""
+    """The content of a source. `annotations` are the kinds of its annotations, the most informative one first."""
 
     format: str
     annotations: list[Annotation]
@@ -196,7 +196,7 @@ class Layout:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks that the annotations suffice for, in their order."""
+        """The tasks that the annotations support, in their order."""
         return tasks_for(self.annotations)
 
     @property

@@ -1,4 +1,4 @@
-"""What unpacking a source may take: entries, bytes and room on the disk, for all of its archives together."""
+"""Limits for unpacking a source: entries, bytes and disk space, for all of its archives together."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ MOST_RATIO = 200
 """Images are compressed already: real ones stay below 2, flat bitmaps below 100."""
 RATIO_FREE_BYTES = 50 * 1024**2
 UNPACKED_TO_UPLOAD = 20
-#: Bytes that an import leaves free on the disk, for the database and for running trainings.
+#: Bytes that an import leaves free on the disk, for the database and active runs.
 DISK_RESERVE_BYTES = 100 * 1024**2
 
 
@@ -40,14 +40,14 @@ class UnpackingLimits:
 
     @staticmethod
     def check_ratio(source: Param, unpacked: int, packed: int) -> None:
-        """Refuse what unpacks from `packed` to many times as many bytes."""
+        """Raise DatasetError if the unpacked size is too many times `packed` bytes."""
         if unpacked > RATIO_FREE_BYTES and unpacked > MOST_RATIO * packed:
             message = messages.ZIP_BOMB(source=source, packed=size_param(packed), size=size_param(unpacked))
             raise DatasetError.one("bomb", message)
 
 
 def check_disk_space(folder: Path, needed_bytes: int) -> None:
-    """Raises DatasetError when the disk of `folder` has no room for so many bytes and a reserve."""
+    """Raise DatasetError if the disk of `folder` lacks space for so many bytes and a reserve."""
     free_bytes = shutil.disk_usage(folder).free
     short_bytes = needed_bytes + DISK_RESERVE_BYTES - free_bytes
     if short_bytes > 0:

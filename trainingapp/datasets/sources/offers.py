@@ -1,4 +1,4 @@
-"""The choices that a source leaves open: what the reader used, why, and what else could be meant."""
+"""The open choices of a source: the value used, the reason, and the alternatives."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from trainingapp.datasets.options import ReadingField
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A field of `ReadingOptions` that makes a difference for this source.
+    """A field of `ReadingOptions` with several possible values for this source.
 
-    `used` is the value in force: the one chosen, or the one that "auto" came to. `choices` are all values that make
-    sense, `used` among them; of encodings and formats their names, of `bands` texts such as "3,2,1". `reason` says what
-    "auto" relied on, as a sentence; None where the value was chosen by the user or needs no explanation.
+    `used` is the value in effect: the one chosen, or the result of "auto". `choices` are all sensible values including
+    `used`: names for encodings and formats, texts such as "3,2,1" for `bands`. `reason` is a sentence that explains the
+    result of "auto"; None if the user chose the value or no explanation is needed.
     """
 
     field: ReadingField

@@ -1,4 +1,4 @@
-"""Opening a source: a folder of the server, a zip or a tar, and the archives within it."""
+"""Opens a source: a server folder, a zip or a tar, and the archives within it."""
 
 import os
 import re
@@ -39,11 +39,11 @@ _Found = tuple[list[SourceFile], set[str]]
 def open_source(
     path: Path, reading: ReadingOptions = AUTO, scratch: Path | None = None, may_follow: LinkRule = within_the_folder
 ) -> Iterator[Source]:
-    """The files of a zip, a tar or a folder, and of the archives in it, one level deep.
+    """Open the files of a zip, a tar or a folder, and of the archives in it, one level deep.
 
-    `scratch` is a folder to unpack compressed tars and inner archives to; it is created, and removed at the end.
-    Without it, inner archives stay closed. `may_follow` says which links in a folder are followed. Raises DatasetError
-    when the source is neither, is unsafe, or holds nothing.
+    `scratch` is a folder for unpacking compressed tars and inner archives; it is created, and removed at the end.
+    Without it, inner archives are not opened. `may_follow` decides which links in a folder are followed. Raises
+    DatasetError if the source is none of these, unsafe or empty.
     """
     opening = _Opening(reading, scratch)
     with opening.stack:
@@ -57,9 +57,9 @@ def open_source(
 
 
 def check_archive(path: Path) -> bool:
-    """Whether what is in the archive can be seen without unpacking it; not so for a compressed tar.
+    """Whether the content of the archive can be listed without unpacking it; False for a compressed tar.
 
-    Raises DatasetError when it is no archive that can be read.
+    Raises DatasetError if it is not a readable archive.
     """
     with ExitStack() as stack:
         file = _opened(path, stack)
@@ -78,12 +78,12 @@ def _opened(path: Path, stack: ExitStack) -> IO[bytes]:
 
 
 def is_archive_name(path: str) -> bool:
-    """Whether the ending says that the file is an archive that can be read."""
+    """Whether the suffix is that of a supported archive."""
     return path.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 class _Opening:
-    """What one source needs while it is open: files that are closed at the end, limits, and its report."""
+    """The state of an open source: files to close at the end, limits and the report."""
 
     def __init__(self, reading: ReadingOptions, scratch: Path | None) -> None:
         self.reading = reading
@@ -95,7 +95,7 @@ class _Opening:
         self._unpacked = 0
 
     def read_archive(self, file: IO[bytes], name: str) -> _Found:
-        """The files of one archive. Raises DatasetError where it cannot be read."""
+        """The files of one archive. Raises DatasetError if it cannot be read."""
         start = file.read(512)
         for mark, kind in _OTHER_ARCHIVES.items():
             if start.startswith(mark):
@@ -121,11 +121,11 @@ class _Opening:
         return found
 
     def with_inner_archives(self, found: _Found) -> _Found:
-        """The files, with those of the archives among them in their place."""
+        """The files, with archives replaced by the files in them."""
         files, folders = found
         chosen = [file for file in files if self.scratch and is_archive_name(file.path)]
         if any(is_image_name(file.path) for file in files):
-            # Beside images, only archives whose names say that they belong are unpacked.
+            # If there are images, only archives whose names indicate content of the dataset are unpacked.
             chosen = [file for file in chosen if _PART_OF_A_SET.search(_stem(file.path))]
         if not chosen:
             return found
@@ -143,7 +143,7 @@ class _Opening:
                 continue
             prefix = _prefix(archive, inner_files, is_alone=len(chosen) == 1 and not kept)
             for file in inner_files:
-                # An inner archive that is stored can be packed by the outer one: the smaller size is the real one.
+                # A stored inner archive can be compressed by the outer one: the smaller size is the actual packed size.
                 sizes = [size for size in (file.packed_bytes, archive.packed_bytes) if size is not None]
                 kept.append(replace(file, path=prefix + file.path, packed_bytes=min(sizes, default=None)))
             all_folders |= {prefix + folder for folder in inner_folders}
@@ -157,7 +157,7 @@ class _Opening:
         return self.stack.enter_context(path.open("rb"))
 
     def _scratch_path(self) -> Path:
-        """A new path for a temporary file; the folder is removed when the source is closed."""
+        """A new path for a temporary file; its folder is removed when the source is closed."""
         assert self.scratch, "an archive is unpacked only where there is a folder for it"
         if not self.scratch.exists():
             self.scratch.mkdir()
@@ -173,7 +173,7 @@ def _stem(path: str) -> str:
 
 
 def _prefix(archive: SourceFile, files: Sequence[SourceFile], *, is_alone: bool) -> str:
-    """The folder of what an archive unpacks to: its name, unless it is the only one or has a folder of that name."""
+    """The folder for an archive's files: its name, unless it is the only archive or contains a folder of that name."""
     if is_alone:
         return ""
     folder = archive.path.rpartition("/")[0]

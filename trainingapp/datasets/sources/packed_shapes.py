@@ -1,7 +1,7 @@
-"""The objects of an image in a compact form: an annotation file can have millions.
+"""Compact storage for annotated objects: an annotation file can have millions.
 
-As a Python object, an annotated object with its box and outline takes about a kilobyte. Here its numbers take 53 bytes,
-and the outlines of a large file are kept in a temporary file, from which they are read when their image is imported.
+An annotated object with box and outline takes about a kilobyte as a Python object. Here its numbers take 53 bytes, and
+the outlines of a large file are stored in a temporary file, from which they are read when their image is imported.
 """
 
 import os
@@ -23,9 +23,9 @@ _CROWD, _BOX = 1, 2
 
 
 class OutlineStore:
-    """Polygons one after the other: in memory, and in a temporary file of `folder` once there are many.
+    """A sequence of polygons, in memory and, once there are many, in a temporary file in `folder`.
 
-    It can be read by several threads at a time.
+    Several threads can read at the same time.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -35,7 +35,7 @@ class OutlineStore:
         self._written = 0
 
     def add(self, polygons: "tuple[array[float], ...]") -> tuple[int, int]:
-        """(offset, bytes) of the polygons, for `read`."""
+        """Add polygons. Returns (offset, bytes) for `read`."""
         content = b"".join(array("I", [len(polygon)]).tobytes() + polygon.tobytes() for polygon in polygons)
         offset = self._written + len(self._memory)
         self._memory += content
@@ -70,9 +70,9 @@ class OutlineStore:
 
 
 class PackedShapes(StoredShapes):
-    """The objects of one image in one annotation file; a `Shape` is made whenever one is taken out.
+    """The objects of one image in one annotation file; a `Shape` is created on each access.
 
-    `labels[i]` is the label of the objects that were added with the category i.
+    `labels[i]` is the label of objects added with category i.
     """
 
     __slots__ = ("_categories", "_outlines", "_path", "_rles", "_rows", "labels")

@@ -7,7 +7,7 @@ from trainingapp.contract.messages import dataset_annotations as messages
 
 
 class Position(NamedTuple):
-    """A file of the source, and the line in it, counted from 1; 0 for the file as a whole.
+    """A file of the source and a line in it, counted from 1; 0 for the file as a whole.
 
     A tuple, since a source can have millions of annotated objects, each with its own.
     """
@@ -16,5 +16,5 @@ class Position(NamedTuple):
     line: int = 0
 
     def param(self) -> Param:
-        """As a parameter of a message."""
+        """The position as a message parameter."""
         return messages.AT_LINE(path=self.path, line=self.line) if self.line else self.path

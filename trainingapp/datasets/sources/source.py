@@ -1,6 +1,6 @@
-"""The files of a source, whatever it is, and the rules that hold for zips and folders alike.
+"""The files of a source, and the rules that apply to both archives and folders.
 
-What operating systems leave behind (__MACOSX, .DS_Store, Thumbs.db, hidden files) is passed over.
+Files left by operating systems (__MACOSX, .DS_Store, Thumbs.db, hidden files) are ignored.
 """
 
 import lzma
@@ -19,7 +19,7 @@ from trainingapp.datasets.sources.offers import Offer
 LONGEST_NAME_BYTES = 255
 LONGEST_PATH_BYTES = 1000
 _CHUNK_BYTES = 1 << 20
-#: What zipfile raises in the middle of an entry.
+#: Exceptions that zipfile raises while reading an entry.
 _DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError)
 _JUNK_FOLDERS = {"__MACOSX"}
 _JUNK_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
@@ -29,7 +29,7 @@ _JUNK_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 class SourceFile:
     """A file of the source. `path` is relative, with forward slashes, in Unicode's composed form (NFC).
 
-    `packed_bytes` is its size within the zip, as the zip declares it; None in a folder and in a tar.
+    `packed_bytes` is its declared compressed size in a zip; None in a folder and in a tar.
     """
 
     path: str
@@ -40,7 +40,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """The files to import and the folders that hold them, as the source names them."""
+    """The files to import and the folders that contain them, with their names in the source."""
 
     files: list[SourceFile]
     folders: set[str]
@@ -51,9 +51,9 @@ class Source:
 
 
 def pieces_of(file: SourceFile) -> Iterator[bytes]:
-    """The bytes of `file` piece by piece.
+    """Yield the bytes of `file` in pieces.
 
-    Raises DatasetError when the file is damaged or longer than the source declared: a zip's directory can lie.
+    Raises DatasetError if the file is damaged or longer than declared, since a zip directory can be wrong.
     """
     read = 0
     try:
@@ -69,7 +69,7 @@ def pieces_of(file: SourceFile) -> Iterator[bytes]:
 
 
 def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], object]) -> int:
-    """Copy the bytes of `file` and give each piece to `update` too; returns their number. Raises as `pieces_of`."""
+    """Copy the bytes of `file` and pass each piece to `update`. Returns their number. Raises like `pieces_of`."""
     copied = 0
     for piece in pieces_of(file):
         copied += len(piece)
@@ -79,9 +79,9 @@ def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], 
 
 
 def checked_source(files: list[SourceFile], folders: set[str], report: Report) -> Source:
-    """The source with all folders above its files. Files whose names cannot be stored, and repeated ones, are left out.
+    """The source with all parent folders of its files. Files with invalid or repeated names are left out.
 
-    Raises DatasetError for errors in `report` that make the whole source unusable, and where there is no file.
+    Raises DatasetError for errors in `report` that make the whole source unusable, and if there are no files.
     """
     usable_folders = {folder for folder in folders if not name_fault(folder)}
     for folder in sorted(folders - usable_folders):
@@ -108,8 +108,8 @@ def checked_source(files: list[SourceFile], folders: set[str], report: Report) -
 
 
 def name_fault(path: str) -> Message | None:
-    """Why no file can have this path; None for every path that a disk takes, whatever characters are in it."""
-    # Control characters, and the two separators of Unicode that end a line as they do.
+    """The reason why no file can have this path; None for every path that a file system accepts."""
+    # Control characters, and the two Unicode separators that also end a line.
     has_controls = not path.isprintable() and any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in path)
     if has_controls or not all(path.split("/")) or is_undecodable(path):
         return messages.NAME_UNUSABLE(path=repr(path))
@@ -120,12 +120,12 @@ def name_fault(path: str) -> Message | None:
 
 
 def shown_name(path: str) -> str:
-    """The path as printable ASCII, for a name that cannot be used."""
+    """The path as printable ASCII, for names that cannot be used."""
     return ascii(path[:80])[1:-1]
 
 
 def is_undecodable(path: str) -> bool:
-    """Whether the path is not UTF-8 on the disk; Python holds such bytes as lone surrogates."""
+    """Whether the path is not valid UTF-8 on disk; Python represents such bytes as lone surrogates."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -142,14 +142,14 @@ def _parents(paths: Iterable[str]) -> set[str]:
 
 
 def is_junk(path: str) -> bool:
-    """Whether an operating system left this behind, or a name says that it is hidden."""
+    """Whether the path is a leftover of an operating system or hidden by its name."""
     parts = path.rstrip("/").split("/")
     hidden = any(part.startswith(".") and part != "." for part in parts)
     return hidden or bool(_JUNK_FOLDERS & set(parts)) or parts[-1].lower() in _JUNK_FILES
 
 
 def size_param(size_bytes: int) -> Param:
-    """A size as a parameter of a message; the units above bytes are the same in every language."""
+    """A size as a message parameter; the units above bytes are the same in every language."""
     size = float(size_bytes)
     if size_bytes < 1024:
         return messages.BYTES(count=size_bytes)

@@ -1,6 +1,6 @@
-"""Lists of images that assign them to splits: train.txt and valid.txt, or ImageSets/Main/*.txt of Pascal VOC.
+"""Image lists that define splits: train.txt and valid.txt, or ImageSets/Main/*.txt of Pascal VOC.
 
-A line is the path of an image, on whatever machine, or its name with or without the ending. Names may hold spaces.
+A line is the path of an image on any machine, or its name with or without suffix. Names may contain spaces.
 """
 
 from collections import defaultdict
@@ -22,16 +22,16 @@ _TRAINVAL = ("trainval", "trainvalid")
 
 @dataclass
 class ListedSplits:
-    """The split of each listed image by its path, and the lists."""
+    """The split of each listed image by path, and the lists."""
 
     kinds: dict[str, Kind] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
 
 
 def with_listed_splits(layout: Layout, files: Files, report: Report) -> Layout:
-    """The layout with the splits of the lists in the source for images that have no other; the rest is left out.
+    """The layout with splits from the image lists for images without a split; unlisted ones of them are left out.
 
-    Images may have splits by their folders beside those of another set, whose splits are in lists.
+    Some images may have splits by folder while those of another set have their splits in lists.
     """
     without = [image.file for image in layout.images if not image.kind]
     if not without or layout.split_origin or files.reading.splits not in ("auto", "lists"):
@@ -51,16 +51,16 @@ def with_listed_splits(layout: Layout, files: Files, report: Report) -> Layout:
 
 
 def warn_of_unlisted(paths: list[str], report: Report) -> None:
-    """Warn of images that are in no list."""
+    """Warn about images that are in no list."""
     if paths:
         message = messages.NOT_LISTED(count=len(paths), paths=paths[:MOST_NAMED])
         report.warn("not_annotated", message, paths[0], count=len(paths))
 
 
 def listed_splits(files: Files, images: Iterable[SourceFile], report: Report, preferred: str = "main") -> ListedSplits:
-    """The splits by the lists in the folder called `preferred`, or else in the folder with the most lists.
+    """The splits from the lists in the folder called `preferred`, else in the folder with the most lists.
 
-    Lists that name none of `images` do not count. trainval stands for train where there is no such list.
+    Lists that name none of `images` are ignored. trainval is used as train if there is no such list.
     """
     alone = Files(Source([*images, *files.ending(".txt")], files.source.folders), files.beat, files.reading)
     groups: dict[str, dict[str, SourceFile]] = defaultdict(dict)
@@ -102,14 +102,14 @@ def _read(files: Files, lists: dict[str, SourceFile], report: Report) -> ListedS
     if not entries:
         return None
     if "train" not in entries:
-        # Only what is held out is listed: the other images are for training.
+        # Only held-out images are listed: the other images are for training.
         held_out = {path for paths in entries.values() for path in paths}
         entries["train"] = [image.path for image in files.images if image.path not in held_out]
     return ListedSplits(kinds_of_entries(entries, report, trainval="train" not in lists), used)
 
 
 def _numbered(files: Files) -> ListedSplits | None:
-    """The splits of train_test_split.txt, whose lines are the number of an image in images.txt, and 1 for training."""
+    """The splits of train_test_split.txt, whose lines have an image number from images.txt and 1 for training."""
     for file in files.ending("train_test_split.txt"):
         folder = file.path[: -len("train_test_split.txt")]
         listed = files.by_path.get(f"{folder}images.txt")
@@ -128,7 +128,7 @@ def _numbered(files: Files) -> ListedSplits | None:
 
 
 def kinds_of_entries(entries: dict[Kind, list[str]], report: Report, *, trainval: bool = False) -> dict[str, Kind]:
-    """The split of each path. One in several is held out of training, with a warning unless it is of trainval."""
+    """The split of each path. Paths in several lists are held out of training, with a warning except for trainval."""
     kinds: dict[str, Kind] = {}
     several: list[str] = []
     for kind in KINDS:
@@ -145,7 +145,7 @@ def kinds_of_entries(entries: dict[Kind, list[str]], report: Report, *, trainval
 
 
 def images_of_list(files: Files, file: SourceFile, kind: Kind, report: Report) -> list[str]:
-    """Paths of the images that a list names; a warning where some are not in the source."""
+    """Paths of the listed images; warns if some are not in the source."""
     try:
         lines = [line.strip() for line in files.read_text(file).splitlines() if line.strip()]
     except DatasetError as error:
@@ -163,7 +163,7 @@ def images_of_list(files: Files, file: SourceFile, kind: Kind, report: Report) -
 
 
 def _image(files: Files, line: str, folder: str, kind: Kind) -> SourceFile | None:
-    """The image of a line: of all of it, or of what stands before numbers, as in "Beagle_1 2 2 4"."""
+    """The image of a line: the whole line, or the part before numbers, as in "Beagle_1 2 2 4"."""
     while line:
         if image := files.find_image(line, folder, kind):
             return image
@@ -175,7 +175,7 @@ def _image(files: Files, line: str, folder: str, kind: Kind) -> SourceFile | Non
 
 
 def list_file(files: Files, entry: str) -> SourceFile | None:
-    """The text file of the source that `entry`, a path on any machine, means."""
+    """The text file of the source that `entry`, a path on any machine, refers to."""
     parts = entry.split("/")
     for start in range(len(parts)):
         ending = "/".join(parts[start:])
@@ -186,10 +186,10 @@ def list_file(files: Files, entry: str) -> SourceFile | None:
 
 
 def images_below(files: Files, entry: str, near: str = "") -> Iterable[str]:
-    """Paths of the images in the folder that `entry`, a path on any machine, means: by its longest known ending.
+    """Paths of the images in the folder that `entry`, a path on any machine, refers to, by its longest known tail.
 
-    Those below the folder `near` count where there are any: others are of another set. An ending that says no more
-    than images, such as that of val/images, is not enough where what stands before it names a split.
+    Images below the folder `near` are preferred, since others belong to another set. A tail that is only a word for
+    images, such as that of val/images, is not sufficient if the part before it names a split.
     """
     parts = [part for part in entry.split("/") if "*" not in part]
     for start in range(len(parts)):

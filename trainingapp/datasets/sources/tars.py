@@ -1,9 +1,9 @@
-"""Reading files out of an untrusted tar, plain or compressed with gzip, bzip2 or xz.
+"""Reads files from an untrusted tar, plain or compressed with gzip, bzip2 or xz.
 
-A tar has no directory: a first pass reads the headers, which bounds the number of entries before anything is used. A
-compressed tar is unpacked to a temporary file first, so that its entries can be read in any order; what it may unpack
-to is bounded as for zips. Left out are links that lead out of the archive, devices and sparse files; links to another
-entry are read as that entry.
+A tar has no directory: a first pass reads the headers, which limits the number of entries before any is used. A
+compressed tar is first unpacked to a temporary file, so that its entries can be read in any order; its unpacked size
+has the same limits as for zips. Links that lead out of the archive, devices and sparse files are left out; links to
+another entry are read as that entry.
 """
 
 import bz2
@@ -54,21 +54,21 @@ def is_tar(start: bytes) -> bool:
 
 
 def compression(start: bytes) -> str:
-    """The name of the compression, "" without one."""
+    """The name of the compression, "" if there is none."""
     return next((name for mark, name in COMPRESSIONS.items() if start.startswith(mark)), "")
 
 
 def first_block(file: IO[bytes], compressed_by: str) -> bytes:
-    """The first 512 bytes that the file unpacks to; fewer where it is damaged or empty."""
+    """The first 512 unpacked bytes of the file; fewer if it is damaged or empty."""
     with suppress(*_BROKEN):
         return _decompressor(file, compressed_by).read(512)
     return b""
 
 
 def unpack(file: IO[bytes], compressed_by: str, target: Path, limits: UnpackingLimits) -> IO[bytes]:
-    """The tar within `file`, written to the new file `target` and opened for reading.
+    """Unpack the tar in `file` to the new file `target`. Returns it opened for reading.
 
-    Raises DatasetError where it is damaged, a bomb, or too large for the disk.
+    Raises DatasetError if it is damaged, a bomb, or too large for the disk.
     """
     packed_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -92,7 +92,7 @@ def unpack(file: IO[bytes], compressed_by: str, target: Path, limits: UnpackingL
 
 
 def _piece(reader: _Decompressor) -> bytes:
-    """The next MB, whole except at the end. Errors of the disk are raised before: only decoding happens here."""
+    """The next MB, complete except at the end. Only decoding happens here: disk errors are raised before."""
     try:
         return reader.read(_PIECE_BYTES)
     except _BROKEN as error:
@@ -109,14 +109,14 @@ def _decompressor(file: IO[bytes], compressed_by: str) -> _Decompressor:
 
 
 class _Xz:
-    """A reader of xz with bounded memory, which lzma.LZMAFile does not offer."""
+    """A reader for xz with bounded memory, which lzma.LZMAFile does not offer."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._pieces = self._unpacked()
 
     def read(self, size: int, /) -> bytes:
-        """At most 1 MB, whatever `size` is."""
+        """At most 1 MB, regardless of `size`."""
         return next(self._pieces, b"")[:size] if size < _PIECE_BYTES else next(self._pieces, b"")
 
     def _unpacked(self) -> Iterator[bytes]:
@@ -129,17 +129,17 @@ class _Xz:
                 if unpacked := decoder.decompress(piece, _PIECE_BYTES):
                     yield unpacked
                 piece = b""
-            # Several streams may follow each other, with zero bytes in between.
+            # Several streams may be concatenated, with zero bytes in between.
             piece = (decoder.unused_data or self._file.read(_PIECE_BYTES)).lstrip(b"\0")
 
 
 def read_tar(
     file: IO[bytes], packed_bytes: int, limits: UnpackingLimits, names: EncodedNames, report: Report
 ) -> tuple[list[SourceFile], set[str]]:
-    """(files, folders) of a plain tar, which has to stay open. Unsafe entries go into the report.
+    """(files, folders) of a plain tar, which has to remain open. Unsafe entries go into the report.
 
-    `packed_bytes` is its size before it was unpacked, the most that any entry can have had of it. Raises DatasetError
-    where it is damaged or has too many entries.
+    `packed_bytes` is the compressed size of the tar, an upper bound for that of each entry. Raises DatasetError if it
+    is damaged or has too many entries.
     """
     entries = _entries(file, limits)
     names.settle([entry[0] for entry in entries])
@@ -177,7 +177,7 @@ def read_tar(
 
 
 def _entries(file: IO[bytes], limits: UnpackingLimits) -> list[tuple[bytes, str, int, int, bytes]]:
-    """(raw name, kind, offset, size, raw name of the target) of every entry."""
+    """Yield (raw name, kind, offset, size, raw name of the target) for every entry."""
     entries: list[tuple[bytes, str, int, int, bytes]] = []
     file.seek(0)
     try:
@@ -203,7 +203,7 @@ def _entries(file: IO[bytes], limits: UnpackingLimits) -> list[tuple[bytes, str,
 
 
 class _Headers(io.RawIOBase):
-    """The tar as tarfile reads its headers: a header that declares more than a megabyte of names is refused."""
+    """The file from which tarfile reads headers; refuses a header that declares more than a megabyte of names."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -231,7 +231,7 @@ def _opener(file: IO[bytes], offset: int, size_bytes: int) -> Callable[[], IO[by
 
 
 class _Part(io.RawIOBase):
-    """Bytes of an open file. Several threads read at once: the position of the file is not used."""
+    """A range of an open file. The file position is not used, so several threads can read at the same time."""
 
     def __init__(self, descriptor: int, offset: int, size_bytes: int) -> None:
         self._descriptor = descriptor

@@ -1,4 +1,4 @@
-"""Decoding annotation files, whatever program wrote them: UTF-8, UTF-16, or a code page of Windows."""
+"""Decodes annotation files in UTF-8, UTF-16 or a Windows code page."""
 
 import codecs
 import re
@@ -11,7 +11,7 @@ from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources.encodings import MOST_TEXT_BYTES, TEXT_LEGACY, best_encoding
 from trainingapp.datasets.sources.position import Position
 
-_BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
+_BOMS = (  # UTF-32 first, since its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -20,7 +20,7 @@ _BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
 )
 _SAMPLE_BYTES = 4096
 _XML_DECLARATION = re.compile(r"""\s*<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)["']""")
-#: Encodings whose declaration usually means a superset of theirs.
+#: Encodings whose declaration usually means a superset.
 _SUPERSETS = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
@@ -30,21 +30,21 @@ _SUPERSETS = {
     "big5": "cp950",
     "ascii": "utf-8",
 }
-#: Codecs of Python that are no encodings of files; two of them take quadratic time.
+#: Python codecs that are not file encodings; two of them take quadratic time.
 _NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7"}
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 
 class NotTextError(ValueError):
-    """The bytes are no text in any of the encodings that are tried; `reason` completes "is not a text file"."""
+    """The bytes are not text in any of the supported encodings; `reason` completes "is not a text file"."""
 
 
 def decode(content: bytes, chosen: str = "auto", likely: Iterable[str] = ()) -> tuple[str, str]:
-    """(text, name of the encoding) of a file.
+    """(text, name of the encoding) of a file's content.
 
-    A byte order mark decides; then `chosen`, unless it is "auto"; then UTF-16 by its zero bytes, UTF-8, and the code
-    page of Windows that makes the most plausible text, those in `likely` first. Raises UnicodeDecodeError where the
-    encoding that was decided on fails, LookupError where `chosen` is unknown, and NotTextError for binary content.
+    The encoding is determined by a byte order mark; then by `chosen`, unless it is "auto"; then by UTF-16's zero bytes,
+    UTF-8, and the Windows code page with the most plausible text, those in `likely` first. Raises UnicodeDecodeError if
+    the determined encoding fails, LookupError if `chosen` is unknown, and NotTextError for binary content.
     """
     for mark, encoding in _BOMS:
         if content.startswith(mark):
@@ -56,7 +56,7 @@ def decode(content: bytes, chosen: str = "auto", likely: Iterable[str] = ()) -> 
     try:
         return content.decode("utf-8"), "utf-8"
     except UnicodeDecodeError as error:
-        # Text has no control characters; a few come from a damaged disk, many from a file that is no text.
+        # Text has no control characters; a few indicate a damaged file, many a file that is not text.
         if len(_CONTROLS.findall(content, 0, MOST_TEXT_BYTES)) > len(content) // 256:
             raise NotTextError(error.reason) from None
     for encoding in (*likely, best_encoding(_lines(content), TEXT_LEGACY)):
@@ -64,7 +64,7 @@ def decode(content: bytes, chosen: str = "auto", likely: Iterable[str] = ()) -> 
             return content.decode(encoding), encoding
         except UnicodeDecodeError:
             continue
-    # What no code page decodes as a whole is Latin-1 with a few damaged characters.
+    # Content that no code page decodes completely is read as Latin-1 with a few damaged characters.
     return content.decode("latin-1"), "latin-1"
 
 
@@ -75,7 +75,7 @@ def _lines(content: bytes) -> list[bytes]:
 
 
 def _checked(encoding: str) -> str:
-    """The name of the codec. Raises LookupError where it is unknown or not for files."""
+    """The name of the codec. Raises LookupError if it is unknown or not a file encoding."""
     name = codecs.lookup(encoding).name
     if name in _NOT_FOR_FILES:
         raise LookupError(encoding)
@@ -83,9 +83,9 @@ def _checked(encoding: str) -> str:
 
 
 def _without_mark(content: bytes) -> str | None:
-    """UTF-16 without its mark: every character of ASCII has a zero byte, always on the same side.
+    """Detect UTF-16 without a mark: every ASCII character has a zero byte, always on the same side.
 
-    A third of the characters have to be ASCII, so that a few zero bytes in another text do not count.
+    At least a third of the characters have to be ASCII, so that a few zero bytes in other text are ignored.
     """
     sample = content[:_SAMPLE_BYTES]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
@@ -97,9 +97,9 @@ def _without_mark(content: bytes) -> str | None:
 
 
 def decode_file(content: bytes, path: str, chosen: str = "auto", likely: Iterable[str] = ()) -> tuple[str, str]:
-    """As `decode`, for an annotation file of any format. The declaration of an XML file counts where there is no mark.
+    """Like `decode`, for an annotation file of any format. An XML declaration is used if there is no mark.
 
-    Raises DatasetError with the file, and the line where a declaration is wrong.
+    Raises DatasetError with the file and, for a wrong declaration, the line.
     """
     declared = _declared(content)
     if chosen == "auto" and declared and declared not in ("utf-8", "utf-16"):
@@ -123,12 +123,12 @@ def decode_file(content: bytes, path: str, chosen: str = "auto", likely: Iterabl
 
 
 def sample_as_utf8(sample: bytes, chosen: str = "auto") -> bytes:
-    """Parts of a file, cut anywhere, in UTF-8: formats look for ASCII keywords and for the names of columns."""
+    """Parts of a file, cut at any byte, as UTF-8; formats search them for ASCII keywords and column names."""
     try:
         sample[:_SAMPLE_BYTES].decode("utf-8")
         is_plain = not sample.startswith(tuple(mark for mark, _encoding in _BOMS)) and b"\0" not in sample
     except UnicodeDecodeError as error:
-        is_plain = error.end >= len(sample[:_SAMPLE_BYTES]) - 3  # a character that was cut
+        is_plain = error.end >= len(sample[:_SAMPLE_BYTES]) - 3  # a truncated character
     if is_plain:
         return sample
     for mark, encoding in _BOMS:
@@ -142,7 +142,7 @@ def sample_as_utf8(sample: bytes, chosen: str = "auto") -> bytes:
 
 
 def _declared(content: bytes) -> str | None:
-    """The encoding that an XML declaration names, as the superset that is decoded; None without a known one."""
+    """The encoding declared in XML, as the superset used for decoding; None if no known encoding is declared."""
     match = _XML_DECLARATION.match(content[:256].removeprefix(codecs.BOM_UTF8).decode("latin-1"))
     if not match:
         return None

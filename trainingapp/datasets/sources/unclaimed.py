@@ -1,7 +1,7 @@
-"""Annotations of images in a source that no format has recognised.
+"""Search for annotations in a source that no format recognizes.
 
-Without this search the fallback, one class for each folder, would take such a source for a classification dataset and
-train on the names of its folders.
+Without this search, the fallback (one class per folder) would read such a source as a classification dataset with
+folder names as classes.
 """
 
 import re
@@ -29,7 +29,7 @@ _CELL = re.compile(r"[,;\t|\n]")
 
 @dataclass(frozen=True)
 class Unclaimed:
-    """What was found: annotation files that name images or have the stem of one, and masks beside the images."""
+    """The files found: annotation files that name images or have the stem of one, and masks next to the images."""
 
     files: list[str]
     masks: list[str]
@@ -44,7 +44,7 @@ def unclaimed_annotations(files: Files) -> Unclaimed:
     ]
     texts = [file for file in texts if not _is_list_of_images(files, file)]
     paired = [file.path for file in texts if files.with_stem(stem(file.path))]
-    # uav1.txt beside the folder uav1 describes its images.
+    # uav1.txt next to the folder uav1 describes its images.
     folders = {file.path.rpartition("/")[0].rpartition("/")[2] for file in files.images} - {""}
     of_folders = [file.path for file in texts if stem(file.path) in folders]
     if len(of_folders) * 2 >= len(folders):
@@ -55,7 +55,7 @@ def unclaimed_annotations(files: Files) -> Unclaimed:
 
 
 def _is_list_of_images(files: Files, file: SourceFile) -> bool:
-    """Whether every line is the path of an image and nothing else, as in the lists of a split."""
+    """Whether every line is only an image path, as in the image list of a split."""
     if not file.path.lower().endswith(".txt") or files.with_stem(stem(file.path)):
         return False
     lines = [line.strip() for line in _text(files.peek(file)[:_MOST_LIST]).splitlines()[:20] if line.strip()]
@@ -63,7 +63,7 @@ def _is_list_of_images(files: Files, file: SourceFile) -> bool:
 
 
 def _names_images(files: Files, file: SourceFile) -> bool:
-    """Whether the text names at least two images of the source, or the only one."""
+    """Whether the text names at least two images of the source, or its only image."""
     text = _text(files.peek(file)[:_MOST_TEXT])
     needed = min(2, len(files.images))
     names = {match[0] for match in _IMAGE_NAME.finditer(text)}
@@ -83,11 +83,11 @@ def _text(content: bytes) -> str:
 
 
 def _has_column_of_stems(files: Files, text: str) -> bool:
-    """Whether the first or the second column of most lines names an image without its ending."""
+    """Whether the first or the second column of most lines names an image without its suffix."""
     rows = [_CELL.split(line) for line in text.splitlines()[1:200] if line.strip()]
     for column in (0, 1):
         cells = {row[column].strip().strip('"') for row in rows if len(row) > column}
-        # Numbers are stems in many sets, and numbers of classes in many tables.
+        # Numbers are stems in many datasets and class numbers in many tables.
         found = [cell for cell in cells if files.with_stem(cell) and not cell.isdigit()]
         if len(found) >= 2 and 2 * len(found) >= len(cells):
             return True
@@ -95,9 +95,9 @@ def _has_column_of_stems(files: Files, text: str) -> bool:
 
 
 def _masks(files: Files) -> list[str]:
-    """Images whose names say that they are the mask of another image, or that stand beside one of the same stem.
+    """Images named as the mask of another image, or next to another image with the same stem.
 
-    Empty where they are few: then the names are a coincidence.
+    Empty if there are few of them, since the names then match by chance.
     """
     stems = {stem(file.path) for file in files.images}
     marked = [

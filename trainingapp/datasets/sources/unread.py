@@ -1,4 +1,4 @@
-"""The files of a source that were neither read nor imported, and why."""
+"""The files of a source that were neither read nor imported, and the reasons."""
 
 import os
 from collections import Counter
@@ -24,7 +24,7 @@ _DOCUMENT_NAMES = ("readme", "license", "licence", "changelog", "copying", "noti
 
 
 def report_unread(groups: Iterable[UnreadFiles], report: Report) -> None:
-    """Warn of every group but documents: a README says nothing about images."""
+    """Warn about every group except documents, since a README does not describe images."""
     for group in groups:
         if group.reason.code == messages.UNREAD_DOCUMENT.code:
             continue
@@ -38,9 +38,9 @@ def report_unread(groups: Iterable[UnreadFiles], report: Report) -> None:
 
 
 def unread_files(files: Files, others: Iterable[Format]) -> tuple[UnreadFiles, ...]:
-    """The files without an image's ending that no format opened, by ending and reason, with the first names.
+    """The files without an image suffix that no format opened, by suffix and reason, with the first names.
 
-    `others` are formats that recognise the source as well: what looks like one of them is named so.
+    `others` are formats that also recognize the source; the reason names them for files that match.
     """
     groups: dict[tuple[str, str], list[SourceFile]] = {}
     for file in sorted(files.source.files, key=lambda file: file.path):
@@ -61,7 +61,7 @@ def unread_files(files: Files, others: Iterable[Format]) -> tuple[UnreadFiles, .
 
 
 def refuse_unread_images(files: Files) -> None:
-    """Raise DatasetError where the source has images, but all of formats that are not read."""
+    """Raise DatasetError if the source has images, but only in unsupported formats."""
     suffixes = Counter(os.path.splitext(file.path)[1].lower() for file in files.source.files)  # noqa: PTH122
     kinds = [suffix for suffix, _count in suffixes.most_common() if suffix in UNREAD_SUFFIXES]
     if kinds:

@@ -1,14 +1,14 @@
-"""Reading files out of an untrusted zip.
+"""Reads files from an untrusted zip.
 
-A zip is checked by its central directory before anything is read, and again while it is read, since the directory can
-lie. Refused are files that are not a zip or are damaged, encrypted entries, absolute paths and `..`, and bombs. Links,
-devices and names that no file can have are left out. A bomb is any of
+A zip is checked by its central directory before it is read, and again while it is read, since the directory can be
+wrong. Files that are not a zip or damaged, encrypted entries, absolute paths, `..` and bombs are refused. Links,
+devices and invalid names are left out. A bomb is any of
 
-- more than 200,000 entries, or a central directory of more than 64 MB, which is not even loaded then,
+- more than 200,000 entries, or a central directory of more than 64 MB, which is then not loaded,
 - more than 20 times the largest upload (`MAX_UPLOAD_MB`) when unpacked,
 - an entry, or a whole archive, of more than 50 MB that unpacks to more than 200 times its size.
 
-Names without a flag for UTF-8 have one encoding for the whole archive, see `encodings.py`.
+Names without the UTF-8 flag have one encoding for the whole archive, see `encodings.py`.
 """
 
 import os
@@ -37,7 +37,7 @@ _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zi
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """Raises DatasetError when the file is not a zip, or a bomb by the size of its directory."""
+    """Open a zip. Raises DatasetError if the file is not a zip, or a bomb by the size of its directory."""
     try:
         _refuse_large_directory(file)
         archive = zipfile.ZipFile(file)
@@ -54,11 +54,11 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
 
 
 def _refuse_large_directory(file: IO[bytes]) -> None:
-    # zipfile loads the whole central directory, ten times as large in memory: its length is read first.
+    # zipfile loads the whole central directory, which takes ten times its size in memory: its length is read first.
     size_bytes = file.seek(0, os.SEEK_END)
     file.seek(max(0, size_bytes - _LONGEST_END_BYTES))
     tail = file.read()
-    # Offsets of the directory's length in the end record and in its ZIP64 form: PKWARE's APPNOTE, 4.3.16 and 4.3.14.
+    # Offsets of the directory length in the end record and its ZIP64 form: PKWARE APPNOTE, 4.3.16 and 4.3.14.
     for signature, record_bytes, offset, format_ in ((b"PK\5\6", 16, 12, "<I"), (b"PK\6\6", 48, 40, "<Q")):
         start = tail.rfind(signature)
         if 0 <= start <= len(tail) - record_bytes:
@@ -100,7 +100,7 @@ def read_zip(
 
 
 def _unicode_name(entry: zipfile.ZipInfo) -> str | None:
-    """The name where the entry says that it is UTF-8, in its flags or by Info-ZIP's extra field; else None."""
+    """The name if the entry declares it as UTF-8, in its flags or with Info-ZIP's extra field; else None."""
     if entry.flag_bits & _UTF8_NAME:
         return entry.orig_filename
     extra = entry.extra
@@ -116,7 +116,7 @@ def _unicode_name(entry: zipfile.ZipInfo) -> str | None:
 
 
 def _is_safe(entry: zipfile.ZipInfo, name: str, report: Report) -> bool:
-    """Whether the entry is imported; an unsafe one goes into the report, junk is passed over."""
+    """Whether the entry is imported. Unsafe entries go into the report; junk is ignored."""
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if is_outside(name):
         report.error("path_traversal", messages.PATH_TRAVERSAL(path=repr(name)), name)

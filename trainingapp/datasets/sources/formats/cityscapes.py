@@ -1,9 +1,9 @@
-"""Cityscapes: images and masks of numbered labels, in a folder for each split and city.
+"""Cityscapes: images and masks with label numbers, in one folder per split and city.
 
 leftImg8bit/train/bonn/bonn_000000_000019_leftImg8bit.png
 gtFine/train/bonn/bonn_000000_000019_gtFine_labelIds.png        or _labelTrainIds; gtCoarse is read without gtFine
 
-The classes are the 19 of the benchmark, as far as they occur; all other labels are void, as in its evaluation:
+The classes are those of the benchmark's 19 that occur; all other labels are void, as in its evaluation:
 https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py
 """
 
@@ -49,12 +49,12 @@ _IMAGE = "_leftImg8bit"
 
 
 def recognise(files: Files) -> bool:
-    """Whether images are named like the masks of Cityscapes."""
+    """Whether there are images with the names of Cityscapes masks."""
     return bool(_masks(files))
 
 
 def _masks(files: Files) -> list[SourceFile]:
-    """The masks: fine ones where there are any, and numbers of labels before those of training."""
+    """The masks: fine ones if there are any; label ids are preferred to training ids."""
     found = [file for file in files.images if _MASK.match(stem(file.path))]
     for ending in ("_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtCoarse_labelIds"):
         if chosen := [file for file in found if stem(file.path).endswith(ending)]:
@@ -63,7 +63,7 @@ def _masks(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Pair images with masks and read every mask, to know which classes occur."""
+    """Pair images with masks and read every mask to find the classes that occur."""
     names = list(LABEL_IDS.values())
     pairs: list[tuple[SourceFile, SourceFile, bool, list[int]]] = []
     for mask in _masks(files):
@@ -94,7 +94,7 @@ def read(files: Files, report: Report) -> Layout:
     for file in files.images:
         if stem(file.path).endswith(_IMAGE) and file.path not in paired:
             report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=file.path), file.path)
-    # Outlines, instances and colours repeat the masks.
+    # Outline, instance and color files repeat the masks.
     repeated = [file.path for file in files.source.files if _OTHER.search(stem(file.path))]
     files.read_paths.update(repeated)
     collector.warn_of_others([*repeated, *(file.path for file in files.images if stem(file.path).endswith(_IMAGE))])
@@ -108,7 +108,7 @@ def _image(files: Files, mask: SourceFile, name: str) -> SourceFile | None:
 
 
 def _coding(used: list[int], *, by_train: bool) -> MaskCoding:
-    """Every value that is no class is void, also -1 (the licence plate), which PNG stores as 255."""
+    """Every value without a class is void, including -1 (license plate), which PNG stores as 255."""
     targets = dict.fromkeys(range(256), IGNORED)
     numbers = range(len(LABEL_IDS)) if by_train else list(LABEL_IDS)
     targets |= {number: used.index(place) for place, number in enumerate(numbers) if place in used}

@@ -1,13 +1,13 @@
-"""Datasets laid out as one folder for each class, with or without splits.
+"""Datasets with one folder per class, with or without splits.
 
-cat/*.jpg  dog/*.jpg                     no splits: a part of each class is set aside for validation
-train/cat/*.jpg  val/cat/*.jpg ...       also training, valid, validation; test serves where there is no val
+cat/*.jpg  dog/*.jpg                     no splits: a part of each class is used for validation
+train/cat/*.jpg  val/cat/*.jpg ...       also training, valid, validation; test is used if there is no val
 training_set/training_set/cat/*.jpg      a split folder within one of the same split
 cat/train/*.jpg  cat/val/*.jpg           the splits within the classes
-cat/1.jpg  dog/1.jpg (the same file)     several labels per image, where the user selects that: copies or links
+cat/1.jpg  dog/1.jpg (the same file)     several labels per image (copies or links), if the user selects it
 
-This is the fallback for what no other format recognises. Folders named like splits, images, labels or masks are not
-classes, and annotations that no format has recognised refuse the source (`unclaimed.py`).
+This is the fallback for sources that no other format recognizes. Folders named like splits, images, labels or masks are
+not classes, and sources with annotations that no format recognizes are refused (`unclaimed.py`).
 """
 
 import hashlib
@@ -40,14 +40,14 @@ _MOSTLY = 0.75
 
 
 def recognise(files: Files) -> bool:
-    """Class folders are the fallback: any source is accepted."""
+    """Always true: class folders are the fallback."""
     return True
 
 
 def read(files: Files, report: Report) -> Layout:
     """Find classes, splits and images; errors and images that are left out go into the report.
 
-    Raises DatasetError where the folders are not classes.
+    Raises DatasetError if the folders are not classes.
     """
     source = _without_wrapper(files.source)
     tree = _Tree(source)
@@ -61,7 +61,7 @@ def read(files: Files, report: Report) -> Layout:
     for folder in source.folders:
         if tree.holds_images(folder) or not folder_name(folder.rpartition("/")[2]).is_structure:
             found.add_folder(folder)
-    if files.reading.format != NAME:  # chosen in the review, where the report names what is not read
+    if files.reading.format != NAME:  # chosen in the review; the report lists the files that are not read
         _refuse_annotated(files, report)
     if len(found.classes) < 2:
         refuse_known_family(files)
@@ -83,7 +83,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _offer_several_labels(files: Files, images: list[SourceImage]) -> None:
-    """Offer several labels per image where files of one name and size are in the folders of several classes."""
+    """Offer several labels per image if files of the same name and size are in several class folders."""
     seen: dict[tuple[Kind | None, str, int], set[int]] = defaultdict(set)
     for image in images:
         seen[image.kind, image.file.path.rpartition("/")[2], image.file.size_bytes].add(image.label)
@@ -94,9 +94,9 @@ def _offer_several_labels(files: Files, images: list[SourceImage]) -> None:
 
 
 def _with_several_labels(images: list[SourceImage], files: Files) -> list[SourceImage]:
-    """Images of one split and the same content become one, with all their labels.
+    """Merge images of the same split and content into one image with all their labels.
 
-    Only files of one size are compared, so that most images are not read here.
+    Only files of equal size are compared, so that most images are not read here.
     """
     by_size: dict[tuple[Kind | None, int], list[SourceImage]] = defaultdict(list)
     for image in images:
@@ -113,7 +113,7 @@ def _with_several_labels(images: list[SourceImage], files: Files) -> list[Source
 
 
 def _digest(file: SourceFile) -> str:
-    """SHA-256 in hex. Raises DatasetError where the file is damaged."""
+    """SHA-256 in hex. Raises DatasetError if the file is damaged."""
     digest = hashlib.sha256()
     with Path(os.devnull).open("wb") as nowhere:
         copy_limited(file, nowhere, digest.update)
@@ -124,7 +124,7 @@ def _digest(file: SourceFile) -> str:
 
 
 class _Tree:
-    """The folders of a source that hold images, themselves or further down."""
+    """The folders of a source that contain images, directly or in subfolders."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -146,7 +146,7 @@ class _Tree:
         return folder in self._with_images
 
     def base(self, folder: str) -> str:
-        """The folder, or the only one within it that names the same split, as in training_set/training_set."""
+        """The folder, or its only subfolder if that names the same split, as in training_set/training_set."""
         inner = self.children(folder)
         if len(inner) == 1 and folder not in self.direct and self.kinds.get(inner[0]) == self.kinds.get(folder):
             return self.base(inner[0])
@@ -154,10 +154,10 @@ class _Tree:
 
 
 def _without_wrapper(source: Source) -> Source:
-    """The source as seen from the single top folder that many programs put around everything.
+    """The source without the single top folder in which many programs wrap everything.
 
-    Only a folder that holds folders and no images is such a wrapper, so that a single class is never mistaken for it;
-    a folder with the name of a split is not one either. Folders without images and other files may lie beside it.
+    A wrapper contains folders and no images, which distinguishes it from a single class, and does not have the name of
+    a split. Other files and folders without images may exist next to it.
     """
     tree = _Tree(source)
     tops = [top for top in tree.children() if tree.holds_images(top)]
@@ -174,9 +174,9 @@ def _without_wrapper(source: Source) -> Source:
 
 
 def _find_splits(tree: _Tree, report: Report) -> "dict[str, Kind | None]":
-    """The split of each folder that holds class folders, by its path; empty where the top folders are classes.
+    """The split of each folder that contains class folders, by its path; empty if the top folders are classes.
 
-    Test folders that are not used are left out.
+    Unused test folders are left out.
     """
     tops = [top for top in tree.children() if tree.holds_images(top)]
     bases = {top: tree.base(top) for top in tops if tree.kinds.get(top)}
@@ -205,9 +205,9 @@ def _find_splits(tree: _Tree, report: Report) -> "dict[str, Kind | None]":
 
 
 def _repeated_tops(tree: _Tree, report: Report) -> list[str]:
-    """The top folders where most of them contain the same folders: versions of images, or days of recording.
+    """The top folders if most of them contain the same subfolders, such as versions of images or days of recording.
 
-    The classes are the folders within. dog/poodle and cat/siamese differ: their tops have no folder in common.
+    The subfolders are the classes. In dog/poodle and cat/siamese they are not: these top folders share no subfolder.
     """
     tops = [top for top in tree.children() if tree.holds_images(top)]
     inner = [{child.rpartition("/")[2] for child in tree.children(top) if tree.holds_images(child)} for top in tops]
@@ -223,14 +223,14 @@ def _repeated_tops(tree: _Tree, report: Report) -> list[str]:
 
 
 def _is_unlabelled(tree: _Tree, top: str, classes: set[str]) -> bool:
-    """Whether the folder holds images for prediction or for another test, and no class folder; they are left out."""
+    """Whether the folder has no class folders but images for prediction or testing, which are left out."""
     folders = {part for folder in tree.direct if f"{folder}/".startswith(f"{top}/") for part in folder.split("/")}
     is_named = bool(_UNLABELLED.search(top)) or "test" in folder_name(top).kinds
     return is_named and not folders & classes and not any(map(kind_of_folder, folders))
 
 
 def _inner_splits(tree: _Tree, report: Report) -> dict[Kind, Kind | None]:
-    """What becomes of each split of the folders below the classes (None: left out); empty where they are no splits."""
+    """The split used for each split folder below the classes (None: left out); empty if they are not splits."""
     classes = [top for top in tree.children() if tree.holds_images(top)]
     inner = [child for top in classes for child in tree.children(top) if tree.holds_images(child)]
     kinds = {tree.kinds.get(child) for child in inner}
@@ -243,11 +243,11 @@ def _inner_splits(tree: _Tree, report: Report) -> dict[Kind, Kind | None]:
     return {"train": "train", "test": "val"}
 
 
-# What is not a classification dataset
+# Sources that are not classification datasets
 
 
 def _refuse_annotated(files: Files, report: Report) -> None:
-    """Refuse a source with annotations of its images that no format has recognised."""
+    """Refuse a source whose images have annotations that no format recognizes."""
     unclaimed = unclaimed_annotations(files)
     if family := known_family(files, only_certain=not unclaimed.files):
         report.error("unread_annotations", family[0], family[1].path)
@@ -263,7 +263,7 @@ def _refuse_annotated(files: Files, report: Report) -> None:
 
 
 def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
-    """Refuse folders whose names are those of splits, images, labels or masks instead of classes."""
+    """Refuse folders that are named like splits, images, labels or masks instead of classes."""
     wrong = sorted(_structure_among(found.classes), key=natural_key)
     roles = {part for _file, _name, inner, _split in found.images for part in inner.split("/")[:-1]}
     masks = sorted(part for part in roles if folder_name(part).is_structure and "masks" in folder_name(part).roles)
@@ -281,7 +281,7 @@ def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
     if masks:
         message = messages.FOLDERS_OF_MASKS(folders=masks[:MOST_NAMED])
         report.error("not_classes", message, masks[0])
-    # One folder called train or test can be a subclass; train beside another split is a division of the images.
+    # A single folder called train or test can be a subclass; train next to another split divides the images.
     kinds = kinds_of_folders(roles)
     if "train" in kinds.values() and len(set(kinds.values())) > 1:
         report.error("mixed_layout", messages.FOLDERS_OF_SPLITS(folders=sorted(kinds)[:MOST_NAMED]), min(kinds))
@@ -296,12 +296,12 @@ def _refuse_yolo_without_labels(files: Files) -> None:
 
 
 def _structure_among(classes: set[str]) -> set[str]:
-    """The names that describe how files are arranged.
+    """The names that describe the arrangement of files.
 
-    A word such as train, valid or mask can be a class beside others (train, bus and car); images and masks cannot, and
-    neither can two splits, such as train and val, or street-train and street-val.
-    Where every name has such words, and not the same ones, they are parts of a set (ISIC_Training_Data and
-    ISIC_Training_GroundTruth), but "with mask" and "without mask" are classes.
+    A word such as train, valid or mask can be one class among others (train, bus and car); images and masks cannot, and
+    neither can two splits, such as train and val, or street-train and street-val. If every name has such words and they
+    differ, the folders are parts of a dataset (ISIC_Training_Data and ISIC_Training_GroundTruth), but "with mask" and
+    "without mask" are classes.
     """
     names = {name: folder_name(name) for name in classes}
     structure = {name for name, about in names.items() if about.is_structure}
@@ -320,7 +320,7 @@ def _structure_among(classes: set[str]) -> set[str]:
 
 
 class _Found:
-    """Collects images and classes, one file after the other."""
+    """Collects images and classes file by file."""
 
     def __init__(self, report: Report, splits: "dict[str, Kind | None]", kinds: dict[str, Kind]) -> None:
         self.report = report
@@ -334,7 +334,7 @@ class _Found:
         self._left_out: Counter[str] = Counter()
 
     def add_file(self, file: SourceFile) -> None:
-        # The split folder above the file, "" where there are no splits, None outside of them.
+        # The split folder above the file, "" if there are no splits, None outside of split folders.
         base = next((base for base in self._splits if file.path.startswith(f"{base}/")), None) if self._splits else ""
         path = file.path if not base else file.path.removeprefix(f"{base}/")
         class_name, _, inner = path.partition("/")
@@ -356,11 +356,11 @@ class _Found:
         else:
             self.classes.add(class_name)
             split = self._splits.get(base)
-            # Without a split, several folders can have an image of the same class and name.
+            # Without splits, several folders can have an image of the same class and name.
             self.images.append((file, class_name, inner if split or not base else f"{base}/{inner}", split))
 
     def add_folder(self, folder: str) -> None:
-        """A class folder counts even when it is empty, so that empty ones are reported."""
+        """Add a class folder, even an empty one, so that empty class folders are reported."""
         parent, _, name = folder.rpartition("/")
         if parent in self._splits if self._splits else not parent:
             self.classes.add(name)

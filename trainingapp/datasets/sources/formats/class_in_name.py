@@ -1,7 +1,7 @@
-"""The class of an image in its file name, before a separator: cat.0.jpg, dog_12.png.
+"""Classes at the beginning of file names, before a separator: cat.0.jpg, dog_12.png.
 
-Read only where `ReadingOptions.class_from` says so. The review offers it for images without annotations whose names
-begin with a few words.
+Used only if `ReadingOptions.class_from` selects it. The review offers it for images without annotations whose names
+begin with one of a few words.
 """
 
 import re
@@ -23,18 +23,18 @@ _FEWEST_EACH = 2
 
 
 def recognise(files: Files) -> bool:
-    """Whether the user chose the file names."""
+    """Whether the user chose file names as the origin of the class."""
     return files.reading.class_from == "file_name"
 
 
 def _class(path: str) -> str:
-    """The words before the number at the end of a name; "" without any."""
+    """The words before the number at the end of a name; "" if there are none."""
     match = _CLASS.match(stem(path))
     return match["name"].rstrip("-_. ") if match else ""
 
 
 def offer(files: Files) -> None:
-    """Offer the classes in the file names where nearly all names begin with one of a few words."""
+    """Offer classes from file names if nearly all names begin with one of a few words."""
     counts = Counter(_class(file.path) for file in files.images)
     unnamed = counts.pop("", 0)
     if 2 <= len(counts) <= _MOST_CLASSES and not unnamed and min(counts.values()) >= _FEWEST_EACH:
@@ -45,7 +45,7 @@ def offer(files: Files) -> None:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Take the beginning of each name for its class; classes are ordered by name."""
+    """Read the beginning of each name as its class. Classes are ordered by name."""
     gathered = Gathered(NAME, files, report, [])
     for file in files.images:
         where = Position(file.path)

@@ -1,10 +1,10 @@
-"""COCO JSON: boxes, polygons and run lengths of objects, one file per split.
+"""COCO JSON: boxes, polygons and run-length masks of objects, one file per split.
 
-annotations/instances_train2017.json  train2017/*.jpg      as COCO itself
-train/_annotations.coco.json  train/*.jpg                  as Roboflow exports it
+annotations/instances_train2017.json  train2017/*.jpg      original layout
+train/_annotations.coco.json  train/*.jpg                  Roboflow export
 annotations.json  images/*.jpg                             without splits
 
-Where not one annotation has a box or an outline, they are labels of whole images, one or several per image.
+If no annotation has a box or an outline, annotations are labels of whole images, one or several per image.
 
 https://cocodataset.org/#format-data
 """
@@ -50,7 +50,7 @@ MOST_NAMED = 3
 
 @dataclass
 class _Content:
-    """The content of one file. Its objects are packed, since there can be millions."""
+    """The content of one file. Objects are stored in compact form, since there can be millions."""
 
     path: str
     images: dict[Id, tuple[str, int, int, int]] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class _Content:
 
 
 def recognise(files: Files) -> bool:
-    """Whether a JSON file looks like COCO's."""
+    """Whether a JSON file has the structure of COCO."""
     return bool(_annotation_files(files))
 
 
@@ -80,7 +80,7 @@ def _annotation_files(files: Files) -> list[SourceFile]:
     instances = [file for file in found if file.path.rpartition("/")[2].startswith("instances")]
     if instances:
         return instances
-    # Captions are sentences about the images, which have no categories; panoptic objects are in images of their own.
+    # Captions are sentences about images and have no categories; panoptic objects are stored in separate images.
     categorised = [
         file for file in found for content in [files.peek(file)] if b'"caption"' not in content or _KEYS[2] in content
     ]
@@ -98,7 +98,7 @@ def _may_be_coco(files: Files, file: SourceFile) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every annotation file; classes come in the order of the first file that names them."""
+    """Read every annotation file. Classes are in the order of the first file that names them."""
     collector = Collector(files, report)
     label_of: dict[str, int] = {}
     sources = _annotation_files(files)
@@ -125,7 +125,7 @@ def read(files: Files, report: Report) -> Layout:
     paths = [file.path for file in sources]
     named = [path for path in paths if kind_of_name(path.rpartition("/")[2])]
     origin = SPLIT_FROM_ANNOTATION_FILES(paths=named[:MOST_FILES_NAMED]) if named else None
-    # Most files have a box in their first annotation, so that few shapes are looked at.
+    # Most files have a box in their first annotation, so few shapes are examined.
     has_objects = has_keypoints or any(shape.has_place for shape in collector.shapes())
     if not has_objects and any(True for _shape in collector.shapes()):
         return _label_layout(collector, list(label_of), paths, origin)
@@ -140,7 +140,7 @@ def _report_without_place(shape: Shape, report: Report) -> None:
 
 
 def _label_layout(collector: Collector, classes: list[str], paths: list[str], origin: Message | None) -> Layout:
-    """The layout where annotations are labels of whole images."""
+    """The layout of a source whose annotations are labels of whole images."""
     files, report = collector.files, collector.report
     images = [replace(image, labels=tuple(sorted(labels_of(image.shapes))), shapes=()) for image in collector.images()]
     several = sum(len(image.labels) > 1 for image in images)
@@ -155,7 +155,7 @@ def _label_layout(collector: Collector, classes: list[str], paths: list[str], or
 
 
 def _with_one_label(images: list[SourceImage], report: Report) -> Iterator[SourceImage]:
-    """Images with their label; several are a fault, and images without any are left out with a warning."""
+    """Images with their label. Several labels are a fault; images without a label are left out with a warning."""
     bare = [image.file.path for image in images if not image.labels]
     if bare:
         report.warn("not_annotated", messages.NOT_ANNOTATED(count=len(bare)), bare[0], count=len(bare))
@@ -187,7 +187,7 @@ def _parse(text: Iterable[str], path: str, report: Report) -> _Content:
     return content
 
 
-# Each reader returns the fault that keeps an entry from being used, or None.
+# Each reader returns the fault that makes an entry unusable, or None.
 
 
 def _read_image(value: dict[str, object], where: Position, content: _Content) -> Message | None:
@@ -213,7 +213,7 @@ def _read_category(value: dict[str, object], where: Position, content: _Content)
 
 
 def _id(value: object) -> Id | None:
-    """An id as one type: some programs write 1, others 1.0 or "1", and some both in one file. None for no id."""
+    """An id converted to one type, since programs write 1, 1.0 or "1", some of them mixed; None if it is not an id."""
     if type(value) is int:  # True is an int to isinstance()
         return value
     if isinstance(value, float):
@@ -249,7 +249,7 @@ def _read_object(value: dict[str, object], where: Position, content: _Content) -
 
 
 def _outline(value: object) -> tuple[tuple["array[float]", ...] | None, Rle | None]:
-    """(polygons, run lengths); None for polygons where the value is neither."""
+    """(polygons, run lengths); polygons is None if the value is neither."""
     if not value:
         return (), None
     if isinstance(value, dict):
@@ -264,7 +264,7 @@ def _outline(value: object) -> tuple[tuple["array[float]", ...] | None, Rle | No
 
 
 def _nested(value: list[object]) -> list[object]:
-    """A list of polygons, each x, y, x, y, ...; some programs write one polygon flat, or points as pairs."""
+    """A list of polygons, each x, y, x, y, ... Also accepts a single flat polygon and points as pairs."""
     if not isinstance(value[0], list):
         return [value]
     if len(value) > 2 and _has_pairs(value):
@@ -285,7 +285,7 @@ def _rle(value: dict[str, object]) -> Rle | None:
     if not isinstance(size, list) or len(size) != 2 or not all(map(whole, size)):
         return None
     if isinstance(counts, str):
-        if counts[:2] in ("b'", 'b"'):  # bytes that Python has written as text
+        if counts[:2] in ("b'", 'b"'):  # the text form of Python bytes
             counts = counts[2:-1].replace("\\\\", "\\")
         return Rle(whole(size[0]), whole(size[1]), counts)
     runs = numbers(counts)
@@ -296,7 +296,7 @@ def _rle(value: dict[str, object]) -> Rle | None:
 
 def _collect(content: _Content, path: str, collector: Collector, label_of: dict[str, int]) -> None:
     for number, name in content.names.items():
-        # Roboflow lists the dataset itself as a category.
+        # Roboflow exports list the dataset itself as a category.
         if number in content.categories or name not in content.parents.values():
             label_of.setdefault(name, len(label_of))
     _label_objects(content, collector.report, label_of)
@@ -315,7 +315,7 @@ def _collect(content: _Content, path: str, collector: Collector, label_of: dict[
 
 
 def _label_objects(content: _Content, report: Report, label_of: dict[str, int]) -> None:
-    """Give the objects their labels; faults are those of an unknown category or image."""
+    """Assign labels to the objects; an unknown category or image is a fault."""
     unknown = [category for category in content.categories if category not in content.names]
     labels = [label_of[content.names[category]] if category in content.names else -1 for category in content.categories]
     ids = list(content.categories)

@@ -1,4 +1,4 @@
-"""Collecting annotated images, and small checks that several formats share."""
+"""Collection of annotated images, and checks shared by several formats."""
 
 import math
 from array import array
@@ -30,7 +30,7 @@ MOST_NAMED = 3
 
 
 class Collector:
-    """Images in the order of their annotations, each file once."""
+    """Collects images in the order of their annotations, each file once."""
 
     def __init__(self, files: Files, report: Report) -> None:
         self.files = files
@@ -53,7 +53,7 @@ class Collector:
         size: tuple[int, int] = (0, 0),
         unusable: int = 0,
     ) -> None:
-        """Add an image; a second annotation of the same file is a fault. `labels` are those of a multi-label source."""
+        """Add an image; a second annotation of the same file is a fault. `labels` is for multi-label sources."""
         if file.path in self._images:
             elsewhere = self._images[file.path].where.param()
             message = messages.IMAGE_TWICE(where=where.param(), path=file.path, elsewhere=elsewhere)
@@ -73,10 +73,10 @@ class Collector:
         size: tuple[int, int],
         unusable: int,
     ) -> None:
-        """Add an image; one that was added for the same split gets the objects of both, identical ones once.
+        """Add an image. If it was already added for the same split, the objects are merged without duplicates.
 
-        An image of two splits is held out of training where both have the same objects; otherwise it is a fault, since
-        it is not known which ones count.
+        An image in two splits is held out of training if its objects are the same in both; otherwise it is a fault,
+        since the correct ones are unknown.
         """
         known = self._images.get(file.path)
         seen = {(shape.label, shape.box) for shape in known.shapes if shape.box} if known else set()
@@ -95,7 +95,7 @@ class Collector:
         )
 
     def warn_of_merged(self) -> None:
-        """Warn of images that the annotations list more than once, and in several splits."""
+        """Warn about images that the annotations list more than once or in several splits."""
         if self._in_several:
             named = self._in_several[:MOST_NAMED]
             message = messages.IN_SEVERAL_SPLITS(count=len(self._in_several), paths=named)
@@ -106,21 +106,21 @@ class Collector:
             self.report.warn("duplicate_name", message, named[0], count=count)
 
     def leave_out_unlisted(self, paths: list[str]) -> None:
-        """Warn of images that no split of the source contains; they are not added."""
+        """Warn about images that no split of the source contains; they are not added."""
         warn_of_unlisted(paths, self.report)
         self._unlisted.update(paths)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove images whose annotations are of another kind; `warn_of_others` reports them."""
+        """Remove images with annotations of another kind; `warn_of_others` reports them."""
         for path in paths:
             self._images.pop(path, None)
 
     def leave_out(self, path: str) -> None:
-        """Count the image among those that a finding has named already."""
+        """Mark the image as already reported by a finding."""
         self._unlisted.add(path)
 
     def images(self) -> list[SourceImage]:
-        """The images added; each is stored in images/ under its path below the folder that is common to all."""
+        """The added images; each is stored in images/ under its path relative to their common folder."""
         folders = [path.split("/")[:-1] for path in self._images]
         pairs = zip(min(folders, default=[]), max(folders, default=[]), strict=False)
         depth = sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -134,7 +134,7 @@ class Collector:
         return (shape for image in self._images.values() for shape in image.shapes)
 
     def keep_placed(self, dropped: Callable[[Shape, Report], None]) -> None:
-        """Remove the objects that have neither a box nor an outline; `dropped` reports each."""
+        """Remove objects that have neither a box nor an outline; `dropped` reports each."""
         for path, image in self._images.items():
             if count_placed(image.shapes) < len(image.shapes):
                 kept = tuple(shape for shape in image.shapes if shape.has_place)
@@ -145,7 +145,7 @@ class Collector:
                 self._images[path] = replace(image, shapes=kept, unusable=unusable)
 
     def warn_of_others(self, used: Collection[str] = ()) -> None:
-        """Warn of the images that no annotation refers to; those in `used` repeat annotations or have a finding."""
+        """Warn about images without annotations, except those in `used` and those already reported."""
         masks = {image.mask.file.path for image in self._images.values() if image.mask}
         known = self._images.keys() | masks | self._unlisted | set(used)
         others = [file.path for file in self.files.images if file.path not in known]
@@ -155,7 +155,7 @@ class Collector:
 
 
 def object_annotations(images: Sequence[SourceImage], report: Report) -> list[Annotation]:
-    """Boxes, and masks too where every object has an outline."""
+    """Boxes, and also masks if every object has an outline."""
     total = sum(len(image.shapes) for image in images)
     outlined = sum(count_outlined(image.shapes) for image in images)
     if total and outlined == total:
@@ -174,18 +174,18 @@ def object_layout(
     *,
     split_origin: Message | None = None,
 ) -> Layout:
-    """The layout of a format of objects; `split_origin` as in `Layout`."""
+    """The layout of a format with objects; `split_origin` as in `Layout`."""
     images = collector.images()
     collector.warn_of_others()
     return Layout(name, object_annotations(images, report), classes, images, annotation_files, split_origin)
 
 
 def numbers(values: object) -> "array[float] | None":
-    """The values as numbers, written as such or as text; None when they are not a list of finite numbers."""
+    """The values as numbers, converted from text if needed; None if they are not a list of finite numbers."""
     if not isinstance(values, list):
         return None
     try:
-        # type() and not isinstance(): True and False are instances of int.
+        # type() instead of isinstance(), since True and False are instances of int.
         if all(type(value) in (int, float) for value in values):
             found = array("d", cast(list[float], values))
         elif all(type(value) in (int, float, str) for value in values):
@@ -198,7 +198,7 @@ def numbers(values: object) -> "array[float] | None":
 
 
 def whole(value: object) -> int:
-    """The value if it is a whole number that can be the side of an image in pixels, also as text, else 0."""
+    """The value if it is an integer, also as text, that can be an image side in pixels; else 0."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 9:
         value = int(value)
     if isinstance(value, float) and value.is_integer():

@@ -1,8 +1,8 @@
-"""Apple Create ML: a JSON list with an entry for each image.
+"""Apple Create ML: a JSON list with one entry per image.
 
 train/_annotations.createml.json  train/*.jpg  valid/...
 
-A box is given by its centre and its size in pixels.
+Boxes are stored as center and size in pixels.
 https://developer.apple.com/documentation/createml/building-an-object-detector-data-source
 """
 
@@ -18,7 +18,7 @@ NAME = "createml"
 
 
 def recognise(files: Files) -> bool:
-    """Whether a JSON file is a list with coordinates of labels."""
+    """Whether a JSON file is a list of labels with coordinates."""
     return any(_is_createml(files, file) for file in files.first_ending(".json"))
 
 
@@ -30,7 +30,7 @@ def _is_createml(files: Files, file: SourceFile) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every list; classes are ordered by name."""
+    """Read every list. Classes are ordered by name."""
     sources = [file for file in files.ending(".json") if _is_createml(files, file)]
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:

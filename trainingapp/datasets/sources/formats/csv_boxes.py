@@ -1,13 +1,13 @@
-"""A CSV file with a line for each box.
+"""CSV files with one line per box.
 
 filename,width,height,class,xmin,ymin,xmax,ymax      TensorFlow, Roboflow
 image,x,y,w,h,label                                  left, top, width, height
 image_id,width,height,bbox                           bbox as "[left, top, width, height]" (Kaggle)
-ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf      in shares of the image (Open Images)
+ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf      normalized to 0..1 (Open Images)
 path,x1,y1,x2,y2,class without a header              RetinaNet
 
-A line without coordinates is an image without objects. Coordinates that are all within 0 and 1 are shares of the image.
-The classes of Open Images, such as /m/01g317, get the names in class-descriptions-boxable.csv where the source has it.
+A line without coordinates is an image without objects. Coordinates are normalized if all are between 0 and 1. Classes
+of Open Images, such as /m/01g317, get their names from class-descriptions-boxable.csv if the source has it.
 """
 
 import re
@@ -58,9 +58,9 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 @dataclass(frozen=True)
 class _Columns:
-    """Indices of the columns; -1 without such a column.
+    """Column indices; -1 for a missing column.
 
-    `box` are four columns, or one with all four numbers. `form` says what they are.
+    `box` has four columns, or one that contains all four numbers. `form` is the meaning of the numbers.
     """
 
     file: int
@@ -86,7 +86,7 @@ class _Image:
 
 
 def recognise(files: Files) -> bool:
-    """Whether a CSV file has a column for the image and columns for boxes."""
+    """Whether a CSV file has an image column and box columns."""
     return bool(_tables(files))
 
 
@@ -128,7 +128,7 @@ def _columns(content: bytes) -> _Columns | None:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every table; classes are ordered by name."""
+    """Read every table. Classes are ordered by name."""
     tables = _tables(files)
     gathered = Gathered(NAME, files, report, [file for file, _columns in tables])
     images: dict[str, _Image] = {}
@@ -141,7 +141,7 @@ def read(files: Files, report: Report) -> Layout:
                     _read_line([part.strip() for part in parts], columns, where, gathered, found)
         corners = [value for image in found.values() for shape in image.shapes for value in shape.box or ()]
         if corners and max(corners) <= 1.0001 and min(corners) >= -0.0001:
-            # No box leaves the unit square: the corners are shares, since no box in pixels is that small.
+            # All boxes lie in the unit square: the corners are normalized, since no box in pixels is that small.
             for image in found.values():
                 image.shapes = [replace(shape, relative=True) for shape in image.shapes]
         if columns.split_name and any(image.kind for image in found.values()):
@@ -159,7 +159,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _names(files: Files, report: Report) -> dict[str, str]:
-    """The class names of Open Images by their codes."""
+    """The class names of Open Images by code."""
     found: dict[str, str] = {}
     for file in files.ending(".csv"):
         if file.path.rpartition("/")[2].lower().startswith("class-descriptions"):

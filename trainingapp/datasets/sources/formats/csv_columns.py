@@ -1,7 +1,7 @@
-"""Finding the columns of a table by what stands in them, for headers of other names and tables without one.
+"""Detection of table columns by their content, for tables with unusual headers or without a header.
 
-The column of the image is the one whose cells name images of the source, such as `id` with names without ending. The
-column of the class has one of the usual names, or is the only other column.
+The image column is the one whose cells name images of the source, such as `id` with names without a suffix. The class
+column has one of the usual names, or is the only other column.
 """
 
 import csv
@@ -38,7 +38,7 @@ _ENOUGH_ROWS = 10
 
 @dataclass(frozen=True)
 class FoundColumns:
-    """Indices of the columns; split is -1 without one."""
+    """Column indices; split is -1 if there is no such column."""
 
     delimiter: str
     file: int
@@ -50,7 +50,7 @@ class FoundColumns:
 
 
 def find_columns(files: Files, file: SourceFile) -> FoundColumns | None:
-    """The columns by the first rows; None where no column names images, or the class is not clear."""
+    """The columns, from the first rows; None if no column names images or the class column is ambiguous."""
     rows, delimiter = _rows(files, file)
     width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
     if not 2 <= width <= _MOST_COLUMNS:
@@ -80,7 +80,7 @@ def find_columns(files: Files, file: SourceFile) -> FoundColumns | None:
 
 
 def _rows(files: Files, file: SourceFile) -> tuple[list[list[str]], str]:
-    """(the first rows, the delimiter)"""
+    """(first rows, delimiter) of the table."""
     content = files.peek(file)[:_MOST_BYTES].decode("utf-8-sig", errors="replace")
     lines = content.splitlines()[: _MOST_ROWS + 1]
     delimiter = delimiter_of(lines[0] if lines else "")
@@ -92,7 +92,7 @@ def _rows(files: Files, file: SourceFile) -> tuple[list[list[str]], str]:
 
 
 def _are_classes(values: list[str]) -> bool:
-    """Whether the values can be names of classes: not measurements or JSON, nor a text of its own for every image."""
+    """Whether the values can be class names: not measurements, JSON, or a different text for every image."""
     different = set(values)
     if any(value.startswith(("[{", '{"')) for value in different):
         return False

@@ -1,9 +1,9 @@
-"""A CSV file with a line for each image: its file, its class and, where there is such a column, its split.
+"""CSV files with one line per image: its file, its class and optionally its split.
 
 labels.csv with a header: file | filename | image | path ..., label | class | target ..., split | set | subset
-other headers, or none: by what stands in the columns (`csv_columns.py`)
+other headers, or none: detected by the content of the columns (`csv_columns.py`)
 
-A label can be a list, such as cat|dog, "cat,dog" or, in a column named in the plural, cat dog: the dataset then has
+A label can be a list, such as cat|dog, "cat,dog" or, in a column with a plural name, cat dog: the dataset then has
 several labels per image.
 """
 
@@ -55,7 +55,7 @@ _BOX_COLUMNS = {"xmin", "x_min", "bbox", "x1"}
 
 @dataclass(frozen=True)
 class _Columns:
-    """Indices of the columns; split is -1 without such a column."""
+    """Column indices; split is -1 if there is no such column."""
 
     delimiter: str
     file: int
@@ -67,7 +67,7 @@ class _Columns:
 
 
 def recognise(files: Files) -> bool:
-    """Whether a CSV file has a column for the image and one for its class."""
+    """Whether a CSV file has an image column and a class column."""
     return bool(_tables(files))
 
 
@@ -75,7 +75,7 @@ def _tables(files: Files) -> list[tuple[SourceFile, _Columns]]:
     found = (
         (file, _columns(files.peek(file)) or _columns_by_content(files, file)) for file in files.ending(".csv", ".tsv")
     )
-    # Sample submissions of competitions name images of the test split with the same class for all.
+    # Sample submissions of competitions list images of the test split, all with the same class.
     return [(file, columns) for file, columns in found if columns and "submission" not in file.path.lower()]
 
 
@@ -96,7 +96,7 @@ def _columns_by_content(files: Files, file: SourceFile) -> _Columns | None:
 
 def _columns(content: bytes) -> _Columns | None:
     header, _, rows = content.decode("utf-8-sig", errors="replace").partition("\n")
-    if _JSON_CELL.search(rows):  # objects, as Label Studio writes them
+    if _JSON_CELL.search(rows):  # objects, as in Label Studio exports
         return None
     header = header.rstrip("\r")
     delimiter = delimiter_of(header)
@@ -113,7 +113,7 @@ def _columns(content: bytes) -> _Columns | None:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A valid line; `text` is what stands in the column of the label."""
+    """A valid line; `text` is the content of the label column."""
 
     image: SourceFile
     text: str
@@ -157,7 +157,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _separator(files: Files, texts: set[str], *, is_plural: bool) -> str | None:
-    """What separates the labels of an image; the choice that this leaves open is offered."""
+    """The separator of an image's labels, None without one; offers the choice if it is ambiguous."""
     separator = found_separator(texts, is_plural=is_plural)
     if separator is not None:
         reason = separated(separator, texts)
@@ -169,7 +169,7 @@ def _separator(files: Files, texts: set[str], *, is_plural: bool) -> str | None:
 
 
 def _collect_lists(rows: list[_Row], names: dict[str, list[str]], classes: list[str], collector: Collector) -> None:
-    """Images with the labels of all their lines; none for an empty text."""
+    """Images with the labels of all their lines; an empty text has no labels."""
     label_of = {name: label for label, name in enumerate(classes)}
     found: dict[str, list[_Row]] = {}
     for row in rows:
@@ -183,7 +183,7 @@ def _collect_lists(rows: list[_Row], names: dict[str, list[str]], classes: list[
 def _collect_single(
     rows: list[_Row], names: dict[str, list[str]], classes: list[str], collector: Collector, files: Files
 ) -> None:
-    """Images with their only label. A second line with another one is a fault: which of them counts is not known."""
+    """Images with their only label. A second line with another label is a fault, since the correct one is unknown."""
     label_of = {name: label for label, name in enumerate(classes)}
     first: dict[str, _Row] = {}
     for row in rows:
@@ -203,7 +203,7 @@ def _collect_single(
 
 
 def _split_origin(tables: list[tuple[SourceFile, _Columns]]) -> Message | None:
-    """The column with the splits, or the tables that are named for one; None without either."""
+    """The column with the splits, or the tables that are named after a split; None if there is neither."""
     for file, columns in tables:
         if columns.split_name:
             return reading_messages.SPLIT_FROM_COLUMN(column=columns.split_name, path=file.path)

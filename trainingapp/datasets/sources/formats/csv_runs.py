@@ -1,12 +1,13 @@
-"""A CSV file with a mask in each line, as run lengths: the form of Kaggle's competitions.
+"""CSV files with one run-length mask per line, as in Kaggle competitions.
 
 ImageId,EncodedPixels                        one class; several lines for the objects of an image
-ImageId,ClassId,EncodedPixels                a class each (Severstal)
-Image_Label,EncodedPixels                    the class behind the last _ of the name (a.jpg_Fish, a.jpg_3)
+ImageId,ClassId,EncodedPixels                one class per line (Severstal)
+Image_Label,EncodedPixels                    class after the last _ of the name (a.jpg_Fish, a.jpg_3)
 id,rle_mask    id,encoding                   other names of the columns
 img,rle_mask   id,annotation,...,cell_type   runs along the rows (Carvana, Sartorius)
 
-A mask is pairs of a start and a length, counted from 1, down the columns. An image without a mask shows no object.
+A mask is a list of pairs of start and length, counted from 1, in column-major order. An image without a mask has no
+objects.
 """
 
 import re
@@ -35,7 +36,7 @@ _LINES_PEEKED = 50
 
 @dataclass(frozen=True)
 class _Columns:
-    """Names of the columns; `label` is empty without one. `is_joined`: the class is part of the image's name."""
+    """Column names; `label` is empty if there is no such column. `is_joined`: the class is part of the image name."""
 
     image: str
     label: str
@@ -52,7 +53,7 @@ class _Image:
 
 
 def recognise(files: Files) -> bool:
-    """Whether a CSV file has a column for the image and one of run lengths."""
+    """Whether a CSV file has an image column and a run-length column."""
     return bool(_tables(files))
 
 

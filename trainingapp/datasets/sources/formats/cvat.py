@@ -1,9 +1,9 @@
 """CVAT for images and CVAT for video 1.1: one XML file for all images or frames.
 
 annotations.xml  images/*.jpg
-annotations.xml  images/frame_000000.PNG ...       a video, exported with its frames (`cvat_tracks.py`)
+annotations.xml  images/frame_000000.PNG ...       video exported with its frames (`cvat_tracks.py`)
 
-Boxes, polygons, ellipses and masks become objects; tags become classes of whole images where there are no objects.
+Boxes, polygons, ellipses and masks become objects; tags become image classes if there are no objects.
 https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/
 """
 
@@ -45,7 +45,7 @@ _CHUNK = 1 << 16
 
 
 def recognise(files: Files) -> bool:
-    """Whether an XML file holds images or tracks of CVAT."""
+    """Whether an XML file contains images or tracks of CVAT."""
     return any(_is_cvat(files.peek(file)) for file in files.first_ending(".xml"))
 
 
@@ -54,7 +54,7 @@ def _is_cvat(content: bytes) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every file of CVAT; classes are ordered by name."""
+    """Read every CVAT file. Classes are ordered by name."""
     sources = [file for file in files.ending(".xml") if _is_cvat(files.peek(file))]
     gathered = Gathered(NAME, files, report, sources)
     origin = None
@@ -70,7 +70,7 @@ def read(files: Files, report: Report) -> Layout:
 
 @dataclass
 class _Image:
-    """The image whose elements are being read."""
+    """The image whose elements are currently read."""
 
     where: Position
     attributes: dict[str, str]
@@ -80,13 +80,13 @@ class _Image:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height by the annotations; (0, 0) where they are not named."""
+        """Width and height in pixels from the annotations; (0, 0) if they are missing."""
         width, height = (whole(self.attributes.get(side)) for side in ("width", "height"))
         return (width, height) if width and height else (0, 0)
 
 
 class _Reader:
-    """Reads elements as they come, so that only the text of the file is held as a whole."""
+    """Reads elements incrementally, so that only the text of the file is held in memory."""
 
     def __init__(self, file: SourceFile, gathered: Gathered) -> None:
         self.has_subsets = False
@@ -100,7 +100,7 @@ class _Reader:
         self._parser.EntityDeclHandler = self._refuse_entity
 
     def read(self, text: str) -> None:
-        """Add all images of the text. Raises DatasetError when it is not valid XML."""
+        """Add all images of the text. Raises DatasetError if it is not valid XML."""
         try:
             for at in range(0, len(text), _CHUNK):
                 self._parser.Parse(text[at : at + _CHUNK], False)
@@ -155,7 +155,7 @@ class _Reader:
         )
 
     def _tracked(self, tag: str, attributes: dict[str, str]) -> None:
-        """An object of the open track in one frame."""
+        """Add an object of the open track in one frame."""
         where, frame = self._here(), number(attributes.get("frame"))
         if frame is None or not frame.is_integer() or frame < 0:
             self._gathered.field_invalid(where, "frame")
@@ -183,7 +183,7 @@ class _Reader:
     def _shape(
         self, tag: str, label: str, attributes: dict[str, str], where: Position, size: tuple[int, int]
     ) -> Shape | None:
-        """The object in an image of `size` = (width, height); None, with a fault, when it cannot be used."""
+        """The object in an image of `size` = (width, height); None, with a fault, if it cannot be used."""
         if tag == "mask":
             return self._mask(label, attributes, where, size)
         degrees = number(attributes.get("rotation", "0")) or 0.0
@@ -209,7 +209,7 @@ class _Reader:
         return self._gathered.shape(label, where, box)
 
     def _mask(self, label: str, attributes: dict[str, str], where: Position, size: tuple[int, int]) -> Shape | None:
-        """A mask: run lengths along the rows of its own box."""
+        """The mask, whose run lengths go along the rows of its own box."""
         left, top, width, height = (number(attributes.get(key)) for key in ("left", "top", "width", "height"))
         runs = [number(part) for part in attributes.get("rle", "").split(",")]
         if left is None or top is None or not width or not height or None in runs:

@@ -1,7 +1,7 @@
-"""CVAT for video 1.1: objects that move, as tracks over numbered frames.
+"""CVAT for video 1.1: moving objects as tracks over numbered frames.
 
-Frame 12 is the image frame_000012, as CVAT names the frames of a video that it exports with images. CVAT writes every
-frame of a track; a box between two frames that other programs left out is interpolated.
+Frame 12 is the image frame_000012, the name in CVAT exports with images. CVAT writes every frame of a track; frames
+that other programs omit are interpolated.
 """
 
 import re
@@ -20,7 +20,7 @@ _MOST_INTERPOLATED = 100_000
 
 
 class Tracks:
-    """The tracks of one file. `is_open` and `label` are about the track whose elements are being read."""
+    """The tracks of one file. `is_open` and `label` refer to the track whose elements are currently read."""
 
     def __init__(self, path: str, gathered: Gathered) -> None:
         self.is_open = False
@@ -42,7 +42,7 @@ class Tracks:
         self.is_open = False
 
     def add(self, frame: int, where: Position, shape: Shape | None, *, is_visible: bool) -> None:
-        """Add the object of the open track in a frame; a visible one without a shape cannot be used."""
+        """Add the object of the open track in a frame. A visible object without a shape cannot be used."""
         if self._last:
             self._interpolate(*self._last, frame, shape)
         self._last = (frame, shape) if shape else None
@@ -54,8 +54,8 @@ class Tracks:
             self._unusable[frame] += 1
 
     def _interpolate(self, start: int, first: Shape, end: int, last: Shape | None) -> None:
-        """The object in the frames between two that are given."""
-        last = last or first  # it is not visible from `end` on: until then it stays where it was
+        """The object in the frames between two given frames."""
+        last = last or first  # not visible from `end` on: until then the position is unchanged
         if not 1 < end - start < _MOST_INTERPOLATED:
             return
         for frame in range(start + 1, end):
@@ -68,7 +68,7 @@ class Tracks:
             self._frames[frame].append(replace(first, box=(left, top, right, bottom), polygons=()))
 
     def add_frames(self) -> None:
-        """Add all frames that are in the source. A frame with objects that is not is a fault."""
+        """Add all frames that are in the source. A missing frame with objects is a fault."""
         if not self._seen_any:
             return
         images = self._images()
@@ -83,7 +83,7 @@ class Tracks:
                 self._gathered.fault(where, message, "missing_image")
 
     def _images(self) -> dict[int, SourceFile]:
-        """The image of each frame by its number; of two with one number, that nearer to the file."""
+        """The image of each frame by its number; if two have the same number, the one nearer to the file."""
         found: dict[int, SourceFile] = {}
         near = self._path.rpartition("/")[0]
         for image in self._gathered.files.images:

@@ -1,8 +1,8 @@
-"""Datumaro's JSON: one file for each split.
+"""Datumaro JSON: one file per split.
 
 annotations/train.json  images/train/*.jpg  annotations/val.json  images/val/*.jpg
 
-Boxes, polygons and masks (run lengths) become objects; labels become classes of the images where there are no objects.
+Boxes, polygons and masks (run lengths) become objects; labels become image classes if there are no objects.
 https://open-edge-platform.github.io/datumaro/latest/docs/data-formats/formats/datumaro.html
 """
 
@@ -23,7 +23,7 @@ _KNOWN = ("bbox", "polygon", "mask", "label")
 
 
 def recognise(files: Files) -> bool:
-    """Whether a JSON file has items and categories of Datumaro."""
+    """Whether a JSON file has Datumaro's items and categories."""
     return any(_is_datumaro(files, file) for file in files.first_ending(".json"))
 
 
@@ -33,7 +33,7 @@ def _is_datumaro(files: Files, file: SourceFile) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every file; classes come in the order of the first file."""
+    """Read every file. Classes are in the order of the first file."""
     sources = [file for file in files.ending(".json") if _is_datumaro(files, file)]
     gathered = Gathered(NAME, files, report, sources)
     order: dict[str, None] = {}
@@ -50,7 +50,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _names(categories: object) -> list[str]:
-    """The names of the classes; they stand before the items, as Datumaro writes them."""
+    """The class names; Datumaro writes them before the items."""
     label = categories.get("label") if isinstance(categories, dict) else None
     entries = label.get("labels") if isinstance(label, dict) else None
     if not isinstance(entries, list):
@@ -97,7 +97,7 @@ def _add(item: object, names: list[str], where: Position, gathered: Gathered) ->
 
 
 def _shape(entry: dict[str, object], name: str, where: Position, gathered: Gathered) -> Shape | None:
-    """The object; None, with a fault, when its numbers cannot be used."""
+    """The object; None, with a fault, if its numbers cannot be used."""
     if entry["type"] == "mask":
         if (rle := _rle(entry.get("rle"))) is None:
             gathered.field_invalid(where, "rle")

@@ -1,6 +1,6 @@
 """Scenes drawn by `manage.py demo`: annotations.json, images/ and masks/, for all three tasks.
 
-A mask holds 0 for the background and i + 1 for object i of its image.
+The pixels of a mask are 0 for the background and i + 1 for object i of its image.
 """
 
 from trainingapp.contract.messages import Message
@@ -15,12 +15,12 @@ from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "scenes"
 ANNOTATIONS_FILE = "annotations.json"
-#: The list of images; version 0.1 wrote it under the second name.
+#: Keys of the list of images; version 0.1 used the second one.
 _IMAGE_KEYS = ("images", "pictures")
 
 
 def recognise(files: Files) -> bool:
-    """Whether annotations.json has the boxes of drawn scenes."""
+    """Whether annotations.json contains boxes of drawn scenes."""
     return any(b'"boxes_xyxy"' in files.peek(file) for file in _annotation_files(files))
 
 
@@ -29,7 +29,7 @@ def _annotation_files(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read the annotations; the class of an image is that of its large object."""
+    """Read the annotations. The class of an image is that of its large object."""
     collector = Collector(files, report)
     found = _annotation_files(files)
     if not found:  # the format was chosen in the review
@@ -59,7 +59,7 @@ def read(files: Files, report: Report) -> Layout:
 def _add(
     record: object, where: Position, annotations: SourceFile, class_count: int, collector: Collector
 ) -> tuple[str, Message] | None:
-    """Add an image; returns category and fault when it cannot be used."""
+    """Add an image. Returns category and fault if it cannot be used, else None."""
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("path", "mask")):
         return "bad_annotation", messages.IMAGE_NEEDS_PATH_AND_MASK()
     labels, boxes = record.get("labels"), record.get("boxes_xyxy")

@@ -1,4 +1,4 @@
-"""What the readers of annotation programs have in common: classes by name, objects or labels, one layout."""
+"""Shared base of the readers for annotation programs: collects objects and labels by class name into one layout."""
 
 import math
 from array import array
@@ -26,9 +26,9 @@ Corners = tuple[float, float, float, float]
 
 
 class Gathered:
-    """Images with objects or labels of classes that are known by name alone.
+    """Images with objects or labels whose classes are known only by name.
 
-    Labels count in the order of the first occurrence until `layout` sorts them. The class "" stands for an object
+    Labels are numbered in order of first occurrence until `layout` sorts them. The class "" stands for an object
     without a class.
     """
 
@@ -37,7 +37,7 @@ class Gathered:
         self.report = report
         self._name = name
         self._paths = [file.path for file in annotation_files]
-        # The names of annotation files follow the rules of folders: labels_train.csv beside labels_val.csv.
+        # The rules for folder names also apply to annotation files: labels_train.csv next to labels_val.csv.
         self._kinds = kinds_of_folders(path.rpartition(".")[0] for path in self._paths)
         self._named: set[str] = set()
         self._collector = Collector(files, report)
@@ -46,7 +46,7 @@ class Gathered:
         self._counted: dict[Template, list[Position]] = {}
 
     def find(self, name: object, where: Position) -> SourceFile | None:
-        """The image that the annotations call `name`; without one, a fault is reported."""
+        """The image that the annotations call `name`; reports a fault if there is none."""
         near = where.path.rpartition("/")[0]
         image = self.files.find_image(name, near, self._kind_of_file(where.path)) if isinstance(name, str) else None
         if image is None:
@@ -65,7 +65,7 @@ class Gathered:
         rle: Rle | None = None,
         relative: bool = False,
     ) -> Shape:
-        """An object of the class `name`; "" leaves it open."""
+        """An object of the class `name`; "" means that the class is unknown."""
         return Shape(self._label(name), where, box, polygons, rle, relative=relative)
 
     def add(
@@ -79,7 +79,7 @@ class Gathered:
         unusable: int = 0,
         kind: Kind | None = None,
     ) -> None:
-        """Add an image with its objects, or the names of its classes; `kind` is its split by the annotations."""
+        """Add an image with its objects or the names of its classes; `kind` is its split in the annotations."""
         kind = (
             kind or self._kind_of_file(where.path) or self.files.kind_of(where.path) or self.files.kind_of(image.path)
         )
@@ -88,28 +88,28 @@ class Gathered:
             self._whole.setdefault(image.path, (where, tuple(self._label(name) for name in names)))
 
     def count(self, finding: Template, where: Position) -> None:
-        """Count a finding with the parameters count and where; `layout` reports it once."""
+        """Count a finding, whose message has the parameters count and where; `layout` reports it once."""
         self._counted.setdefault(finding, []).append(where)
 
     def leave_out(self, image: SourceFile, finding: Template, where: Position) -> None:
-        """Leave out an image, and count the finding that says why."""
+        """Leave out an image, and count the finding that states the reason."""
         self._collector.leave_out(image.path)
         self.count(finding, where)
 
     def fault(self, where: Position, message: Message, code: str = "bad_annotation") -> None:
-        """Report an object or an image that cannot be used."""
+        """Report an unusable object or image."""
         self.report.fault(code, message, where.path)
 
     def no_image_for(self, file: SourceFile) -> None:
-        """Report an annotation file that has no image."""
+        """Report an annotation file without an image."""
         self.fault(Position(file.path), annotation_messages.NO_IMAGE_FOR(path=file.path), "missing_image")
 
     def field_invalid(self, where: Position, field: str) -> None:
-        """Report a field that is missing or has no usable value."""
+        """Report a field that is missing or has an unusable value."""
         self.fault(where, messages.FIELD_INVALID(where=where.param(), field=field))
 
     def shape_not_read(self, where: Position, kind: object, known: Sequence[Param]) -> None:
-        """Report an object of a type that no task can use."""
+        """Report an object of a type that no task supports."""
         self.fault(where, messages.SHAPE_NOT_READ(where=where.param(), type=class_name(kind), known=known))
 
     def layout(
@@ -119,9 +119,9 @@ class Gathered:
         renamed: dict[str, str] | None = None,
         split_origin: Message | None = None,
     ) -> Layout:
-        """The images with their final labels: the classes in `order` first, the others sorted by name.
+        """The layout with final labels: the classes in `order` first, then the others sorted by name.
 
-        `renamed` replaces provisional names. Where no image has objects, the labels of the images count.
+        `renamed` replaces provisional names. If no image has objects, the labels of whole images are used.
         """
         self._report_counted()
         images = list(self._without_unnamed(self._collector.images()))
@@ -143,7 +143,7 @@ class Gathered:
             first = next(iter(self._whole.values()))[0]
             message = messages.LABELS_NOT_USED(count=len(self._whole), where=first.param())
             self.report.warn("ignored_file", message, first.path, count=len(self._whole))
-            # In a file without any object, images have classes and are no background of those with objects.
+            # Images in a file without objects have image labels; they are not backgrounds for images with objects.
             with_objects = {shape.where.path for image in images for shape in image.shapes}
             apart = {path for path, (where, _labels) in self._whole.items() if where.path not in with_objects}
             self._collector.remove(apart)
@@ -181,7 +181,7 @@ class Gathered:
         return kind
 
     def _without_unnamed(self, images: list[SourceImage]) -> Iterator[SourceImage]:
-        """The images without the objects that have no class, unless no object has one."""
+        """The images without objects that have no class; unchanged if no object has a class."""
         unnamed = self._labels.get("", -1)
         is_only = len(self._labels) == 1
         count = 0
@@ -222,11 +222,11 @@ def _relabelled(image: SourceImage, label_of: dict[int, int]) -> SourceImage:
     return replace(image, shapes=tuple(replace(shape, label=label_of[shape.label]) for shape in image.shapes))
 
 
-# Geometry. Each function returns None where the values are not usable.
+# Geometry. Each function returns None if the values are not usable.
 
 
 def number(value: object) -> float | None:
-    """A finite number of a plausible size, written as a number or as text."""
+    """A finite number of plausible size, given as a number or as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -237,7 +237,7 @@ def number(value: object) -> float | None:
 
 
 def values(source: object, *keys: str) -> list[float] | None:
-    """The numbers at these keys of a JSON object."""
+    """The numbers at these keys of a JSON object, in order."""
     if not isinstance(source, dict):
         return None
     found = [number(source.get(key)) for key in keys]
@@ -246,12 +246,12 @@ def values(source: object, *keys: str) -> list[float] | None:
 
 
 def in_order(left: float, top: float, right: float, bottom: float) -> Corners:
-    """The corners with left before right and top before bottom."""
+    """The corners, ordered so that left <= right and top <= bottom."""
     return min(left, right), min(top, bottom), max(left, right), max(top, bottom)
 
 
 def polygon(points: object) -> "array[float] | None":
-    """x, y, x, y, ... of a list of at least three points [x, y]."""
+    """x, y, x, y, ... from a list of at least three points [x, y]."""
     if not isinstance(points, list) or len(points) < 3:
         return None
     flat = array("f")
@@ -266,7 +266,7 @@ def polygon(points: object) -> "array[float] | None":
 
 
 def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float = 0) -> "array[float]":
-    """The outline of an ellipse around (x, y), turned clockwise."""
+    """The outline of an ellipse around (x, y), rotated clockwise."""
     turned = math.radians(degrees)
     flat = array("f")
     for step in range(_ROUND_POINTS):
@@ -278,7 +278,7 @@ def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float
 
 
 def ellipse_box(x: float, y: float, x_radius: float, y_radius: float, degrees: float = 0) -> Corners:
-    """The upright box around an ellipse."""
+    """The axis-aligned box around an ellipse."""
     turned = math.radians(degrees)
     width = math.hypot(x_radius * math.cos(turned), y_radius * math.sin(turned))
     height = math.hypot(x_radius * math.sin(turned), y_radius * math.cos(turned))
@@ -286,7 +286,7 @@ def ellipse_box(x: float, y: float, x_radius: float, y_radius: float, degrees: f
 
 
 def turned_box(box: Corners, degrees: float, around: tuple[float, float]) -> Corners:
-    """The upright box around a rectangle that is turned clockwise around a point."""
+    """The axis-aligned box around a rectangle that is rotated clockwise around a point."""
     left, top, right, bottom = box
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners = [(x - around[0], y - around[1]) for x in (left, right) for y in (top, bottom)]

@@ -1,9 +1,9 @@
-"""Hugging Face imagefolder: metadata.jsonl with a line for each image.
+"""Hugging Face imagefolder: metadata.jsonl with one line per image.
 
 train/metadata.jsonl  train/*.jpg  test/metadata.jsonl  test/*.jpg
 
 {"file_name": "a.jpg", "label": "cat"}, or "objects": {"bbox": [[left, top, width, height]], "categories": [0]}. A list
-of labels stands for several classes. metadata.csv with such columns is read as a CSV list.
+of labels means several labels per image. metadata.csv with such columns is read as a CSV label list.
 https://huggingface.co/docs/datasets/image_dataset
 """
 
@@ -30,7 +30,7 @@ _MOST_LINE = 4 * 1024**2
 
 
 def recognise(files: Files) -> bool:
-    """Whether there is a metadata.jsonl."""
+    """Whether the source has a metadata.jsonl."""
     return bool(_metadata(files))
 
 
@@ -40,7 +40,7 @@ def _metadata(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every file; classes are ordered by name, numbers stand for themselves."""
+    """Read every file. Classes are ordered by name; numbers are used as names."""
     sources = _metadata(files)
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
@@ -51,7 +51,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _entries(text: str, path: str) -> Iterator[tuple[Position, object]]:
-    """(where, value) of each line. Raises DatasetError for a line that is not valid JSON."""
+    """Yield (where, value) for each line. Raises DatasetError for a line that is not valid JSON."""
     start, line = 0, 0
     while start < len(text):
         line += 1
@@ -101,10 +101,10 @@ def _add(entry: object, where: Position, gathered: Gathered) -> None:
 
 
 def _objects(value: object, where: Position, gathered: Gathered) -> tuple[list[Shape], int]:
-    """(objects, number of unusable ones)"""
+    """(objects, number of unusable objects)"""
     boxes: object
     classes: object
-    if isinstance(value, list):  # one JSON object for each
+    if isinstance(value, list):  # one JSON object per annotated object
         entries = [one for one in value if isinstance(one, dict)]
         boxes = [one.get("bbox") for one in entries]
         classes = [next((one[key] for key in _CATEGORY_KEYS if key in one), None) for one in entries]

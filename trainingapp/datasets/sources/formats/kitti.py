@@ -1,9 +1,9 @@
-"""KITTI's object detection: a text file with 15 values a line for each image.
+"""KITTI object detection: one text file per image with 15 values per line.
 
 training/image_2/*.png  training/label_2/*.txt
 
-A line is type, truncation, occlusion, angle, left, top, right, bottom and seven values in space; a result has a score
-as well. DontCare marks regions that are not evaluated: https://www.cvlibs.net/datasets/kitti/eval_object.php
+A line is type, truncation, occlusion, angle, left, top, right, bottom and seven 3D values; results also have a score.
+DontCare marks regions that are not evaluated: https://www.cvlibs.net/datasets/kitti/eval_object.php
 """
 
 import re
@@ -23,7 +23,7 @@ _LABEL_FOLDER = re.compile(r"(?i)(^|/)labels?(_\d)?(?=/|$)")
 
 
 def recognise(files: Files) -> bool:
-    """Whether text files with the stem of an image hold a type and 14 numbers a line."""
+    """Whether text files with the stem of an image have lines with a type and 14 numbers."""
     found = _text_files(files)[:MOST_RECOGNISED]
     lines = [line for file in found for line in files.peek(file).splitlines()[:20] if line.strip()]
     return bool(lines) and all(_LINE.fullmatch(line) for line in lines)
@@ -34,13 +34,13 @@ def _text_files(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every text file; classes are ordered by name."""
+    """Read every text file. Classes are ordered by name."""
     sources = _text_files(files)
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
         folder = file.path.rpartition("/")[0]
         same = files.with_stem(stem(file.path))
-        # label_2 belongs to image_2, the left camera, and not to image_3.
+        # label_2 belongs to image_2 (left camera), not to image_3.
         beside = _LABEL_FOLDER.sub(lambda match: f"{match[1]}image{match[2] or 's'}", folder)
         image = best_match([one for one in same if one.path.rpartition("/")[0] == beside], beside)
         image = image or best_match(same, folder, files.kind_of(file.path))
@@ -62,7 +62,7 @@ def _shapes(text: str, path: str, gathered: Gathered) -> tuple[list[Shape], int]
         if not parts:
             continue
         corners = [value for value in map(number, parts[4:8]) if value is not None]
-        # Control characters are those of a damaged file; they are not part of a name.
+        # Control characters indicate a damaged file; they are not part of a name.
         if len(parts) not in (15, 16) or len(corners) != 4 or not parts[0].isprintable():
             message = messages.NOT_KITTI(where=where.param(), text=content[:60])
             gathered.fault(where, message)

@@ -1,4 +1,4 @@
-"""Several labels of an image in one text, as in `cat|dog`, and what a source leaves open about that."""
+"""Several labels of an image in one text, as in `cat|dog`, and the choice between readings of such texts."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -15,11 +15,11 @@ LABEL_MODES: tuple[LabelMode, ...] = ("single", "multi")
 
 
 def found_separator(texts: Collection[str], *, is_plural: bool) -> str | None:
-    """What separates the labels in these texts; None where each is the name of one class.
+    """The separator of the labels in these texts; None if each text is the name of one class.
 
-    A comma or a space can also be part of a name. Commas separate where the column is named in the plural, such as
-    `tags`, or each list shares a label with another text. Spaces separate only where the column is named in the plural
-    and there are no more labels than texts: names of two words each give more.
+    A comma or a space can also be part of a name. Commas separate labels if the column has a plural name, such as
+    `tags`, or each list shares a label with another text. Spaces separate labels only if the column has a plural name
+    and there are no more labels than texts, since two-word names would give more.
     """
     for separator in SURE_SEPARATORS:
         if any(separator in text for text in texts):
@@ -31,30 +31,30 @@ def found_separator(texts: Collection[str], *, is_plural: bool) -> str | None:
 
 
 def likely_separator(texts: Collection[str]) -> str | None:
-    """What separates the labels where the user says that there are several; None where nothing could."""
+    """The separator if the user chose several labels; None if no separator occurs."""
     return next((separator for separator in (*SURE_SEPARATORS, ",", " ") if _lists(texts, separator)), None)
 
 
 def looks_like_lists(texts: Collection[str]) -> list[str]:
-    """The texts that are likely lists of labels although they are read as names: all their words are names too."""
+    """Texts read as names that are probably label lists, because all their words are also names."""
     names = {text.strip() for text in texts}
     return sorted(text for text in names if " " in text and all(word in names for word in text.split()))
 
 
 def split_labels(text: str, separator: str | None) -> list[str]:
-    """The names of the classes in the text, each once; none for an empty text."""
+    """The class names in the text without duplicates; empty for an empty text."""
     parts = [text] if separator is None else text.split(separator)
     return list(dict.fromkeys(filter(None, map(class_name, parts))))
 
 
 def offer_label_mode(files: Files, used: LabelMode, reason: Message | None = None) -> None:
-    """Let the user choose the other reading of the labels in the review."""
+    """Offer the other reading of the labels in the review."""
     chosen = files.reading.label_mode != "auto"
     files.offer(Offer("label_mode", used, LABEL_MODES, None if chosen else reason))
 
 
 def separated(separator: str, texts: Collection[str]) -> Message:
-    """Why texts are read as lists of labels."""
+    """The reason why texts are read as label lists."""
     lists = _lists(texts, separator)
     name = {" ": reading_messages.SEPARATED_BY_SPACE(), ",": reading_messages.SEPARATED_BY_COMMA()}
     return reading_messages.LABELS_SEPARATED(

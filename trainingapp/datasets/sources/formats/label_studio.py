@@ -1,10 +1,10 @@
 """Label Studio: JSON, JSON-MIN and CSV exports.
 
-project-1.json  images/*.jpg        a task for each image, with its annotations
-export.json, export.csv             the same with one value for each control (JSON-MIN and CSV)
+project-1.json  images/*.jpg        one task per image, with its annotations
+export.json, export.csv             one value per control (JSON-MIN and CSV)
 
-Rectangles, polygons, ellipses and brush masks become objects; choices become classes of the images where there are no
-objects. Coordinates are percent of the image: https://labelstud.io/guide/export
+Rectangles, polygons, ellipses and brush masks become objects; choices become image classes if there are no objects.
+Coordinates are percentages of the image size: https://labelstud.io/guide/export
 """
 
 import json
@@ -74,7 +74,7 @@ def _is_table(files: Files, file: SourceFile) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every export; classes are ordered by name. Several annotations of one image count once."""
+    """Read every export. Classes are ordered by name. Of several annotations of one image, only one is used."""
     exports = [file for file in files.ending(".json") if _is_json(files, file)]
     tables = [file for file in files.ending(".csv") if _is_table(files, file)]
     gathered = Gathered(NAME, files, report, [*exports, *tables])
@@ -91,7 +91,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _cell(value: str) -> object:
-    """A list or an object where the text is one in JSON; else the text."""
+    """The parsed list or object if the text is JSON of one; else the text."""
     if value[:1] in ("[", "{") and len(value) <= _MOST_CELL:
         try:
             return json.loads(value)
@@ -101,7 +101,7 @@ def _cell(value: str) -> object:
 
 
 class _Reader:
-    """Adds tasks; `_seen` are the images that have their annotation."""
+    """Adds tasks; `_seen` are the images that already have an annotation."""
 
     def __init__(self, gathered: Gathered) -> None:
         self._gathered = gathered
@@ -114,10 +114,10 @@ class _Reader:
         elif not isinstance(data := value.get("data"), dict):
             self.minimal(value, where)
         elif image := self._image(data, where):
-            annotations = value.get("annotations", value.get("completions"))  # the name before version 1.0
+            annotations = value.get("annotations", value.get("completions"))  # name before version 1.0
             finished = [one for one in _objects(annotations) if not one.get("was_cancelled")]
             if not finished:
-                # Not labeled yet, or skipped: that is no statement that the image shows nothing.
+                # Not labeled yet, or skipped: this does not mean that the image has no objects.
                 self._gathered.leave_out(image, messages.UNFINISHED_TASKS, where)
                 return
             if len(finished) > 1:
@@ -125,7 +125,7 @@ class _Reader:
             self._add(image, list(_objects(finished[0].get("result"))), [], where)
 
     def minimal(self, entry: dict[str, object], where: Position) -> None:
-        """Add an entry whose keys are the names of the controls."""
+        """Add an entry whose keys are control names."""
         image = self._image(entry, where)
         if image is None:
             return
@@ -145,7 +145,7 @@ class _Reader:
         self._add(image, regions, labels, where)
 
     def _image(self, data: dict[str, object], where: Position) -> SourceFile | None:
-        """The image of a task: in the field image, or in another one that names an image."""
+        """The image of a task: from the field image, or from another field that names an image."""
         texts = [data.get("image"), data.get("img"), *data.values()]
         names = [text for text in texts if isinstance(text, str)]
         name = next((text for text in names if is_image_name(text.partition("?")[0]) or "?d=" in text), None)
@@ -161,7 +161,7 @@ class _Reader:
         return self._gathered.find(name, where)
 
     def _add(self, image: SourceFile, results: list[dict[str, object]], labels: list[str], where: Position) -> None:
-        if image.path in self._seen:  # JSON-MIN and CSV have an entry for each annotation
+        if image.path in self._seen:  # JSON-MIN and CSV have one entry per annotation
             self._gathered.count(messages.SECOND_ANNOTATIONS, where)
             return
         self._seen.add(image.path)
@@ -212,13 +212,13 @@ class _Reader:
 
 
 def _objects(value: object) -> Iterator[dict[str, object]]:
-    """The JSON objects in a list; nothing of any other value."""
+    """The JSON objects in a list; empty for any other value."""
     if isinstance(value, list):
         yield from (one for one in value if isinstance(one, dict))
 
 
 def _form(kind: str, value: dict[str, object]) -> str:
-    """The form of an object; where its type does not name it, by the fields of its value."""
+    """The form of an object, by its type or, if that does not name it, by the fields of its value."""
     if form := _REGIONS.get(kind, kind):
         return form
     keys = {"rle": "brush", "points": "polygon", "radiusX": "ellipse"}
@@ -237,9 +237,9 @@ def _brush(value: dict[str, object], result: dict[str, object]) -> Rle | None:
 def _outline(
     form: str, value: dict[str, object], result: dict[str, object]
 ) -> "tuple[Corners | None, array[float] | None] | None":
-    """(box, polygon) in shares of the image; None when a number is missing.
+    """(box, polygon), normalized to the image size; None if a number is missing.
 
-    A rotation is in pixels: it needs the size of the image, without which a square is assumed.
+    Rotations are applied in pixels and need the image size; without it a square is assumed.
     """
     if form == "polygon":
         outline = polygon(value.get("points"))

@@ -1,9 +1,9 @@
-"""Labelme (and AnyLabeling): a JSON file for each image, usually beside it.
+"""Labelme (and AnyLabeling): one JSON file per image, usually in the same folder.
 
 day1/a.jpg  day1/a.json  day2/a.jpg  day2/a.json
 
-Polygons, rectangles, circles, rotated rectangles and masks become objects; flags of whole images become their classes
-where there are no objects. https://github.com/wkentaro/labelme/blob/main/labelme/_label_file.py
+Polygons, rectangles, circles, rotated rectangles and masks become objects; image flags become image classes if there
+are no objects. https://github.com/wkentaro/labelme/blob/main/labelme/_label_file.py
 """
 
 import math
@@ -27,7 +27,7 @@ _EMBEDDED = re.compile(r'"imageData"\s*:\s*"[A-Za-z0-9+/=]*"')
 
 
 def recognise(files: Files) -> bool:
-    """Whether a JSON file has shapes and the path of an image."""
+    """Whether a JSON file has shapes and an image path."""
     return any(_is_labelme(files.peek(file)) for file in files.first_ending(".json"))
 
 
@@ -36,7 +36,7 @@ def _is_labelme(content: bytes) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every JSON file with shapes; classes are ordered by name."""
+    """Read every JSON file with shapes. Classes are ordered by name."""
     sources = [file for file in files.ending(".json") if _is_labelme(files.peek(file))]
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
@@ -46,7 +46,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
-    """Add the image of one file. Raises DatasetError when it is not valid JSON."""
+    """Add the image of one file. Raises DatasetError if it is not valid JSON."""
     text = _EMBEDDED.sub('"imageData": null', files.read_text(file))
     found: list[tuple[Position, object]] = []
     other: dict[str, object] = {}
@@ -72,7 +72,7 @@ def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
 def _image(files: Files, file: SourceFile, name: object) -> SourceFile | None:
     folder = file.path.rpartition("/")[0]
     kind = files.kind_of(file.path)
-    # The path is often that of another machine; a file of the same stem in the folder is certain.
+    # The path is often from another machine; a file with the same stem in the folder is reliable.
     beside = best_match([one for one in files.with_stem(stem(file.path)) if one.path.startswith(folder)], folder, kind)
     if beside is not None and beside.path.rpartition("/")[0] == folder:
         return beside
@@ -81,11 +81,11 @@ def _image(files: Files, file: SourceFile, name: object) -> SourceFile | None:
 
 
 def _shape(value: object, where: Position, size: tuple[int, int], gathered: Gathered) -> Shape | None:
-    """The object in an image of `size` = (width, height); None, with a fault, when it cannot be used."""
+    """The object in an image of `size` = (width, height); None, with a fault, if it cannot be used."""
     if not isinstance(value, dict):
         gathered.field_invalid(where, "shapes")
         return None
-    kind = value.get("shape_type", "polygon")  # version 3 had no other types
+    kind = value.get("shape_type", "polygon")  # the only type in version 3
     if kind not in _KNOWN:
         gathered.shape_not_read(where, kind, _KNOWN)
         return None
@@ -106,7 +106,7 @@ def _shape(value: object, where: Position, size: tuple[int, int], gathered: Gath
 
 
 def _mask(data: object, points: object, size: tuple[int, int]) -> Rle | None:
-    """The mask of a PNG in base64, whose corners are the points."""
+    """The mask from a base64-encoded PNG, whose corners are the points."""
     corners = polygon([*points, points[0]]) if isinstance(points, list) and len(points) == 2 else None
     crop_HW = crop_of_png(data) if isinstance(data, str) else None
     if corners is None or crop_HW is None or not all(size):
@@ -115,7 +115,7 @@ def _mask(data: object, points: object, size: tuple[int, int]) -> Rle | None:
 
 
 def _outline(kind: object, points: object) -> "tuple[Corners | None, array[float] | None] | None":
-    """(box, polygon) of the points; None when their number or type is wrong."""
+    """(box, polygon) from the points; None if their number or type is wrong."""
     if kind in ("polygon", "rotation"):
         outline = polygon(points)
         return (None, outline) if outline else None
@@ -124,9 +124,9 @@ def _outline(kind: object, points: object) -> "tuple[Corners | None, array[float
     flat = polygon([*points, points[0]] if len(points) == 2 else points)
     if flat is None or (kind == "circle" and len(points) != 2):
         return None
-    if kind == "circle":  # centre, and a point on the circle
+    if kind == "circle":  # center and a point on the circle
         radius = math.dist(flat[0:2], flat[2:4])
         x, y = flat[0], flat[1]
         return (x - radius, y - radius, x + radius, y + radius), ellipse(x, y, radius, radius)
-    # AnyLabeling writes all four corners of a rectangle.
+    # AnyLabeling stores all four corners of a rectangle.
     return in_order(min(flat[0::2]), min(flat[1::2]), max(flat[0::2]), max(flat[1::2])), None

@@ -1,7 +1,7 @@
-"""Which files of a source are masks, and of which images.
+"""Pairing of the masks in a source with their images.
 
-Masks lie in a folder whose name says so (masks, train_masks, SegmentationClass), or beside the images with a mark in
-their names (a_mask.png). Each is paired with the image of the same name, apart from such marks.
+Masks are in a folder with a corresponding name (masks, train_masks, SegmentationClass), or next to the images with a
+marker in their names (a_mask.png). Each is paired with the image of the same name, ignoring such markers.
 """
 
 import re
@@ -31,7 +31,7 @@ _IMAGE_SUFFIX = re.compile(r"[-_ ](images?|img|photo|sat|rgb|input)$", re.IGNORE
 
 @dataclass(frozen=True)
 class MaskPairs:
-    """`pairs` are (image, mask); `lone_masks` have no image, `lone_images` no mask though one would be expected."""
+    """`pairs` are (image, mask); `lone_masks` have no image, `lone_images` lack an expected mask."""
 
     pairs: list[tuple[SourceFile, SourceFile]]
     lone_masks: list[SourceFile]
@@ -43,15 +43,15 @@ class MaskPairs:
 
     @property
     def are_likely(self) -> bool:
-        """Whether the source is one of images and masks, and not one where some names look alike by chance."""
+        """Whether the source really has images and masks, and not just a few names that match by chance."""
         if self.may_be_classes or not self.pairs:
             return False
         return self.has_named_folders or len(self.pairs) > len(self.lone_masks)
 
 
 def mask_pairs(files: Files) -> MaskPairs:
-    """The masks in folders of masks with their images; where there are none, those beside the images."""
-    # The names of a folder and of those above say its role, the innermost first.
+    """The masks in mask folders with their images; if there are none, the masks next to the images."""
+    # The names of a folder and its parents determine its role, the innermost first.
     roles: dict[str, Role] = {
         folder: next(filter(None, map(_role_of_name, reversed(folder.split("/")))), "")
         for folder in {_folder(file.path) for file in files.images}
@@ -83,7 +83,7 @@ def _role_of_name(name: str) -> Role:
 
 
 def _paired(masks: list[SourceFile], named: list[SourceFile], others: list[SourceFile]) -> MaskPairs:
-    """`named` are the images in folders of images, `others` all images."""
+    """Pair masks with images; `named` are the images in image folders, `others` all images."""
     by_stem, by_key = _grouped(others)
     first = {file.path for file in named}
     pairs: list[tuple[SourceFile, SourceFile]] = []
@@ -108,7 +108,7 @@ def _paired(masks: list[SourceFile], named: list[SourceFile], others: list[Sourc
         file
         for file in others
         if _folder(file.path) in folders
-        # Of test images the masks are often kept back.
+        # Masks of test images are often not published.
         or (file.path in first and (kind_of_path(file.path) != "test" or "test" in kinds))
     ]
     lone_images = [file for file in expected if file.path not in paired]
@@ -119,7 +119,7 @@ def _paired(masks: list[SourceFile], named: list[SourceFile], others: list[Sourc
 
 
 def _grouped(images: Iterable[SourceFile]) -> tuple[dict[str, list[SourceFile]], dict[str, list[SourceFile]]]:
-    """Images by stem, and by stem without the marks of an image."""
+    """Images by stem, and by stem without image markers."""
     by_stem: dict[str, list[SourceFile]] = defaultdict(list)
     by_key: dict[str, list[SourceFile]] = defaultdict(list)
     for file in images:
@@ -130,7 +130,7 @@ def _grouped(images: Iterable[SourceFile]) -> tuple[dict[str, list[SourceFile]],
 
 
 def _fits(image_path: str, mask_path: str) -> bool:
-    """Whether the folders of both differ as those of images and masks do, and not as those of two classes."""
+    """Whether the folders of both differ like image and mask folders, not like those of two classes."""
     image, mask = (_folder(path).split("/") for path in (image_path, mask_path))
     while image and mask and image[0] == mask[0]:
         image, mask = image[1:], mask[1:]
@@ -143,7 +143,7 @@ def _fits(image_path: str, mask_path: str) -> bool:
 
 
 def _beside(mask_path: str, images: list[SourceFile]) -> str:
-    """The folder among the images that corresponds to the folder of the mask."""
+    """The image folder that corresponds to the folder of the mask."""
     names = {part.lower(): part for file in images for part in file.path.split("/")[:-1]}
     folder = next((names[name] for name in names if _role_of_name(name) == "images"), "images")
     return "/".join(
@@ -153,9 +153,9 @@ def _beside(mask_path: str, images: list[SourceFile]) -> str:
 
 
 def _pairs_beside(images: list[SourceFile]) -> MaskPairs:
-    """Masks that lie in the folder of their image and have a mark in their name.
+    """Masks in the folder of their image, with a marker in their name.
 
-    They count where at least half of all images belong to such a pair: otherwise the names are a coincidence.
+    They are used only if at least half of all images belong to such pairs; otherwise the names match by chance.
     """
     by_folder: dict[str, list[SourceFile]] = defaultdict(list)
     for file in images:

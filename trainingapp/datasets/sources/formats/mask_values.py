@@ -1,8 +1,8 @@
-"""What the values of grey masks mean where no table of colours says it: classes, or one class with soft edges.
+"""Meaning of the values in gray masks without a color table: classes, or one class with soft edges.
 
-A mask that was resized, antialiased or saved as JPEG has values between those that were drawn. Read as classes, these
-would be dozens of classes along the edges; where nearly all pixels are dark or bright, they are one class instead. The
-value 255 is a convention for "unknown", but also the brightest class of masks that were stretched for the eye.
+Resizing, antialiasing and JPEG compression add intermediate values to a mask, which would become dozens of classes
+along the edges. If nearly all pixels are dark or bright, the mask is therefore read as one class. By convention, the
+value 255 means "unknown", but it is also the brightest class of masks that were stretched for display.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 @dataclass
 class ValueCounts:
-    """Pixels of each value below 256 over all masks, and what else decides about their meaning."""
+    """Pixel counts of each value below 256 over all masks, and other evidence for their meaning."""
 
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     masks: int = 0
@@ -49,7 +49,7 @@ class ValueCounts:
     """The first of those values."""
 
     def add(self, path: str, values: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-        """Add a mask with these different values, which ascend, and their numbers of pixels."""
+        """Add a mask with these distinct values, in ascending order, and their pixel counts."""
         self.masks += 1
         if values[-1] > IGNORED_PIXEL:
             self.beyond.append(path)
@@ -64,14 +64,14 @@ class ValueCounts:
 
     @property
     def is_two_valued(self) -> bool:
-        """Whether nearly all pixels are dark or bright, and there are both."""
+        """Whether nearly all pixels are dark or bright and both occur."""
         total, bright = self.pixels.sum(), self.pixels[_BRIGHT:].sum()
         between = self.pixels[_DARK:_BRIGHT].sum()
         return bool(bright and self.pixels[:_DARK].sum() and between <= _MOST_BETWEEN * total)
 
     @property
     def between(self) -> int:
-        """Number of different values between dark and bright."""
+        """Number of distinct values between dark and bright."""
         return int(np.count_nonzero(self.pixels[_DARK:_BRIGHT]))
 
 
@@ -82,10 +82,10 @@ def is_jpeg(file: SourceFile) -> bool:
 def threshold(
     files: Files, counts: ValueCounts, masks: Sequence[SourceFile], names: list[str], report: Report
 ) -> int | None:
-    """The lowest value of the foreground where the masks show one class with soft edges, by the user's choice or by
-    their values; None where each value is a class.
+    """The lowest foreground value if the masks have one class with soft edges, by the user's choice or by their values;
+    None if each value is a class.
 
-    A choice is offered where the values leave it open. Where they do not suffice for a guess, it is an error to ask.
+    Ambiguous values are offered as a choice. If no default is plausible, an error requests the choice.
     """
     chosen = files.reading.mask_values
     jpegs = [file.path for file in masks if is_jpeg(file)]
@@ -112,11 +112,11 @@ def threshold(
 
 
 def is_void(files: Files, counts: ValueCounts, masks: Sequence[SourceFile], names: list[str], report: Report) -> bool:
-    """Whether 255 is unknown; offered as a choice where it occurs beside other values of classes."""
+    """Whether 255 means unknown; offered as a choice if it occurs together with other class values."""
     values = counts.values
     if IGNORED_PIXEL not in values or not set(values) - {0, IGNORED_PIXEL}:
         return True
-    # Stretched values divide the range from 0 to 255 evenly, as 0, 85, 170 and 255 do.
+    # Stretched values divide the range from 0 to 255 evenly, such as 0, 85, 170 and 255.
     step = IGNORED_PIXEL / (len(values) - 1)
     is_even = all(abs(high - low - step) <= 1 for low, high in pairwise(values))
     stretched = values[0] == 0 and 3 <= len(values) <= _MOST_STRETCHED and is_even
@@ -136,7 +136,7 @@ def is_void(files: Files, counts: ValueCounts, masks: Sequence[SourceFile], name
 
 
 def _is_indexed(file: SourceFile) -> bool:
-    """Whether the file is a PNG with a palette, whose values nobody stretches or smooths."""
+    """Whether the file is a PNG with a palette, whose values are never stretched or smoothed."""
     try:
         with file.open() as reader:
             head = reader.read(26)

@@ -1,14 +1,14 @@
 """Pairs of an image and a mask whose pixels are classes.
 
 images/*.jpg  masks/*.png                            splits above (train/images) or below (images/train)
-train/*.jpg  train_masks/*.png                       and other folders whose names say so (`mask_pairs.py`)
+train/*.jpg  train_masks/*.png                       and other folder names (`mask_pairs.py`)
 JPEGImages/*.jpg  SegmentationClass/*.png  labelmap.txt
-a.jpg  a_mask.png                                    in one folder
+a.jpg  a_mask.png                                    in the same folder
 
-Names and colours: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), _classes.csv (Pixel Value, Class, as
-Roboflow exports it), or a plain list of names (classes.txt, labels.txt, class_names.txt). Without colours a grey or
-indexed pixel is the number of its class: 0 is the background; masks with no other values than 0 and 255 show one class.
-What soft edges and 255 beside other values mean is decided in `mask_values.py`, and can be chosen in the review.
+Names and colors: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), _classes.csv (Pixel Value, Class, as
+Roboflow exports it), or a plain list of names (classes.txt, labels.txt, class_names.txt). Without colors, gray or
+indexed pixel values are class numbers: 0 is the background; masks that have only 0 and 255 have one class. The meaning
+of soft edges, and of 255 together with other values, is determined in `mask_values.py` and can be chosen in the review.
 """
 
 import csv
@@ -47,7 +47,7 @@ _VOID_COLOUR = (224 << 16) | (224 << 8) | 192
 
 @dataclass(frozen=True)
 class _Legend:
-    """What the pixels of the masks mean: a class name for each colour, or names by number."""
+    """The meaning of mask pixels: a class name for each color, or names by number."""
 
     colours: dict[int, str]
     names: list[str]
@@ -55,9 +55,9 @@ class _Legend:
 
 
 def recognise(files: Files) -> bool:
-    """Whether the images have masks: in folders of masks, or beside them with a mark in their names.
+    """Whether the images have masks: in mask folders, or next to the images with a marker in their names.
 
-    JPEGs are masks where they are grey, not photographs.
+    JPEGs count as masks if they are gray and not photographs.
     """
     found = mask_pairs(files)
     if not found.are_likely:
@@ -73,7 +73,7 @@ def recognise(files: Files) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Pair images with masks and read every mask, to know which classes there are and where."""
+    """Pair images with masks and read every mask to find its classes."""
     legend = _legend(files, report)
     pairs = _pairs(files, report)
     counts = ValueCounts()
@@ -85,7 +85,7 @@ def read(files: Files, report: Report) -> Layout:
     masks = [mask for _image, mask in pairs if mask.path in values_of]
     level = None if legend.colours or not masks else threshold(files, counts, masks, legend.names, report)
     if level is not None:
-        # The only class has every value from `level` on.
+        # The single class has all values from `level` on.
         others = [name for name in legend.names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
         classes = others[-1:]
         coding = MaskCoding.of({value: 0 if value >= level else BACKGROUND for value in range(256)})
@@ -113,7 +113,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _pairs(files: Files, report: Report) -> list[tuple[SourceFile, SourceFile]]:
-    """(image, mask); those that have no partner are faults."""
+    """Pairs (image, mask); files without a partner are faults."""
     found = mask_pairs(files)
     for mask in found.lone_masks:
         report.fault("missing_image", messages.NO_IMAGE_FOR_MASK(path=mask.path), mask.path)
@@ -133,7 +133,7 @@ def _pixel_value(value: int, in_colour: bool) -> Message:
     return messages.PIXEL_VALUE(value=value)
 
 
-# Meanings
+# Meaning of the values
 
 
 def _legend(files: Files, report: Report) -> _Legend:
@@ -157,7 +157,7 @@ def _legend(files: Files, report: Report) -> _Legend:
 
 
 def _value_legend(files: Files, report: Report) -> _Legend | None:
-    """The names by pixel value in the tables of all folders: two columns, Pixel Value and Class."""
+    """The class names by pixel value from the tables of all folders, with the columns Pixel Value and Class."""
     named: dict[int, str] = {}
     path = ""
     for file in files.ending(_VALUE_TABLE):
@@ -179,7 +179,7 @@ def _value_legend(files: Files, report: Report) -> _Legend | None:
 
 
 def _class_dict(text: str) -> dict[int, str]:
-    """Lines of name,r,g,b below a header."""
+    """Names by color from lines of name,r,g,b below a header."""
     try:
         rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
     except csv.Error:
@@ -189,7 +189,7 @@ def _class_dict(text: str) -> dict[int, str]:
 
 
 def _labelmap(text: str) -> dict[int, str]:
-    """Lines of name:r,g,b:parts:actions, or of r g b name; # begins a comment."""
+    """Names by color from lines of name:r,g,b:parts:actions, or of r g b name; # begins a comment."""
     found: dict[int, str] = {}
     for line in text.splitlines():
         name, _, rest = line.partition(":")
@@ -209,9 +209,9 @@ def _colour(parts: list[str]) -> int | None:
 
 
 def _refuse_instances(counts: ValueCounts, legend: _Legend, report: Report) -> None:
-    """Refuse masks that number instances: most have values that no class can have. A few are faults of their own."""
+    """Refuse masks that number instances, that is, if most have values beyond any class. A few are single faults."""
     if set(counts.values) <= {0} and counts.beyond_values == {_WHITE_16}:
-        return  # 0 and 65535 are black and white of 16 bits
+        return  # 0 and 65535 are black and white in 16 bits
     if not legend.colours and 2 * len(counts.beyond) > counts.masks:
         message = reading_messages.INSTANCE_MASKS(count=len(counts.beyond), value=counts.highest)
         report.error("unknown_class", message, counts.beyond[0])
@@ -219,7 +219,7 @@ def _refuse_instances(counts: ValueCounts, legend: _Legend, report: Report) -> N
 
 
 def _coding(legend: _Legend, values: list[int], report: Report, *, has_void: bool) -> tuple[list[str], MaskCoding]:
-    """Classes, and the meaning of each value or colour. 255 is unknown where the masks have a void value."""
+    """Classes, and the meaning of each value or color. 255 means unknown if the masks have a void value."""
     named = _numbered(legend.names, values)
     if legend.colours:
         named = {_VOID_COLOUR: "void", **legend.colours}
@@ -241,7 +241,7 @@ def _coding(legend: _Legend, values: list[int], report: Report, *, has_void: boo
 def _numbered(names: list[str], values: list[int]) -> dict[int, str]:
     """Class name by pixel value.
 
-    Names count from 0, or from 1 where the highest value equals their number: the background is not in the list then.
+    Names are numbered from 0, or from 1 if the highest value equals their number: the list then lacks the background.
     """
     if set(values) <= {0, IGNORED_PIXEL} and len(names) <= 2 and IGNORED_PIXEL in values:
         others = [name for name in names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
@@ -261,7 +261,7 @@ def _numbered(names: list[str], values: list[int]) -> dict[int, str]:
 def _values(
     files: Files, mask: SourceFile, legend: _Legend, counts: ValueCounts, report: Report
 ) -> "array[int] | None":
-    """The different values in a mask, ascending; None, with a fault, when it cannot be read. Adds to `counts`."""
+    """The distinct values in a mask, ascending; None, with a fault, if it cannot be read. Adds to `counts`."""
     if legend.colours and is_jpeg(mask):
         report.fault("mask_values_unclear", reading_messages.JPEG_WITH_COLOURS(path=mask.path), mask.path)
         return None
@@ -271,7 +271,7 @@ def _values(
     except DatasetError as error:
         report.faults(error.items)
         return None
-    # Counting is many times faster than the sorting of np.unique, but needs memory for the highest value.
+    # np.bincount is many times faster than np.unique, but its memory grows with the highest value.
     if values_HW.min() >= 0 and values_HW.max() < 1 << 16:
         pixels = np.bincount(values_HW.ravel())
         values = np.flatnonzero(pixels)

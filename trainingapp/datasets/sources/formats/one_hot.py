@@ -1,9 +1,9 @@
-"""A CSV file with a column of zeros and ones for each class, as Roboflow exports labels of whole images.
+"""CSV files with a column of zeros and ones per class, the Roboflow export of image labels.
 
 train/_classes.csv  train/*.jpg  valid/_classes.csv ...     filename, cat, dog, ...
                                                             a.jpg, 1, 0, ...
 
-Where each image has exactly one class, it is a dataset with one label per image.
+If each image has exactly one class, the dataset has one label per image.
 """
 
 import csv
@@ -32,7 +32,7 @@ _LINES_PEEKED = 20
 
 @dataclass(frozen=True)
 class _Row:
-    """An image with the names of its classes."""
+    """An image and the names of its classes."""
 
     image: SourceFile
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Table:
-    """A file: its delimiter, the column of the image, that of the split (-1 without one), and those of the classes."""
+    """A file: its delimiter, its image column, its split column (-1 if there is none) and its class columns."""
 
     file: SourceFile
     delimiter: str
@@ -54,7 +54,7 @@ class _Table:
 
 
 def recognise(files: Files) -> bool:
-    """Whether a CSV file has a column for the image, and zeros and ones in two other columns or more."""
+    """Whether a CSV file has an image column and at least two other columns of zeros and ones."""
     return bool(_tables(files))
 
 
@@ -64,14 +64,14 @@ def _tables(files: Files) -> list[_Table]:
 
 
 def _table(file: SourceFile, content: bytes) -> _Table | None:
-    # What was peeked at may end within a line, which is left out.
+    # The sample may end within a line, which is ignored.
     lines = content.decode("utf-8-sig", errors="replace").splitlines()[: _LINES_PEEKED + 1]
     if len(lines) < 2:
         return None
     delimiter = delimiter_of(lines[0])
     try:
         parsed = [[cell.strip() for cell in parts] for parts in csv.reader(lines, delimiter=delimiter) if any(parts)]
-    except csv.Error:  # a field without an end, for example
+    except csv.Error:  # for example an unterminated field
         return None
     if len(parsed) < 2:
         return None
@@ -93,13 +93,13 @@ def _table(file: SourceFile, content: bytes) -> _Table | None:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every table; classes come in the order of the columns of the first one."""
+    """Read every table. Classes are in the column order of the first table."""
     tables = _tables(files)
     rows: list[_Row] = []
     for table in tables:
         with report.collecting():
             lines = cells(files.read_text(table.file), table.file.path, table.delimiter, skip_header=True)
-            # A list: of a table that is broken in a later line, no row counts.
+            # A list, so that no row of a table with a broken later line is used.
             rows += [row for where, parts in lines for row in _row(files, table, parts, where, report)]
     classes = list(dict.fromkeys(name for table in tables for name in table.classes.values()))
     label_of = {name: label for label, name in enumerate(classes)}
@@ -124,7 +124,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _row(files: Files, table: _Table, parts: list[str], position: Position, report: Report) -> list[_Row]:
-    """The row, or none where it has a fault."""
+    """The row as a list, which is empty if the row has a fault."""
     parts = [part.strip() for part in parts]
     where, path = position.param(), position.path
     if len(parts) <= max(table.image, table.split, *table.classes):

@@ -1,4 +1,4 @@
-"""The supported formats. A new format is a module that is listed here, before formats that accept more sources."""
+"""The supported formats. A new format is a module listed here, before formats that accept more sources."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -54,17 +54,17 @@ FORMATS: list[Format] = [
 
 
 def recognise(files: Files) -> Format:
-    """The format that the user chose, or else the first that recognises the source; class folders accept any.
+    """The format chosen by the user, or the first one that recognizes the source; class folders accept any source.
 
-    Raises DatasetError where the chosen format does not exist.
+    Raises DatasetError if the chosen format does not exist.
     """
     return _chosen(files) or next(format_ for format_ in FORMATS if format_.recognise(files))
 
 
 def _chosen(files: Files) -> Format | None:
-    """The format that the user chose, if any. Raises DatasetError where it does not exist."""
+    """The format chosen by the user, if any. Raises DatasetError if it does not exist."""
     name, class_from = files.reading.format, files.reading.class_from
-    # The review sends the format in use together with the choice of where classes come from.
+    # The review submits the current format together with the choice of the class origin.
     if name in (class_folders.NAME, class_in_name.NAME) and class_from != "auto":
         return class_in_name if class_from == "file_name" else class_folders
     if name == "auto":
@@ -79,9 +79,9 @@ def _chosen(files: Files) -> Format | None:
 def read_layout(
     source: Source, report: Report, beat: Callable[[], None] = lambda: None, reading: ReadingOptions = AUTO
 ) -> Layout:
-    """Classes, images and annotations of a source, as `reading` says.
+    """Classes, images and annotations of a source, read with the choices in `reading`.
 
-    Raises DatasetError where nothing can be read; its `offers` are the choices that may help.
+    Raises DatasetError if nothing can be read; its `offers` are the choices that may help.
     """
     report.faults(source.faults)
     files = Files(source, beat, reading)
@@ -107,7 +107,7 @@ def read_layout(
 
 
 def refuse_without_images(files: Files) -> None:
-    """Raise DatasetError where the source has no images that can be read."""
+    """Raise DatasetError if the source has no readable images."""
     if files.images:
         return
     refuse_unread_images(files)

@@ -1,4 +1,4 @@
-"""Masks that annotation programs store as run lengths or as small images, as the run lengths of COCO."""
+"""Conversion of masks stored as run lengths or small images to COCO run lengths."""
 
 import base64
 import binascii
@@ -18,16 +18,16 @@ _MOST_PACKED = 16 << 20
 
 
 def of_crop(crop_HW: NDArray[np.bool_], left: int, top: int, size: tuple[int, int]) -> Rle | None:
-    """The mask of an image of `size` = (width, height) whose pixels from (left, top) on are the crop.
+    """The mask of an image of `size` = (width, height) with the crop (H, W) at (left, top).
 
-    What exceeds the image is cut off. None where nothing is left.
+    Parts outside the image are cut off. None if nothing is left.
     """
     width, height = size
     crop_HW = crop_HW[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     left, top = max(0, left), max(0, top)
     if not crop_HW.any():
         return None
-    # Runs go down whole columns: only those of the crop are needed, since all others are background.
+    # Runs go down whole columns: only those of the crop are needed, since all other columns are background.
     columns_HW = np.zeros((height, crop_HW.shape[1]), bool)
     columns_HW[top : top + crop_HW.shape[0]] = crop_HW
     flat = columns_HW.T.ravel()
@@ -44,16 +44,16 @@ def of_crop(crop_HW: NDArray[np.bool_], left: int, top: int, size: tuple[int, in
 
 
 def crop_of_runs(counts: list[int], width: int, height: int) -> NDArray[np.bool_] | None:
-    """(H, W) mask of run lengths along the rows, background first; None where they do not fill it."""
+    """(H, W) mask from run lengths along the rows, background first; None if they do not fill it."""
     if not 0 < width * height <= _MOST_PIXELS or min(counts, default=-1) < 0 or sum(counts) != width * height:
         return None
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
 
 
 def crop_of_png(text: str) -> NDArray[np.bool_] | None:
-    """(H, W) mask of a PNG in base64, also compressed with zlib; the alpha channel counts where there is one.
+    """(H, W) mask from a base64-encoded PNG, optionally compressed with zlib; an alpha channel is the mask if present.
 
-    None where it is no such image.
+    None if it is not such an image.
     """
     try:
         content = base64.b64decode(text, validate=True)
@@ -72,7 +72,7 @@ def crop_of_png(text: str) -> NDArray[np.bool_] | None:
 
 
 def counts_of_pairs(text: str) -> "array[int] | None":
-    """Run lengths of pairs of start and length, counted from 1; None where they are no such pairs, or overlap."""
+    """Run lengths from pairs of start and length, counted from 1; None if the pairs are invalid or overlap."""
     try:
         values = [int(part) for part in text.split()]
     except ValueError:
@@ -90,10 +90,10 @@ def counts_of_pairs(text: str) -> "array[int] | None":
 
 
 def brush_alpha(packed: list[int], width: int, height: int) -> NDArray[np.bool_] | None:
-    """(H, W) mask of a brush of Label Studio: where the packed RGBA image is not transparent. None where it is invalid.
+    """(H, W) mask of a Label Studio brush: the opaque part of the packed RGBA image. None if it is invalid.
 
-    The format is that of rle-pack: the number of values (32 bits), the bits of a value less one (5), four lengths of
-    counts less one (4 bits each); then runs of one value, or of values that all stand there:
+    The format is rle-pack: the number of values (32 bits), bits per value minus one (5 bits), four bit widths of counts
+    minus one (4 bits each); then runs, each of one repeated value or of literal values:
     https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack
     """
     count = 4 * width * height
@@ -121,7 +121,7 @@ def brush_alpha(packed: list[int], width: int, height: int) -> NDArray[np.bool_]
 
 
 class _Bits:
-    """Reads whole numbers of so many bits, the highest bit first. Raises IndexError past the end."""
+    """Reads integers of a given number of bits, highest bit first. Raises IndexError past the end."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

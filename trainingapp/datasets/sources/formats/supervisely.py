@@ -1,8 +1,8 @@
-"""Supervisely: a JSON file for each image, in the folder ann beside img.
+"""Supervisely: one JSON file per image, in the folder ann next to img.
 
 meta.json  dataset1/img/a.jpg  dataset1/ann/a.jpg.json  dataset2/...
 
-Rectangles, polygons and bitmaps become objects; tags of whole images become their classes where there are no objects.
+Rectangles, polygons and bitmaps become objects; image tags become image classes if there are no objects.
 https://developer.supervisely.com/getting-started/supervisely-annotation-format
 """
 
@@ -35,7 +35,7 @@ def _annotation_files(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every JSON file in the folders; classes are ordered by name."""
+    """Read every JSON file in the folders. Classes are ordered by name."""
     sources = _annotation_files(files)
     gathered = Gathered(NAME, files, report, sources)
     files.read_paths.update(file.path for file in files.ending("meta.json"))  # classes and colors, which are known
@@ -46,7 +46,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
-    """Add the image of one file. Raises DatasetError when it is not valid JSON."""
+    """Add the image of one file. Raises DatasetError if it is not valid JSON."""
     objects: list[tuple[Position, object]] = []
     labels: list[str] = []
     size = (0, 0)
@@ -70,7 +70,7 @@ def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
 
 
 def _shape(value: object, where: Position, size: tuple[int, int], gathered: Gathered) -> Shape | None:
-    """The object; None, with a fault, when it cannot be used."""
+    """The object; None, with a fault, if it cannot be used."""
     if not isinstance(value, dict):
         gathered.field_invalid(where, "objects")
         return None
@@ -97,7 +97,7 @@ def _shape(value: object, where: Position, size: tuple[int, int], gathered: Gath
     elif kind == "polygon" and (outline := polygon(outer)):
         for hole in inner if isinstance(inner, list) else []:
             if ring := polygon(hole):
-                # Along the same line there and back: by the even-odd rule, the ring becomes a hole.
+                # The connecting line is used in both directions: by the even-odd rule, the inner ring becomes a hole.
                 outline = outline + outline[:2] + ring + ring[:2]
         return gathered.shape(name, where, None, (outline,))
     gathered.field_invalid(where, "points")
@@ -105,7 +105,7 @@ def _shape(value: object, where: Position, size: tuple[int, int], gathered: Gath
 
 
 def _bitmap(value: object, size: tuple[int, int]) -> Rle | None:
-    """The mask of a PNG in base64 at its origin [left, top]."""
+    """The mask from a base64-encoded PNG, placed at its origin [left, top]."""
     data = value.get("data") if isinstance(value, dict) else None
     origin = value.get("origin") if isinstance(value, dict) else None
     if not isinstance(data, str) or not isinstance(origin, list) or len(origin) != 2 or not all(size):

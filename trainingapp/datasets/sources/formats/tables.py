@@ -1,4 +1,4 @@
-"""CSV files whose columns are found by name."""
+"""CSV files with columns identified by name."""
 
 import csv
 import io
@@ -12,13 +12,13 @@ DELIMITERS = ",;\t"
 
 
 def header_of(content: bytes) -> list[str]:
-    """The names of the columns in lower case, from the beginning of a file."""
+    """The column names in lower case, from the beginning of a file."""
     first = content.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r")
     return [name.strip().strip('"').lower() for name in first.split(delimiter_of(first))]
 
 
 def delimiter_of(line: str) -> str:
-    """The most frequent delimiter in the line; | where there is no other, since it also separates labels in a cell."""
+    """The most frequent delimiter in the line; | only if there is no other, since it also separates labels."""
     found = max(DELIMITERS, key=line.count)
     return found if found in line or "|" not in line else "|"
 
@@ -26,9 +26,9 @@ def delimiter_of(line: str) -> str:
 def cells(
     text: str, path: str, delimiter: str = "", *, skip_header: bool = False
 ) -> Iterator[tuple[Position, list[str]]]:
-    """(where, cells) of every line that is not empty. Raises DatasetError when the text is not valid CSV.
+    """Yield (where, cells) for every non-empty line. Raises DatasetError if the text is not valid CSV.
 
-    Without a `delimiter`, it is the most frequent one in the first line. `skip_header` leaves out that line.
+    The default `delimiter` is the most frequent one in the first line. `skip_header` skips that line.
     """
     delimiter = delimiter or delimiter_of(text[: text.find("\n") + 1] or text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -46,7 +46,7 @@ def cells(
 
 
 def rows(text: str, path: str) -> Iterator[tuple[Position, dict[str, str]]]:
-    """(where, cells by the lower-case name of their column) of every line below the header."""
+    """Yield (where, cells by lower-case column name) for every line below the header."""
     found = cells(text, path)
     header = [name.strip().lower() for name in next(found, (None, []))[1]]
     for where, parts in found:

@@ -1,9 +1,9 @@
-"""VGG Image Annotator: a project or an export of VIA 1 and 2 as JSON, or a CSV; a project of VIA 3 (`via3.py`).
+"""VGG Image Annotator: projects and exports of VIA 1 and 2 as JSON or CSV, and projects of VIA 3 (`via3.py`).
 
 train/via_region_data.json  train/*.jpg  val/via_region_data.json  val/*.jpg
 
-Rectangles, circles, ellipses and polygons become objects. The class is the region's attribute of that name; with no
-attributes at all, there is one class. https://www.robots.ox.ac.uk/~vgg/software/via/docs/user_guide.html
+Rectangles, circles, ellipses and polygons become objects. The class is the region attribute with such a name; without
+any attributes there is one class. https://www.robots.ox.ac.uk/~vgg/software/via/docs/user_guide.html
 """
 
 import json
@@ -53,7 +53,7 @@ def _is_table(files: Files, file: SourceFile) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every export; classes are ordered by name."""
+    """Read every export. Classes are ordered by name."""
     exports = [file for file in files.ending(".json") if _is_json(files, file)]
     tables = [file for file in files.ending(".csv") if _is_table(files, file)]
     gathered = Gathered(NAME, files, report, [*exports, *tables])
@@ -89,7 +89,7 @@ def _read_json(files: Files, file: SourceFile, gathered: Gathered) -> None:
 
 
 def _read_table(files: Files, file: SourceFile, gathered: Gathered) -> None:
-    """Each line is a region, or an image without any; the lines of an image are not always together."""
+    """Read a table: each line is a region or an image without regions; lines of an image need not be adjacent."""
     found: dict[str, tuple[SourceFile, Position, list[Shape | None]]] = {}
     for where, row in rows(files.read_text(file), file.path):
         image = gathered.find(row.get("filename") or row.get("#filename"), where)
@@ -106,7 +106,7 @@ def _read_table(files: Files, file: SourceFile, gathered: Gathered) -> None:
 
 
 def _cell(text: str) -> object:
-    """The JSON in a cell; None when it is not valid."""
+    """The parsed JSON of a cell; None if it is not valid."""
     try:
         return json.loads(text or "{}") if len(text) <= _MOST_CELL else None
     except (ValueError, RecursionError):
@@ -114,7 +114,7 @@ def _cell(text: str) -> object:
 
 
 def _shape(region: object, where: Position, gathered: Gathered) -> Shape | None:
-    """The object; None, with a fault, when it cannot be used."""
+    """The object; None, with a fault, if it cannot be used."""
     outline = region.get("shape_attributes") if isinstance(region, dict) else None
     attributes = region.get("region_attributes", {}) if isinstance(region, dict) else None
     if not isinstance(outline, dict):
@@ -134,7 +134,7 @@ def _shape(region: object, where: Position, gathered: Gathered) -> Shape | None:
 
 
 def _class(attributes: dict[str, object]) -> str | None:
-    """The value of the attribute with the class; "" without attributes, None where it is not clear which one it is."""
+    """The value of the class attribute; "" if there are no attributes, None if the class attribute is ambiguous."""
     named = {key: _text(value) for key, value in attributes.items()}
     present = {key: value for key, value in named.items() if value}
     for known in _CLASS_KEYS:
@@ -154,7 +154,7 @@ def _text(value: object) -> str:
 
 
 def _outline(outline: dict[str, object]) -> "tuple[Corners | None, array[float] | None] | None":
-    """(box, polygon) in pixels; None when a number is missing."""
+    """(box, polygon) in pixels; None if a number is missing."""
     kind = outline["name"]
     if kind == "polygon":
         xs, ys = outline.get("all_points_x"), outline.get("all_points_y")

@@ -1,7 +1,7 @@
-"""Projects of VGG Image Annotator 3: files, views of them, and metadata with the objects of each view.
+"""Projects of VGG Image Annotator 3: files, views of files, and metadata with the objects of each view.
 
-`xy` is the type of a shape and its numbers; `av` are values of attributes by their id, those of a choice as the key of
-an option: https://gitlab.com/vgg/via/-/blob/master/via-3.x.y/src/js/_via_data.js
+`xy` contains the type and the numbers of a shape; `av` maps attribute ids to values, which for choices are option keys:
+https://gitlab.com/vgg/via/-/blob/master/via-3.x.y/src/js/_via_data.js
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ _Part = dict[str, object]
 
 
 def read_version_3(files: Files, file: SourceFile, gathered: Gathered) -> None:
-    """Add the images of a project. Raises DatasetError when it is not valid JSON."""
+    """Add the images of a project. Raises DatasetError if it is not valid JSON."""
     parts: dict[str, _Part] = defaultdict(dict)
     regions: dict[str, list[tuple[Position, _Part]]] = defaultdict(list)
     for key, line, value in members(files.text_pieces(file), file.path, {"file", "metadata"}):
@@ -55,7 +55,7 @@ def _add(
         if name is None:
             gathered.field_invalid(at, "av")
             unusable += 1
-        elif region.get("xy") in ([], None):  # about the whole image
+        elif region.get("xy") in ([], None):  # applies to the whole image
             labels += [name] if name else []
         elif shape := _shape(region.get("xy"), name, at, gathered):
             shapes.append(shape)
@@ -65,7 +65,7 @@ def _add(
 
 
 def _class(values: object, attributes: _Part) -> str | None:
-    """The value of the attribute with the class; "" without values, None where it is not clear which one it is."""
+    """The value of the class attribute; "" if there are no values, None if the class attribute is ambiguous."""
     if not isinstance(values, dict):
         return ""
     found: dict[str, str] = {}
@@ -81,7 +81,7 @@ def _class(values: object, attributes: _Part) -> str | None:
 
 
 def _shape(value: object, name: str, where: Position, gathered: Gathered) -> Shape | None:
-    """The object; None, with a fault, when it cannot be used."""
+    """The object; None, with a fault, if it cannot be used."""
     found = [number(one) for one in value] if isinstance(value, list) else []
     values = [one for one in found if one is not None]
     kind = _TYPES.get(int(values[0]) if values else 0, "unknown")

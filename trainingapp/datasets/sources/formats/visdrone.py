@@ -1,4 +1,4 @@
-"""VisDrone-DET: a text file with eight numbers a line for each image.
+"""VisDrone-DET: one text file per image with eight numbers per line.
 
 VisDrone2019-DET-train/images/*.jpg  VisDrone2019-DET-train/annotations/*.txt  VisDrone2019-DET-val/...
 
@@ -27,14 +27,14 @@ _LINE = re.compile(rb"-?\d+,-?\d+,\d+,\d+,[01],\d{1,2},-?\d,-?\d,?\s*")
 
 
 def recognise(files: Files) -> bool:
-    """Whether text files in a folder `annotations` hold eight numbers a line."""
+    """Whether text files in a folder `annotations` have eight numbers per line."""
     found = [file for file in _text_files(files)[:MOST_RECOGNISED] if files.with_stem(stem(file.path))]
     lines = [line for file in found for line in _first_lines(files, file)]
     return bool(lines) and all(_LINE.fullmatch(line) for line in lines)
 
 
 def _text_files(files: Files) -> list[SourceFile]:
-    """Those in a folder `annotations`; without an image of the same name, a text of other lines is none of them."""
+    """Label files in a folder `annotations`; a file with other lines and no image of the same name is not one."""
     return [
         file
         for file in files.ending(".txt")
@@ -48,7 +48,7 @@ def _first_lines(files: Files, file: SourceFile) -> list[bytes]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every text file; classes are those that occur, in the order of the categories."""
+    """Read every text file. Classes are those that occur, in category order."""
     sources = _text_files(files)
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:

@@ -1,11 +1,11 @@
-"""Pascal VOC: an XML file for each image.
+"""Pascal VOC: one XML file per image.
 
 Annotations/*.xml  JPEGImages/*.jpg  ImageSets/Main/{train,val,trainval,test}.txt
-train/*.xml  train/*.jpg  ...                                the XML beside the image
+train/*.xml  train/*.jpg  ...                                XML next to the image
 
 Corners count pixels from 1, and right and bottom are inclusive, as in the VOC development kit; therefore 1 is
 subtracted from left and top, while right and bottom stay: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf
-Programs that count from 0 write right and bottom exclusive: where boxes begin at 0, all corners of the set stay.
+Programs that count from 0 write right and bottom exclusive: if boxes begin at 0, no corner of the set is changed.
 """
 
 import math
@@ -50,7 +50,7 @@ _Found = tuple[Position, str, tuple[float, float, float, float]]
 
 @dataclass
 class _Annotation:
-    """The content of a file; `unusable` counts objects that are not among `objects`."""
+    """The content of a file; `unusable` counts the objects excluded from `objects`."""
 
     path: str
     size: tuple[int, int]
@@ -59,12 +59,12 @@ class _Annotation:
 
 
 def recognise(files: Files) -> bool:
-    """Whether an XML file holds an annotation."""
+    """Whether an XML file contains an annotation."""
     return any(_ROOT.search(files.peek(file)) for file in files.first_ending(".xml"))
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every XML file; classes are ordered by name, since no file lists them."""
+    """Read every XML file. Classes are ordered by name, since no file lists them."""
     collector = Collector(files, report)
     read_files = files.ending(".xml")
     reader = _Reader(report)
@@ -110,7 +110,7 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _tree(files: Files, file: SourceFile) -> tuple[Element, bytes]:
-    """The root of the file and its text in UTF-8. Raises DatasetError when it is not valid XML."""
+    """The root of the file and its text in UTF-8. Raises DatasetError if it is not valid XML."""
     if file.size_bytes > MOST_XML_BYTES:
         message = messages.XML_TOO_LARGE(path=file.path, most=MOST_XML_BYTES >> 20)
         raise DatasetError.one("annotations_too_large", message, file.path)
@@ -137,7 +137,7 @@ def _image(files: Files, file: SourceFile, tree: Element) -> SourceFile | None:
 
 
 class _Reader:
-    """Reads objects; counts those whose corners are swapped, and those that begin at a coordinate of 0 or 1."""
+    """Reads objects; counts those with swapped corners and those that begin at coordinate 0 or 1."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -175,10 +175,10 @@ class _Reader:
             found.objects.append((where, name, (left, top, right, bottom)))
 
     def first_pixel(self, files: Files) -> int:
-        """The coordinate of the first pixel, 0 or 1; offered as a choice where a box begins at 0.
+        """The coordinate of the first pixel, 0 or 1; offered as a choice if a box begins at 0.
 
-        Objects at the edge of their image decide: they begin at the first pixel. A few zeros in a set that counts from
-        1 are mistakes.
+        It is determined from objects at the image edge, which begin at the first pixel. A few zeros in a set that
+        counts from 1 are mistakes.
         """
         chosen, count = files.reading.first_pixel, len(self._at_zero)
         if not count:
@@ -198,7 +198,7 @@ class _Reader:
         return 0 if used == "zero" else 1
 
     def report_swapped(self) -> None:
-        """Warn of boxes whose corners were put in order."""
+        """Warn about boxes whose swapped corners were reordered."""
         if self._swapped:
             count, first = len(self._swapped), [where.param() for where in self._swapped[:MOST_NAMED]]
             message = messages.CORNERS_SWAPPED(count=count, where=first)

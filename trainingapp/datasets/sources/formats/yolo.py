@@ -1,12 +1,12 @@
-"""YOLO: a text file for each image, a line for each object: class, then box or polygon in shares of the image.
+"""YOLO: one text file per image, one line per object: class, then normalized box or polygon.
 
-data.yaml  images/train/*.jpg  labels/train/*.txt        as Ultralytics arranges it
-data.yaml  train/images/*.jpg  train/labels/*.txt        as Roboflow exports it
+data.yaml  images/train/*.jpg  labels/train/*.txt        Ultralytics layout
+data.yaml  train/images/*.jpg  train/labels/*.txt        Roboflow export
 data.yaml  train.txt  ...                                lists of images
-obj.data  obj.names  train.txt  valid.txt                as Darknet has it
+obj.data  obj.names  train.txt  valid.txt                Darknet layout
 classes.txt  *.jpg  *.txt                                names without data.yaml
 
-`names` is a list or a table by number; without it the lines of classes.txt or obj.names count, then the numbers.
+`names` is a list or a mapping by number. Without it, the names are the lines of classes.txt or obj.names, else numbers.
 
 https://docs.ultralytics.com/datasets/detect/
 """
@@ -46,7 +46,7 @@ MOST_YAML_BYTES = 2 * 1024**2
 _NAME_FILES = ("classes.txt", ".names", "_darknet.labels", "names.txt", "predefined_classes.txt")
 _NO_LABELS = {"train", "val", "valid", "test", "trainval", "readme", "notes", "license", *map(stem, _NAME_FILES)}
 _MOST_PEEKED = 5
-#: What PyYAML's safe loader raises for broken input, as fuzzing shows.
+#: Exceptions of PyYAML's safe loader for broken input, as found by fuzzing.
 _BROKEN_YAML = (
     yaml.YAMLError,
     ValueError,
@@ -60,7 +60,7 @@ _BROKEN_YAML = (
 
 
 def recognise(files: Files) -> bool:
-    """Whether there is a YAML file that names classes or splits, or text files with lines of numbers for images."""
+    """Whether there is a YAML file with classes or splits, or text files of number lines that belong to images."""
     labels = _label_files(files)
     if not labels:
         return False
@@ -78,9 +78,9 @@ def _is_objects(content: bytes) -> bool:
 
 
 def _label_files(files: Files) -> list[SourceFile]:
-    """Text files in a folder called labels, or with an image of the same stem in their own folder.
+    """Text files in a folder called labels, or with an image of the same stem in the same folder.
 
-    Without an image of that stem in any folder, a text whose lines are no objects is none of them.
+    A file without an image of that stem in any folder is excluded if its lines are not objects.
     """
     beside = {file.path.rpartition(".")[0] for file in files.images}
     return [
@@ -93,7 +93,7 @@ def _label_files(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read names, splits and the objects of every image; an image without a text file shows no object."""
+    """Read names, splits and the objects of every image. An image without a text file has no objects."""
     used: list[str] = []
     settings = _settings(files, report, used)
     names = _names(files, settings, report, used)
@@ -102,7 +102,7 @@ def read(files: Files, report: Report) -> Layout:
     labels_of = _pair(files, label_files, report)
     wanted = [file for file in files.images if kinds is None or file.path in kinds]
     if kinds is None and any(files.kind_of(path) for path in labels_of):
-        # Beside folders of splits, an image without a label file is a background only where labeled images are.
+        # If there are split folders, an image without a label file is a background only in folders with labeled images.
         roots = {_root(path) for path in labels_of}
         wanted = [
             file
@@ -131,14 +131,14 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _root(path: str) -> str:
-    """The folder of an image, or the one above that is named for images, as in images/train/site_2."""
+    """The folder of an image, or the parent folder named for images, as in images/train/site_2."""
     parts = path.split("/")[:-1]
     named = [place for place, part in enumerate(parts, start=1) if "images" in folder_name(part).roles]
     return "/".join(parts[: named[-1]] if named else parts)
 
 
 def _pair(files: Files, label_files: list[SourceFile], report: Report) -> dict[str, SourceFile]:
-    """The text file of each image, by the image's path."""
+    """The text file of each image, by image path."""
     pairs: dict[str, SourceFile] = {}
     for file in label_files:
         image = _image_of(files, file)
@@ -164,15 +164,15 @@ def _image_of(files: Files, label_file: SourceFile) -> SourceFile | None:
 
 
 def _settings(files: Files, report: Report, used: list[str]) -> dict[object, object]:
-    """The content of the data.yaml nearest to the top that names classes or splits; empty without one.
+    """The content of the topmost data.yaml that names classes or splits; empty if there is none.
 
-    A file that has `nc` alone can be that of a network: it counts only where no other names classes or splits.
+    A file with only `nc` can be a network definition: it is used only if no other file names classes or splits.
     """
     others: list[tuple[str, dict[object, object]]] = []
     for file in sorted(files.ending(".yaml", ".yml"), key=lambda file: (file.path.count("/"), file.path)):
         try:
             text = files.read_text(file, MOST_YAML_BYTES)
-            # Every scalar stays text: YAML takes yes and no for truth values, 012 and 1:30 for numbers.
+            # Scalars are kept as text, since YAML reads yes and no as booleans, 012 and 1:30 as numbers.
             content: object = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes text, lists and tables alone
         except DatasetError as error:
             report.faults(error.items)
@@ -194,7 +194,7 @@ def _settings(files: Files, report: Report, used: list[str]) -> dict[object, obj
 
 
 def _darknet_settings(files: Files, report: Report, used: list[str]) -> dict[object, object]:
-    """The settings in Darknet's obj.data, lines of key = value, as data.yaml would name them; empty without one."""
+    """The settings in Darknet's obj.data (lines of key = value) with the keys of data.yaml; empty if there is none."""
     for file in files.ending(".data"):
         try:
             pairs = (line.partition("=") for line in files.read_text(file, MOST_YAML_BYTES).splitlines())
@@ -216,7 +216,7 @@ def _reason(error: Exception) -> Param:
 
 
 def _names(files: Files, settings: dict[object, object], report: Report, used: list[str]) -> dict[int, str]:
-    """Class name by number; empty when the source names none."""
+    """Class name by number; empty if the source names none."""
     names = settings.get("names")
     if isinstance(names, str) and names:
         names = names.split(",")
@@ -224,7 +224,7 @@ def _names(files: Files, settings: dict[object, object], report: Report, used: l
         names = dict(enumerate(names))
     if isinstance(names, dict):
         return _checked_names(names, used[-1], report)
-    # Those beside the settings come first: others can be of another set.
+    # Files next to the settings come first, since others can belong to another set.
     folder = used[0].rpartition("/")[0] if used else ""
     near = f"{folder}/" if folder else ""
     for file in sorted(files.ending(*_NAME_FILES), key=lambda file: not file.path.startswith(near)):
@@ -240,12 +240,12 @@ def _names(files: Files, settings: dict[object, object], report: Report, used: l
 
 
 def _whole_number(value: object) -> int:
-    """The text as a whole number; 0 when it is not one."""
+    """The text as an integer; 0 if it is not one."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 7 else 0
 
 
 def _keypoints(settings: dict[object, object]) -> tuple[int, int] | None:
-    """`kpt_shape`: the number of key points of an object and the values of each, 2 or 3; None without it."""
+    """`kpt_shape`: the number of key points per object and of values per key point (2 or 3); None if missing."""
     shape = settings.get("kpt_shape")
     if not isinstance(shape, list) or len(shape) != 2:
         return None
@@ -259,7 +259,7 @@ def _checked_names(names: dict[object, object], path: str, report: Report) -> di
         number = int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 7 else key
         name = class_name(value) if isinstance(value, str | int | float) else ""
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST_CLASSES or not name:
-            # Of a list only the type is shown: YAML's aliases can make its text endless.
+            # Only the type of a list is shown, since YAML aliases can make its text unbounded.
             text: Param = messages.VALUE_OF_TYPE(type=type(value).__name__)
             if isinstance(value, str | int | float):
                 text = repr(str(value)[:60])
@@ -272,16 +272,16 @@ def _checked_names(names: dict[object, object], path: str, report: Report) -> di
 def _kinds(
     files: Files, settings: dict[object, object], used: list[str], report: Report
 ) -> tuple[dict[str, Kind | None] | None, Message | None]:
-    """(the split of each image that belongs to the set, where it comes from).
+    """(split of each image that belongs to the set, origin of the splits).
 
-    By data.yaml; else by lists such as train.txt. None where neither names any: then the folders count.
+    Taken from data.yaml, else from lists such as train.txt. None if neither names splits: folder names are used then.
     """
     entries, missing = _entries(files, settings, used, report)
     train, val = entries.get("train", []), entries.get("val", [])
-    if train and set(train) == set(val) and not missing:  # the choice was left open
+    if train and set(train) == set(val) and not missing:  # the same images: no split is defined
         return dict.fromkeys(train, None), None
     for kind, entry in missing.items():
-        # Many exports name folders of another machine; the folders of the source then count.
+        # Many exports name folders of another machine; the folder names of the source are used then.
         if not any(files.kind_of(file.path) == kind for file in files.images):
             message = messages.SPLIT_NOT_FOUND(path=used[0], entry=entry[:100], split=kind)
             report.fault("split_not_found", message, used[0])
@@ -302,7 +302,7 @@ def _kinds(
 def _entries(
     files: Files, settings: dict[object, object], used: list[str], report: Report
 ) -> tuple[dict[Kind, list[str]], dict[Kind, str]]:
-    """(paths of the images of each split, the entries of train and val for which there are none)."""
+    """(image paths of each split, entries of train and val without images)."""
     found: dict[Kind, list[str]] = {}
     missing: dict[Kind, str] = {}
     texts: dict[Kind, list[str]] = {}
@@ -320,14 +320,14 @@ def _entries(
     if not texts["val"] or texts["train"] == texts["val"]:
         missing = {}  # no split is given
     if found.get("train") == found.get("val") and found.get("train") and texts["train"] != texts["val"]:
-        # Both were found by the last part of their paths alone, such as images: neither is in the source as such.
+        # Both matched only the last part of their paths, such as images: neither path exists in the source.
         missing = {"train": texts["train"][0], "val": texts["val"][0]}
         found = {}
     return found, missing
 
 
 def _listed(files: Files, entry: str, kind: Kind, used: list[str], report: Report) -> Iterable[str]:
-    """Paths of the images that an entry of data.yaml refers to: a folder, or a text file that lists them."""
+    """Paths of the images that an entry of data.yaml refers to, which is a folder or a text file that lists images."""
     wanted = tidy_path(entry)
     if not wanted.lower().endswith(".txt"):
         return images_below(files, wanted, used[0].rpartition("/")[0])
@@ -339,7 +339,7 @@ def _listed(files: Files, entry: str, kind: Kind, used: list[str], report: Repor
 
 
 class _Parser:
-    """Reads lines of objects; collects the class numbers where classes have no names."""
+    """Reads lines of objects; collects class numbers if the classes have no names."""
 
     def __init__(self, names: dict[int, str], report: Report) -> None:
         self.report = report
@@ -381,12 +381,12 @@ class _Parser:
                     lines.append((where, values))
 
     def decide(self, keypoints: tuple[int, int] | None) -> None:
-        """Decide what the columns are, by all lines that were added."""
+        """Determine the meaning of the columns from all added lines."""
         lines = [line for lines in self._lines.values() for line in lines]
         self._meanings = meanings(lines, keypoints, self.report)
 
     def shapes(self, path: str) -> tuple[list[Shape], int]:
-        """(the objects of a label file, the number of those that cannot be used)"""
+        """(objects of a label file, number of unusable objects)"""
         found: list[Shape] = []
         seen: set[bytes] = set()
         for where, values in self._lines.pop(path, ()):
@@ -398,7 +398,7 @@ class _Parser:
         return found, self._unusable[path]
 
     def report_repeated(self) -> None:
-        """Warn of lines that stand in a file twice; one object is not two."""
+        """Warn about lines that a file repeats; they are read as one object."""
         if self._repeated:
             count, first = len(self._repeated), self._repeated[0]
             message = messages.YOLO_REPEATED(count=count, where=first.param())
@@ -437,7 +437,7 @@ class _Parser:
 
 
 def _floats(parts: list[str]) -> "array[float] | None":
-    """The parts as numbers that can be shares of an image; None when one is not."""
+    """The parts as numbers that can be normalized coordinates; None if one cannot."""
     try:
         values = array("d", map(float, parts))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The columns of YOLO's label files, decided by all lines of a set together.
+"""The columns of YOLO label files, determined from all lines of a set together.
 
 class x y w h                          a box                                  5 columns
 class x1 y1 x2 y2 x3 y3 ...            an outline                             odd, from 7 columns
@@ -29,9 +29,9 @@ _MOST_COMPARED = 2000
 
 
 def meanings(lines: Sequence[Line], keypoints: tuple[int, int] | None, report: Report) -> dict[int, Meaning]:
-    """What lines of each length are; lines of other lengths are invalid. Notices and refusals go into the report.
+    """The meaning of lines of each length; lines of other lengths are invalid. Warnings and errors go into the report.
 
-    `keypoints` is `kpt_shape` of data.yaml: the number of key points and the values of each.
+    `keypoints` is `kpt_shape` of data.yaml: the number of key points and of values per key point.
     """
     found = _by_length(lines, keypoints, report)
     places: dict[Meaning, list[Position]] = defaultdict(list)
@@ -63,7 +63,7 @@ def _by_length(lines: Sequence[Line], keypoints: tuple[int, int] | None, report:
         if length == 6 or (length == 7 and all(row[6].is_integer() for row in rows)):
             found[length] = "extra"
         elif length > 7 and (length - 5) % 3 == 0 and all(value in (0, 1, 2) for row in rows for value in row[7::3]):
-            found[length] = "pose"  # every third value after the box says hidden, covered or visible
+            found[length] = "pose"  # every third value after the box is the visibility flag
         elif length > 9 and length % 2 and has_one_length and sum(map(_has_points_in_box, rows)) >= 0.9 * len(rows):
             found[length] = "pose"
             if _are_outlines(rows):
@@ -76,7 +76,7 @@ def _by_length(lines: Sequence[Line], keypoints: tuple[int, int] | None, report:
 
 
 def _has_points_in_box(row: "array[float]") -> bool:
-    """Whether the points from the third on lie in the box of the first two."""
+    """Whether all points from the third on lie in the box of the first two."""
     x, y, width, height = row[1:5]
     points = zip(row[5::2], row[6::2], strict=True)
     return all(
@@ -86,9 +86,9 @@ def _has_points_in_box(row: "array[float]") -> bool:
 
 
 def _are_outlines(rows: "list[array[float]]") -> bool:
-    """Whether the first two pairs of numbers lie among the other points in all lines, as those of an outline do.
+    """Whether in all lines the first two number pairs lie among the other points, as in an outline.
 
-    A point 0 0 is a key point that is not labeled.
+    A point 0 0 is an unlabeled key point.
     """
     if any((0, 0) in zip(row[5::2], row[6::2], strict=True) for row in rows):
         return False
@@ -101,7 +101,7 @@ def _are_outlines(rows: "list[array[float]]") -> bool:
 
 
 def _refuse_pixels(lines: Iterable[Line], found: dict[int, Meaning], report: Report) -> None:
-    """Refuse a set whose coordinates are no shares of the images in most lines."""
+    """Refuse a set in which most lines have coordinates that are not normalized."""
     counts: Counter[bool] = Counter()
     first: Line | None = None
     for where, values in lines:
