@@ -69,6 +69,15 @@ def test_the_overview_shows_predictions_of_the_newest_validation(user_client: Cl
     assert "Validation after epoch 2." in page
 
 
+def test_the_overview_shows_tags_and_note(user_client: Client, run: TrainingRun) -> None:
+    assert "Tags and note" not in html(user_client.get(run.get_absolute_url())).split('id="run-tab"')[1]
+    run.tags.create(name="baseline")
+    TrainingRun.objects.update(note="first try\n<b>with mosaic</b>")
+    page = html(user_client.get(run.get_absolute_url()))
+    assert '<span class="chip">baseline</span>' in page
+    assert "first try<br>&lt;b&gt;with mosaic" in page
+
+
 def test_the_configuration_is_shown_in_full_or_where_it_was_changed(user_client: Client, make: MAKE) -> None:
     address = reverse("run_config", args=[with_epochs(make("paused"), 77).pk])
     assert "Weight decay" in html(user_client.get(address))

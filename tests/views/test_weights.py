@@ -234,6 +234,25 @@ def test_an_export_is_polled_and_downloaded(user_client: Client, other_user: Use
     assert "Exports compared with PyTorch" in user_client.get(entry.get_absolute_url()).content.decode()
 
 
+def test_an_export_is_found_again_on_the_pages_of_its_model(
+    user_client: Client, other_user: User, entry: Weights
+) -> None:
+    page = reverse("weights_export", args=[entry.pk])
+    user_client.post(page, {"formats": ["pt", "safetensors"]})
+    waiting = user_client.get(entry.get_absolute_url()).content.decode()
+    assert "Your exports" in waiting
+    assert "export.zip" not in waiting
+    job = work()
+    file = reverse("job_file", args=[job.pk, "export.zip"])
+    for address in (entry.get_absolute_url(), page):
+        html = user_client.get(address).content.decode()
+        assert file in html
+        assert f"{page}?job={job.pk}" in html
+    stranger = Client()
+    stranger.force_login(other_user)
+    assert "Your exports" not in stranger.get(entry.get_absolute_url()).content.decode()
+
+
 def test_export_options_are_passed_to_the_job(user_client: Client, entry: Weights) -> None:
     page = reverse("weights_export", args=[entry.pk])
     assert "Non-maximum suppression inside the model" not in user_client.get(page).content.decode()

@@ -152,6 +152,11 @@ class RunPage:
     def best_checkpoint(self) -> Checkpoint | None:
         return next((checkpoint for checkpoint in self.checkpoints if checkpoint.is_best), None)
 
+    @cached_property
+    def tags(self) -> list[str]:
+        """The tags of the run, sorted."""
+        return list(self.run.tags.values_list("name", flat=True))
+
     def may_rename(self) -> bool:
         return self._may(RUN_VERBS["edit"])
 

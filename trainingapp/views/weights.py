@@ -121,6 +121,7 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "ancestors": [one for one in reversed(ancestors) if can(request.user, Verb.SEE, one)],
         "origin_is_seen": weights.run is not None and can(request.user, Verb.SEE, weights.run),
         "exports": weights.report.get("exports", {}),
+        "export_jobs": weights_verbs.exports_of(weights, request.user),
     }
     is_part = request.headers.get("HX-Target") == "entry"
     return render(request, "weights/_entry.html" if is_part else "weights/detail.html", context)
@@ -247,5 +248,6 @@ def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
     own = Job.objects.filter(owner_id=request.user.pk, kind=Job.Kind.EXPORT)[:50]
     shown = next((each for each in own if str(each.pk) == request.GET.get("job")), None)
     context = {"form": form, "weights": weights, "job": shown, "section": "weights"}
+    context["export_jobs"] = [] if shown else weights_verbs.exports_of(weights, request.user)
     context["result_template"] = "jobs/_export.html"
     return render(request, "weights/export.html", context, status=422 if form.is_bound else 200)

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +31,7 @@ from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.contract.tiff_bands import read_header
 from trainingapp.datasets.images.decoding import FORMATS, MOST_PIXELS
 from trainingapp.datasets.import_rights import may_import_from
+from trainingapp.jobs.kinds import JOB_KINDS
 from trainingapp.jobs.verbs import cancel_job, prepared_job, submit_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.run import Status
@@ -51,6 +53,8 @@ from trainingapp.runs import checkpoint_files as housekeeping
 from trainingapp.weights import model_files
 
 MOST_IMAGES = 50
+#: Exports of a user that the page of a model lists.
+EXPORTS_LISTED = 20
 MOST_IMAGE_BYTES = 64 * 1024 * 1024
 
 
@@ -389,6 +393,25 @@ def _submitted(job: Job, verb: str, weights: Weights, **details: object) -> Job:
     with transaction.atomic():
         audit.record(verb, weights, by=job.owner.get_username(), details=details)
         return submit_job(job)
+
+
+@dataclass(frozen=True)
+class OwnExport:
+    """An export that a user has asked for, and when its zip is removed; None while it is not packed."""
+
+    job: Job
+    formats: list[str]
+    expires_at: datetime | None
+
+
+def exports_of(weights: Weights, user: AnyUser) -> list[OwnExport]:
+    """The user's exports of a model that are still kept, newest first."""
+    kept = timedelta(seconds=JOB_KINDS[Job.Kind.EXPORT].kept_s)
+    rows = Job.objects.filter(kind=Job.Kind.EXPORT, owner_id=user.pk, params__weights_id=weights.pk)
+    return [
+        OwnExport(job, list(job.params["formats"]), job.finished_at + kept if job.finished_at else None)
+        for job in rows[:EXPORTS_LISTED]
+    ]
 
 
 def _job_params(weights: Weights) -> dict[str, object]:
