@@ -1,4 +1,4 @@
-"""Fixtures: a studio with its files in the folder of the test, and imports into it."""
+"""Fixtures: a studio with its files in the test folder, and imports into it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,7 @@ def import_tree(new_dataset: "Callable[..., Dataset]", tmp_path: Path) -> "Calla
 
 @pytest.fixture
 def import_zip(new_dataset: "Callable[..., Dataset]", data_dir: Path) -> "Callable[[Tree | bytes], Dataset]":
-    """Upload and import a zip of these files, or these bytes for one."""
+    """Upload and import a zip of these files, or these bytes as the zip."""
 
     from tests.helpers.sources import write_zip
     from trainingapp.datasets.importing.importer import run_import

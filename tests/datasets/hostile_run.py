@@ -1,9 +1,9 @@
-"""Import hostile sources one after the other in a separate process, and record memory and every file that is written.
+"""Imports hostile sources sequentially in a separate process, and records memory and all files written.
 
 python -m tests.datasets.hostile_run RESULTS.jsonl [NAME ...]    with DATA_DIR set to an empty folder
 
-A line of the result: {"name", "seconds", "peak_mb", "outside": [...], "strict": {...}, "lenient": {...}}. `peak_mb` is
-the highest resident memory above what the process had after a sound import.
+A result line: {"name", "seconds", "peak_mb", "outside": [...], "strict": {...}, "lenient": {...}}. `peak_mb` is
+the peak resident memory above that of the process after a valid import.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cvstudio.settings")
-#: Audit events of Python that change files, with the places of paths among their arguments.
+#: Python audit events that change files, with the positions of paths in their arguments.
 WRITES = {
     "os.mkdir": (0,),
     "os.rename": (0, 1),
@@ -35,7 +35,7 @@ _LIBC = ctypes.CDLL(None)
 
 
 def watch(data_dir: Path) -> None:
-    """Note every file that Python writes elsewhere, every process that it starts and every connection."""
+    """Record every file that Python writes elsewhere, every process that it starts and every connection."""
     inside = str(data_dir.resolve())
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -46,7 +46,7 @@ def watch(data_dir: Path) -> None:
             if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 note(event, path)
         elif event in WRITES and (len(arguments) < 2 or arguments[-1] in (-1, None)):
-            for place in WRITES[event]:  # else it is named within an open folder, whose own name was noted
+            for place in WRITES[event]:  # otherwise relative to an open folder, which was already recorded
                 note(event, arguments[place])
 
     def note(event: str, path: object) -> None:
@@ -60,7 +60,7 @@ def watch(data_dir: Path) -> None:
 
 
 def memory_mb(field: str) -> float:
-    """VmRSS, or VmHWM: the highest since `reset_peak`."""
+    """VmRSS, or VmHWM (peak since `reset_peak`), in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
@@ -72,7 +72,7 @@ def reset_peak() -> None:
 
 
 def take_in(upload: Path, on_error: str) -> dict[str, Any]:
-    """The steps of an upload: the check of the web process, the inspection, the import."""
+    """Run the steps of an upload: check in the web process, inspection, import."""
     from trainingapp.datasets.importing.importer import check_upload, run_import
     from trainingapp.datasets.importing.inspection import run_inspection
     from trainingapp.datasets.report import DatasetError
@@ -107,14 +107,14 @@ def judge(name: str, content: Any, data_dir: Path, idle_mb: float) -> dict[str, 
     upload = data_dir / "uploads" / "upload.zip"
     del content
     for way, on_error in (("strict", "stop"), ("lenient", "leave_out")):
-        if result.get("strict", {}).get("early"):  # the check of an upload knows nothing of options
+        if result.get("strict", {}).get("early"):  # the check of an upload does not depend on options
             result["lenient"] = result["strict"]
             break
         upload.write_bytes(data)
         if way == "lenient":
             data = b""
         gc.collect()
-        _LIBC.malloc_trim(0)  # what making the source took is not the import's
+        _LIBC.malloc_trim(0)  # exclude the memory used to create the source
         reset_peak()
         try:
             result[way] = take_in(upload, on_error)
@@ -149,7 +149,7 @@ def main(results: Path, names: list[str]) -> None:
 
     call_command("migrate", verbosity=0, skip_checks=True)
     User.objects.create_user("ada")
-    importer._THREADS, importer._WINDOW = 4, 32  # as on a machine with more cores, where more are decoded at once
+    importer._THREADS, importer._WINDOW = 4, 32  # as on a machine with more cores
     data_dir = Path(settings.DATA_DIR)
     chosen = [one for one in hostile.every() if not names or one.name in names]
     with results.open("w") as file:

@@ -1,4 +1,4 @@
-"""The exports of annotation programs: shapes that are no boxes, and refusals that name what is wrong."""
+"""Exports of annotation programs: shapes other than boxes, and errors that name the cause."""
 
 import json
 from collections.abc import Callable

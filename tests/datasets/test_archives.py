@@ -1,4 +1,4 @@
-"""Tars, archives within archives, links and odd names: read where they are harmless, refused or left out otherwise."""
+"""Tars, nested archives, links and unusual names: read if harmless, otherwise refused or left out."""
 
 import bz2
 import gzip
@@ -44,7 +44,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def old_zip(names: list[bytes]) -> bytes:
-    """A zip of images whose names have no flag for UTF-8, as old programs write it."""
+    """A zip of images whose names lack the UTF-8 flag, as written by old programs."""
     body, table = b"", b""
     for number, name in enumerate(names):
         content = image(number)
@@ -75,7 +75,7 @@ def test_tars_are_read(import_zip: ImportZip, data_dir: Path, packer: str, form:
     assert [path.name for path in data_dir.rglob(".unpacked")] == []
 
 
-def test_several_xz_streams_in_one_file(import_zip: ImportZip) -> None:
+def test_concatenated_xz_streams_are_read(import_zip: ImportZip) -> None:
     content = tarred(two_classes())
     packed = lzma.compress(content[:1000]) + bytes(8) + lzma.compress(content[1000:])
     assert import_zip(packed).status == Dataset.Status.READY
@@ -103,7 +103,7 @@ def test_links_in_a_tar(import_zip: ImportZip) -> None:
         (tarfile.FIFOTYPE, ""),
     ],
 )
-def test_links_out_of_a_tar_and_devices(
+def test_links_out_of_a_tar_and_devices_are_faults(
     new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path, kind: bytes, target: str
 ) -> None:
     path = tmp_path / "set.tar"
@@ -119,29 +119,31 @@ def test_links_out_of_a_tar_and_devices(
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil.png", "cat/../../evil.png"])
-def test_names_in_a_tar_that_lead_out(import_zip: ImportZip, data_dir: Path, name: str) -> None:
+def test_names_outside_a_tar_are_refused(import_zip: ImportZip, data_dir: Path, name: str) -> None:
     dataset = import_zip(gzip.compress(tarred({**two_classes(), name: image(1)})))
     assert_refused(dataset, data_dir, "path_traversal", "points outside")
     assert not list(data_dir.parent.rglob("evil*"))
 
 
 @pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz"])
-def test_a_tar_that_unpacks_to_far_more(import_zip: ImportZip, data_dir: Path, packer: str) -> None:
+def test_a_tar_bomb_is_refused(import_zip: ImportZip, data_dir: Path, packer: str) -> None:
     bomb = PACKERS[packer](tarred({**two_classes(), "cat/bomb.png": bytes(120 * 1024**2)}))
     assert_refused(import_zip(bomb), data_dir, "bomb", "as a zip bomb does")
 
 
-def test_a_tar_of_too_many_entries(import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tar_with_too_many_entries_is_refused(
+    import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "MOST_ENTRIES", 9)
     assert_refused(import_zip(tarred(two_classes())), data_dir, "bomb", "10 entries")
 
 
-def test_a_tar_that_is_larger_than_allowed(import_zip: ImportZip, data_dir: Path, settings: "Settings") -> None:
+def test_a_tar_above_the_size_limit_is_refused(import_zip: ImportZip, data_dir: Path, settings: "Settings") -> None:
     settings.MAX_UPLOAD_BYTES = 100
     assert_refused(import_zip(gzip.compress(tarred(two_classes()))), data_dir, "bomb", "at most")
 
 
-def test_a_header_that_fills_the_memory(import_zip: ImportZip, data_dir: Path) -> None:
+def test_a_header_that_exhausts_memory_is_refused(import_zip: ImportZip, data_dir: Path) -> None:
     long_name = entry("././@LongLink", tarfile.GNUTYPE_LONGNAME)
     long_name.size = 3 * 1024**3
     content = long_name.tobuf(tarfile.GNU_FORMAT) + tarred(two_classes())
@@ -149,7 +151,7 @@ def test_a_header_that_fills_the_memory(import_zip: ImportZip, data_dir: Path) -
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_a_tar_that_is_cut(import_zip: ImportZip, data_dir: Path, packer: str) -> None:
+def test_a_truncated_tar_is_refused(import_zip: ImportZip, data_dir: Path, packer: str) -> None:
     content = PACKERS[packer](tarred({f"cat/{number}.png": os.urandom(9000) for number in range(9)}))
     dataset = import_zip(content[: len(content) // 2])
     assert dataset.status == Dataset.Status.REFUSED
@@ -157,13 +159,15 @@ def test_a_tar_that_is_cut(import_zip: ImportZip, data_dir: Path, packer: str) -
     assert files_under(data_dir) == []
 
 
-def test_a_disk_without_room_to_unpack(import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_space_to_unpack_refuses_the_tar(
+    import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "DISK_RESERVE_BYTES", 1024**5)
     assert_refused(import_zip(gzip.compress(tarred(two_classes()))), data_dir, "disk_full")
 
 
 @pytest.mark.parametrize("start", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x00", b"\x28\xb5\x2f\xfd"])
-def test_other_archives_are_named(data_dir: Path, start: bytes) -> None:
+def test_unsupported_archives_are_named(data_dir: Path, start: bytes) -> None:
     path = data_dir / "uploads" / "upload.zip"
     path.write_bytes(start + bytes(1000))
     with pytest.raises(DatasetError, match=r"(7z|RAR|zstd) archive, which is not supported"):
@@ -178,7 +182,7 @@ def test_a_compressed_file_without_a_tar(data_dir: Path) -> None:
 
 
 def test_a_decoder_of_xz_is_bounded(tmp_path: Path) -> None:
-    """A dictionary of 1.5 GB, declared by a small file, is refused."""
+    """A small file that declares a dictionary of 1.5 GB is refused."""
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1536 * 1024**2}]
     path = tmp_path / "big.tar.xz"
     path.write_bytes(lzma.compress(tarred({"cat/1.png": image(1)})[:600], filters=filters))
@@ -186,17 +190,17 @@ def test_a_decoder_of_xz_is_bounded(tmp_path: Path) -> None:
         assert tars.first_block(file, "xz") == b""
 
 
-# Archives within archives
+# Nested archives
 
 
-def test_a_zip_in_a_zip(import_zip: ImportZip) -> None:
+def test_a_zip_in_a_zip_is_read(import_zip: ImportZip) -> None:
     dataset = import_zip({"inner.zip": zipped(dict(two_classes()))})
     assert (dataset.status, dataset.classes) == (Dataset.Status.READY, ["cat", "dog"])
     assert {sample.path.split("/")[1] for sample in read_index(dataset.folder).samples} == {"cat", "dog"}
 
 
 @pytest.mark.parametrize("pack", [zipped, lambda tree: gzip.compress(tarred(tree))])
-def test_images_and_annotations_in_zips_of_their_own(import_zip: ImportZip, pack: Callable[[Tree], bytes]) -> None:
+def test_separate_zips_of_images_and_annotations_are_read(import_zip: ImportZip, pack: Callable[[Tree], bytes]) -> None:
     tree = TREES["coco"]()
     images = {path: content for path, content in tree.items() if path.endswith(".png")}
     others = {path: content for path, content in tree.items() if path not in images}
@@ -207,7 +211,7 @@ def test_images_and_annotations_in_zips_of_their_own(import_zip: ImportZip, pack
 
 
 def test_an_archive_beside_images(import_zip: ImportZip, import_tree: ImportTree) -> None:
-    """A backup of the set is not read a second time, but its labels are."""
+    """A backup of the dataset is not read again, but an archive of its labels is."""
     dataset = import_zip({**two_classes(), "backup.zip": zipped(dict(two_classes()))})
     assert (dataset.classes, codes(dataset, "warning")) == (["cat", "dog"], ["ignored_file"])
     tree = TREES["coco"]()
@@ -229,15 +233,15 @@ def test_a_damaged_archive_among_others(import_zip: ImportZip) -> None:
     assert "val.zip: The zip is incomplete" in dataset.report[0]["message"]
 
 
-def test_bombs_within_archives(import_zip: ImportZip, data_dir: Path) -> None:
+def test_bombs_in_nested_archives_are_refused(import_zip: ImportZip, data_dir: Path) -> None:
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("cat/1.png", bytes(120 * 1024**2))
     assert_refused(import_zip({"inner.zip": bomb.getvalue()}), data_dir, "bomb", "as a zip bomb does")
 
 
-def test_text_that_two_archives_hide(import_zip: ImportZip, data_dir: Path) -> None:
-    """The inner archive stores 40 MB of blanks; the outer one packs them to a few kilobytes."""
+def test_text_compressed_by_two_archives_is_refused(import_zip: ImportZip, data_dir: Path) -> None:
+    """The inner archive stores 40 MB of spaces; the outer one compresses them to a few kilobytes."""
     inner = zipped({**two_classes(), "annotations.json": b'{"images": [' + b" " * (40 * 1024**2) + b"]}"})
     outer = io.BytesIO()
     with zipfile.ZipFile(outer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -248,7 +252,7 @@ def test_text_that_two_archives_hide(import_zip: ImportZip, data_dir: Path) -> N
 
 
 class open_zip_text:
-    """The text of annotations.json within the archives."""
+    """Open the text of annotations.json in the archives."""
 
     def __init__(self, content: bytes, folder: Path) -> None:
         self.path = folder / "upload.zip"
@@ -282,7 +286,7 @@ def test_the_encoding_of_names_can_be_chosen(data_dir: Path) -> None:
         assert source.folders == {"├¿", "╣╖"}
 
 
-def test_names_that_say_utf_8_in_an_extra_field(data_dir: Path) -> None:
+def test_names_declared_as_utf_8_in_an_extra_field_are_decoded(data_dir: Path) -> None:
     path = data_dir / "upload.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("cat", "dog"):
@@ -311,7 +315,7 @@ ODD_NAMES = [
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_every_name_that_a_disk_takes_is_imported(import_zip: ImportZip, import_tree: ImportTree, name: str) -> None:
+def test_every_valid_file_name_is_imported(import_zip: ImportZip, import_tree: ImportTree, name: str) -> None:
     tree = {**two_classes(), f"cat/{name}": image(1), f"{name}class/x.png": image(2), f"{name}class/y.png": image(3)}
     for dataset in (import_zip(tree), import_tree(tree), import_zip(gzip.compress(tarred(tree)))):
         assert dataset.status == Dataset.Status.READY, dataset.report
@@ -348,7 +352,7 @@ def test_a_repeated_name_leaves_out_one_file(new_dataset: Callable[..., Dataset]
 
 
 def linked(tmp_path: Path) -> Path:
-    """A folder whose images are links to another one, as caches keep them; one class is linked as a folder."""
+    """A folder whose images are links to another folder, as in caches; one class is a linked folder."""
     store = write_tree(tmp_path / "store", two_classes())
     source = tmp_path / "source"
     (source / "cat").mkdir(parents=True)
@@ -386,7 +390,7 @@ def test_links_are_followed_within_the_import_folders(
     assert "link" in codes(dataset)
 
 
-def test_links_in_circles(new_dataset: Callable[..., Dataset], admin_user: "User", tmp_path: Path) -> None:
+def test_circular_links_are_left_out(new_dataset: Callable[..., Dataset], admin_user: "User", tmp_path: Path) -> None:
     source = write_tree(tmp_path / "source", two_classes())
     other = write_tree(tmp_path / "other", {"x/1.png": image(1)})
     (source / "up").symlink_to(tmp_path)
@@ -405,7 +409,7 @@ def test_links_in_circles(new_dataset: Callable[..., Dataset], admin_user: "User
     assert left_out == {"up", "self", "cat/within", "owl/back", "owl/again"}
 
 
-def test_links_to_too_many_files(
+def test_links_to_too_many_files_are_refused(
     new_dataset: Callable[..., Dataset], admin_user: "User", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MOST_ENTRIES", 9)

@@ -1,4 +1,4 @@
-"""Errors of annotations are reported with file and line; they refuse the import, or are left out if selected."""
+"""Errors in annotations are reported with file and line; they refuse the import, or are left out if selected."""
 
 import io
 import json
@@ -70,12 +70,12 @@ def test_coco_images(import_tree: ImportTree, data_dir: Path) -> None:
 
 
 def test_an_image_in_two_splits(import_tree: ImportTree, data_dir: Path) -> None:
-    """The file of another split names it, too: which one counts is not known."""
+    """Two splits have annotations of the image that differ, so the correct ones are unknown."""
     dataset = import_tree(coco_with(lambda content: content["images"][2].update(file_name="../val/p5.png")))
     assert_refused(dataset, data_dir, "duplicate_name", "val/p5.png is already annotated")
 
 
-def test_an_image_that_two_splits_annotate_alike_is_held_out(import_tree: ImportTree) -> None:
+def test_an_image_with_equal_annotations_in_two_splits_is_held_out(import_tree: ImportTree) -> None:
     def both(content: Any) -> None:
         content["images"].append({"id": 99, "file_name": "../val/p5.png", "width": 60, "height": 40})
         boxes = [[1, 2, 32, 32], [40, 20, 18, 18]]
@@ -86,13 +86,13 @@ def test_an_image_that_two_splits_annotate_alike_is_held_out(import_tree: Import
     assert annotated.imported_boxes(dataset) == annotated.expected_boxes()
 
 
-def test_a_size_that_is_not_the_images(import_tree: ImportTree, data_dir: Path) -> None:
+def test_a_wrong_declared_image_size_is_reported(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(coco_with(lambda content: content["images"][1].update(width=61)))
     assert_refused(dataset, data_dir, "size_mismatch", "line 9", "61 x 40", "train/p2.png has 60 x 40")
 
 
 @pytest.mark.parametrize("cut", [0.2, 0.5, 0.95])
-def test_json_that_is_cut_short(import_tree: ImportTree, data_dir: Path, cut: float) -> None:
+def test_truncated_json_is_reported(import_tree: ImportTree, data_dir: Path, cut: float) -> None:
     tree = annotated.coco_tree()
     content = tree["train/_annotations.coco.json"] or b""
     tree["train/_annotations.coco.json"] = content[: int(len(content) * cut)]
@@ -119,7 +119,7 @@ def test_yolo_text_without_an_image(import_tree: ImportTree, data_dir: Path) -> 
     assert_refused(dataset, data_dir, "missing_image", "no image for labels/train/p9.txt")
 
 
-def test_yaml_that_is_none(import_tree: ImportTree, data_dir: Path) -> None:
+def test_invalid_yaml_is_reported(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(annotated.yolo_tree() | {"data.yaml": b"names:\n  - cat\n - dog: ["})
     assert_refused(dataset, data_dir, "annotations_broken", "data.yaml line 3 is not valid YAML")
 
@@ -157,7 +157,7 @@ def test_masks(import_tree: ImportTree, data_dir: Path, change: Tree, code: str,
     assert_refused(dataset, data_dir, code, text)
 
 
-def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> None:
+def test_colors_without_a_class_are_reported(import_tree: ImportTree, data_dir: Path) -> None:
     tree = annotated.mask_tree("colour") | {"train/masks/p1.png": annotated.png(Image.new("RGB", (60, 40), (1, 2, 3)))}
     assert_refused(import_tree(tree), data_dir, "unknown_class", "train/masks/p1.png", "color 1,2,3")
 
@@ -189,7 +189,7 @@ def test_scenes(import_tree: ImportTree, data_dir: Path) -> None:
     assert_refused(import_tree(tree), data_dir, "unknown_class", f"annotations.json line {line}:")
 
 
-def test_annotation_files_have_a_limit(
+def test_annotation_files_have_a_size_limit(
     import_tree: ImportTree, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "MOST_ANNOTATION_BYTES", 1000)
@@ -198,7 +198,9 @@ def test_annotation_files_have_a_limit(
     )
 
 
-def test_no_path_leaves_the_source(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
+def test_paths_outside_the_source_are_not_followed(
+    new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path
+) -> None:
     (tmp_path / "secret.png").write_bytes(image(1, (60, 40)))
     tree = coco_with(lambda content: content["images"][0].update(file_name="../../secret.png"))
     dataset = new_dataset(write_tree(tmp_path / "source", tree))
@@ -244,12 +246,12 @@ def test_an_empty_class_folder_is_left_out(import_leaving_out: ImportTree) -> No
     assert (dataset.status, dataset.classes) == ("ready", ["a", "b"])
 
 
-def test_too_little_is_left(import_leaving_out: ImportTree, data_dir: Path) -> None:
+def test_a_source_without_enough_usable_images_is_refused(import_leaving_out: ImportTree, data_dir: Path) -> None:
     tree = {path: b"text" if path.endswith(".png") else content for path, content in annotated.coco_tree().items()}
     assert_refused(import_leaving_out(tree), data_dir, "no_train")
 
 
-# What is corrected, with a warning
+# Corrections with a warning
 
 
 def test_boxes_a_little_outside_are_clipped(import_tree: ImportTree) -> None:
@@ -278,10 +280,10 @@ def test_boxes_a_little_outside_are_clipped(import_tree: ImportTree) -> None:
         ),
     ],
 )
-def test_what_lies_within_the_image_is_kept(
+def test_the_part_of_an_object_inside_the_image_is_kept(
     import_tree: ImportTree, tree: Tree, expected: tuple[str, tuple[float, ...]]
 ) -> None:
-    """A triangle whose tips lie right of the image fills less of it than its box does."""
+    """The visible part of a triangle with corners right of the image is smaller than that of its box."""
     dataset = import_tree(tree)
     assert dataset.status == "ready"
     assert expected in imported_boxes(dataset)["p1"][1]
@@ -316,8 +318,8 @@ def test_objects_that_cannot_be_used_are_left_out(import_tree: ImportTree, tree:
     assert text in dataset.report[0]["message"]
 
 
-def test_an_image_without_a_usable_object_is_no_background(import_tree: ImportTree) -> None:
-    """p2 has one object, which lies outside; p3 never had any."""
+def test_an_image_without_usable_objects_is_not_a_background(import_tree: ImportTree) -> None:
+    """p2 has one object, which is outside the image; p3 has none."""
     dataset = import_tree(annotated.yolo_tree() | {"labels/train/p2.txt": b"2 3 3 .1 .1"})
     assert dataset.status == "ready"
     assert set(imported_boxes(dataset)) == {"p1", "p3", "p4", "p5", "p6"}
@@ -326,7 +328,7 @@ def test_an_image_without_a_usable_object_is_no_background(import_tree: ImportTr
     assert not list(dataset.folder.rglob("p2.png"))
 
 
-def test_faulty_lines_that_are_left_out_make_no_background(import_leaving_out: ImportTree) -> None:
+def test_an_image_whose_lines_are_left_out_is_not_a_background(import_leaving_out: ImportTree) -> None:
     dataset = import_leaving_out(annotated.yolo_tree() | {"labels/train/p2.txt": b"9 .5 .5 .1 .1"})
     assert set(imported_boxes(dataset)) == {"p1", "p3", "p4", "p5", "p6"}
     assert {"unknown_class", "objects_lost"} <= set(codes(dataset, "warning"))
@@ -342,7 +344,7 @@ def test_a_set_that_loses_most_objects_is_refused(import_tree: ImportTree, data_
     assert_refused(dataset, data_dir, "box_outside", "6 of 9 objects have no area or lie outside")
 
 
-def test_interchanged_corners_are_put_in_order(import_tree: ImportTree) -> None:
+def test_swapped_corners_are_reordered(import_tree: ImportTree) -> None:
     box = ("cat", (20, 30, 5, 10))
     xml = (
         annotated.voc_xml(Annotated("p2", "train", [box]))
@@ -364,10 +366,8 @@ def turned_jpeg(pixels_HWC: "np.ndarray[Any, np.dtype[np.uint8]]", orientation: 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 @pytest.mark.parametrize("outlined", [True, False])
-def test_annotations_of_the_image_as_stored_are_turned(
-    import_tree: ImportTree, orientation: int, outlined: bool
-) -> None:
-    """A bright rectangle in the stored image: the imported box must be where Pillow turns it."""
+def test_annotations_of_the_stored_image_are_rotated(import_tree: ImportTree, orientation: int, outlined: bool) -> None:
+    """The imported box must match the bright rectangle of the stored image after Pillow's rotation."""
     pixels_HWC = np.full((40, 60, 3), 30, np.uint8)
     pixels_HWC[8:24, 8:40] = 220
     pixels_HWC[30:38, 50:58] = 120
@@ -397,7 +397,9 @@ TURNS = {5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
 # Inspection
 
 
-def test_inspection_tells_all_and_stays_a_proposal(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_inspection_of_a_source_with_errors_gives_a_proposal(
+    new_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     tree = annotated.yolo_tree() | {"labels/train/p1.txt": b"9 .5 .5 .1 .1\n0 .5 .5 .1 .1", "data/notes.md": b""}
     dataset = new_dataset(write_tree(tmp_path / "source", tree))
     Dataset.objects.update(status="inspecting")
@@ -411,7 +413,9 @@ def test_inspection_tells_all_and_stays_a_proposal(new_dataset: Callable[..., Da
     assert [(item["level"], item["code"]) for item in proposal["report"]] == [("error", "unknown_class")]
 
 
-def test_inspection_of_nothing_is_refused(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
+def test_inspection_of_an_empty_source_is_refused(
+    new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path
+) -> None:
     dataset = new_dataset(write_tree(tmp_path / "source", {"notes.txt": b"x", "images/a.png": image(1)}))
     Dataset.objects.update(status="inspecting")
     dataset.refresh_from_db()

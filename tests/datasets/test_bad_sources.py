@@ -1,4 +1,4 @@
-"""Every source that cannot be a dataset is refused with a clear message and leaves no file."""
+"""Every unusable source is refused with a clear message and leaves no files."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def test_empty_zip(import_zip: ImportZip, data_dir: Path) -> None:
     assert_refused(import_zip({}), data_dir, "empty", "contains no files")
 
 
-def test_zip_of_junk_alone(import_zip: ImportZip, data_dir: Path) -> None:
+def test_zip_with_only_junk_files(import_zip: ImportZip, data_dir: Path) -> None:
     junk = {"__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "cat/Thumbs.db": b"x"}
     assert_refused(import_zip(junk), data_dir, "empty")
 
@@ -78,7 +78,7 @@ def test_encrypted_zip(import_zip: ImportZip, data_dir: Path, tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_entries_of_one_name(import_zip: ImportZip, data_dir: Path) -> None:
+def test_two_entries_with_the_same_name(import_zip: ImportZip, data_dir: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zip_file:
         zip_file.writestr("cat/1.png", image(1))
@@ -88,7 +88,7 @@ def test_two_entries_of_one_name(import_zip: ImportZip, data_dir: Path) -> None:
     )
 
 
-def test_file_that_is_a_folder_too(import_zip: ImportZip, data_dir: Path) -> None:
+def test_path_that_is_both_file_and_folder(import_zip: ImportZip, data_dir: Path) -> None:
     dataset = import_zip({**two_classes(), "cat/a.png": image(1), "cat/a.png/b.png": image(2)})
     assert_refused(dataset, data_dir, "duplicate_name", "both a file and a folder", keeps_upload=True)
 
@@ -180,7 +180,7 @@ def test_png_with_a_flipped_bit(import_tree: ImportTree, data_dir: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_image_that_decodes_to_too_much(import_tree: ImportTree, data_dir: Path) -> None:
+def test_image_that_decodes_to_too_many_bytes(import_tree: ImportTree, data_dir: Path) -> None:
     buffer = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(buffer, "PNG")
     dataset = import_tree({**two_classes(), "cat/huge.png": buffer.getvalue()})
@@ -193,7 +193,7 @@ def test_all_bad_images_are_named(import_tree: ImportTree, data_dir: Path) -> No
     assert [item["file"] for item in dataset.report] == ["cat/a.jpg", "dog/b.jpg", "dog/c.png"]
 
 
-def test_long_report_is_cut_and_counted(import_tree: ImportTree) -> None:
+def test_long_report_is_truncated_with_a_count(import_tree: ImportTree) -> None:
     dataset = import_tree({**two_classes(), **{f"cat/bad{number:03}.jpg": b"text" for number in range(130)}})
     assert len(dataset.report) == 101
     assert (dataset.report[-1]["count"], dataset.report[-1]["message"]) == (30, "… and 30 more of the same kind.")
@@ -224,7 +224,7 @@ def test_val_without_train(import_tree: ImportTree, data_dir: Path) -> None:
     assert_refused(import_tree(two_classes(prefix="val/")), data_dir, "no_train")
 
 
-def test_folders_beside_splits(import_tree: ImportTree, data_dir: Path) -> None:
+def test_folders_next_to_splits(import_tree: ImportTree, data_dir: Path) -> None:
     tree = {**two_classes(prefix="train/"), **two_classes(prefix="val/"), "bird/1.png": image(1)}
     assert_refused(import_tree(tree), data_dir, "mixed_layout", "bird")
 
@@ -257,7 +257,7 @@ def test_pipe_in_a_server_folder(new_dataset: Callable[..., Dataset], data_dir: 
 
 
 def test_names_that_are_not_utf_8(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
-    """As a zip of a Chinese Windows unpacks to on Linux."""
+    """Such names occur when a zip from a Chinese Windows is unpacked on Linux."""
     source = write_tree(tmp_path / "source", two_classes())
     for number, name in enumerate(("猫", "狗")):
         folder = source / os.fsdecode(name.encode("gbk"))
@@ -270,7 +270,7 @@ def test_names_that_are_not_utf_8(new_dataset: Callable[..., Dataset], tmp_path:
     assert sorted(dataset.classes) == ["cat", "dog", "狗", "猫"]
 
 
-def test_source_that_is_gone(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
+def test_source_that_no_longer_exists(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
     dataset = new_dataset(tmp_path / "nowhere.zip")
     run_import(dataset)
     assert_refused(dataset, data_dir, "source_missing", "nowhere.zip was not found")
@@ -285,7 +285,7 @@ def test_disk_that_is_too_full(import_zip: ImportZip, data_dir: Path, monkeypatc
 def test_disk_that_fills_up_meanwhile(
     new_dataset: Callable[..., Dataset], settings: "Settings", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real disk of 256 kB, with the preceding check of free space switched off."""
+    """Uses a real disk of 256 kB and disables the check of free space."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False).returncode:

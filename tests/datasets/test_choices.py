@@ -48,19 +48,19 @@ def test_rename_merge_leave_out_and_reorder(import_with: ImportWith) -> None:
     assert dataset.counts["train"] == {"bird": 1, "pet": 2}
 
 
-def test_objects_of_a_class_left_out_go_and_their_images_stay(import_with: ImportWith) -> None:
+def test_objects_of_an_excluded_class_are_removed_and_their_images_kept(import_with: ImportWith) -> None:
     dataset = import_with(annotated.yolo_tree(), {"dog": ["dog"], "cat": ["cat"]})
     assert imported_boxes(dataset)["p2"] == ("train", [])
     assert dataset.classes == ["dog", "cat"]
 
 
-def test_images_of_a_class_left_out_go(import_with: ImportWith) -> None:
+def test_images_of_an_excluded_class_are_removed(import_with: ImportWith) -> None:
     tree = two_classes() | {"bird/1.png": image(1), "bird/2.png": image(2)}
     dataset = import_with(tree, {"cat": ["cat"], "dog": ["dog"]})
     assert (dataset.classes, sum(dataset.images.values())) == (["cat", "dog"], 10)
 
 
-def test_masks_follow_the_choice(import_with: ImportWith) -> None:
+def test_masks_use_the_selected_classes(import_with: ImportWith) -> None:
     dataset = import_with(annotated.mask_tree(), {"owl": ["owl"], "pet": ["dog", "cat"]})
     values_HW = annotated.mask_values(IMAGES[0])
     assert (imported_mask(dataset, "p1") == np.array([0, 2, 2, 1])[values_HW]).all()
@@ -68,20 +68,22 @@ def test_masks_follow_the_choice(import_with: ImportWith) -> None:
     assert (imported_mask(without, "p1") == (values_HW == 2)).all()
 
 
-def test_scenes_merged_to_one_class_classify_no_more(import_with: ImportWith) -> None:
+def test_scenes_with_one_merged_class_do_not_support_classification(import_with: ImportWith) -> None:
     dataset = import_with(annotated.scenes_tree(), {"thing": ["cat", "dog", "owl"]})
     assert dataset.tasks == ["detection", "segmentation"]
 
 
 @pytest.mark.parametrize("classes", [{"a": ["bear"]}, {"a": ["cat"], "b": ["cat"]}])
-def test_choices_that_cannot_be(import_with: ImportWith, data_dir: Path, classes: dict[str, list[str]]) -> None:
+def test_invalid_class_choices_are_refused(
+    import_with: ImportWith, data_dir: Path, classes: dict[str, list[str]]
+) -> None:
     assert_refused(import_with(annotated.coco_tree(), classes), data_dir, "unknown_choice")
 
 
 # Splits
 
 
-def test_a_new_split_depends_on_seed_and_content_alone(import_with: ImportWith) -> None:
+def test_a_new_split_depends_only_on_seed_and_content(import_with: ImportWith) -> None:
     tree = two_classes(each=20, prefix="train/") | two_classes(each=5, prefix="val/")
     other = {path.replace("/cat/", "/cat/x"): content for path, content in reversed(tree.items())}
     first, again, turned = (
@@ -109,7 +111,7 @@ def test_every_class_is_divided_and_equal_images_stay_together() -> None:
 # Near-duplicates
 
 
-def test_the_nearest_are_those_of_comparing_all() -> None:
+def test_the_nearest_hashes_equal_those_of_a_full_comparison() -> None:
     rng = np.random.default_rng(0)
     stored = [int(value) for value in rng.integers(0, 2**64, 3000, dtype=np.uint64)]
     queries = [int(value) for value in rng.integers(0, 2**64, 300, dtype=np.uint64)]
@@ -123,7 +125,7 @@ def test_the_nearest_are_those_of_comparing_all() -> None:
         assert index < 0 or distances[index] == min(distances)
 
 
-def test_an_image_saved_again_is_found_on_the_other_side(import_with: ImportWith) -> None:
+def test_a_reencoded_image_is_found_in_the_other_split(import_with: ImportWith) -> None:
     rng = np.random.default_rng(1)
     smooth = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
         (160, 120), Image.Resampling.BICUBIC
@@ -139,7 +141,7 @@ def test_an_image_saved_again_is_found_on_the_other_side(import_with: ImportWith
     assert "train/cat/same.png" in item["message"]
 
 
-def test_plain_images_are_no_near_duplicates(import_with: ImportWith) -> None:
+def test_single_color_images_are_not_near_duplicates(import_with: ImportWith) -> None:
     tree = two_classes(prefix="train/") | two_classes(prefix="val/")
     for split, shade in (("train", 10), ("val", 200)):
         tree[f"{split}/cat/plain.png"] = annotated.png(Image.new("RGB", (30, 30), (shade, shade, shade)))
@@ -165,7 +167,7 @@ def test_the_same_content_is_stored_once(import_with: ImportWith) -> None:
     assert all((first.folder / one).samefile(second.folder / other) for one, other in zip(*masks, strict=True))
 
 
-def test_deleting_one_leaves_the_other_whole(import_with: ImportWith) -> None:
+def test_deleting_one_dataset_keeps_the_other_complete(import_with: ImportWith) -> None:
     first, second = import_with(two_classes()), import_with(two_classes())
     before = {path: path.read_bytes() for path in second.folder.rglob("*") if path.is_file()}
     freed = dataset_verbs.delete_dataset(first)
@@ -174,7 +176,7 @@ def test_deleting_one_leaves_the_other_whole(import_with: ImportWith) -> None:
     assert freed.bytes < sum(map(len, before.values())) / 2  # the images were shared
 
 
-def test_another_split_or_class_is_other_content(import_with: ImportWith) -> None:
+def test_a_different_split_or_class_is_different_content(import_with: ImportWith) -> None:
     tree = two_classes(each=10)
     fingerprints = {
         import_with(tree).fingerprint,

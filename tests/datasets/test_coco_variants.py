@@ -1,4 +1,4 @@
-"""COCO JSON as programs write it, apart from what its description says."""
+"""COCO JSON variants that programs write in deviation from its specification."""
 
 import json
 from collections.abc import Callable
@@ -113,7 +113,7 @@ def test_one_image_under_two_ids_has_the_objects_of_both(import_tree: ImportTree
     assert codes(dataset, "warning") == ["duplicate_name"]
 
 
-def test_key_points_are_named_and_passed_over(import_tree: ImportTree) -> None:
+def test_key_points_are_reported_and_ignored(import_tree: ImportTree) -> None:
     dataset = import_tree(one_file(each("annotations", keypoints=lambda _old: [5, 5, 2], num_keypoints=lambda _old: 1)))
     assert boxes_of(dataset) == EXPECTED
     assert [item["message"] for item in dataset.report] == [
@@ -138,7 +138,7 @@ def test_captions_of_the_same_images_are_not_read(import_tree: ImportTree) -> No
     assert imported_boxes(dataset) == expected_boxes()
 
 
-def test_an_annotation_without_box_and_outline_is_named(import_tree: ImportTree, data_dir: Path) -> None:
+def test_an_annotation_without_box_and_outline_is_reported(import_tree: ImportTree, data_dir: Path) -> None:
     tree = one_file(lambda content: content["annotations"][0].update(bbox=None, segmentation=[]))
     assert_refused(import_tree(tree), data_dir, "bad_annotation", "annotations.json line", "needs a bbox or")
 

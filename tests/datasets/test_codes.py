@@ -7,7 +7,7 @@ from trainingapp import datasets
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.images.decoding import NOTES
 
-#: A category before the message of a finding, in one of the forms that the importer has.
+#: A category before the message of a finding, in the forms used in the importer.
 CATEGORY = re.compile(
     r'(?:DatasetError\.one|report\.error|report\.fault|report\.warn)\(\s*"(\w+)"'
     r'|report_item\("error", "(\w+)"'

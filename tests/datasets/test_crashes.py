@@ -1,4 +1,4 @@
-"""The next attempt recovers whatever an import leaves that is killed."""
+"""The next attempt recovers from the remains of a killed import."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from trainingapp.models import Dataset
 
 pytestmark = pytest.mark.database
 
-#: Imports dataset argv[1] and waits to be killed after ten images, with a line on standard output to say so.
+#: Imports dataset argv[1]; after ten images prints a line on standard output and waits to be killed.
 IMPORTER = """
 import sys, time, django
 django.setup()
@@ -37,7 +37,7 @@ run_import(Dataset.objects.get(pk=int(sys.argv[1])), on_progress=stop_at_ten)
 
 @pytest.fixture
 def studio(tmp_path: Path, studio_env: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
-    """Run Python code in the studio of this test, which has a database of its own."""
+    """Run Python code in the studio of this test, which has a separate database."""
 
     def start(code: str, *arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", code, *map(str, arguments)]
@@ -77,7 +77,7 @@ def test_killed_in_the_middle(studio: Callable[..., subprocess.Popen[str]], tmp_
     with studio(IMPORTER, number) as killed:
         assert killed.stdout
         assert killed.stdout.readline() == "ten\n"
-        assert studio(FINISH, number).communicate()[0] == "importing\n"  # a second worker keeps its hands off
+        assert studio(FINISH, number).communicate()[0] == "importing\n"  # a second worker does not process the dataset
         killed.send_signal(signal.SIGKILL)
     assert [path.name for path in (data_dir / "datasets").iterdir()] == [f".import-{number}"]
     assert studio(FINISH, number).communicate()[0] == "ready\n"
@@ -104,7 +104,7 @@ def test_killed_between_row_and_upload(other_user: User, data_dir: Path) -> None
 
 
 def test_a_source_elsewhere_is_never_removed(other_user: User, tmp_path: Path) -> None:
-    """Files outside of the uploads are never removed, whatever the row holds."""
+    """Files outside UPLOADS_DIR are never removed, whatever the row contains."""
     path = write_zip(tmp_path / "mine.zip", two_classes())
     dataset = Dataset.objects.create(name="x", owner=other_user, source=os.fspath(path), source_is_upload=True)
     run_import(dataset)

@@ -1,4 +1,4 @@
-"""Tables of labels with other headers, without one, and tables that are none."""
+"""Label tables with unusual headers or without a header, and tables without labels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ CLASS = {name: ("boxer", "poodle")[number % 2] for number, name in enumerate(NAM
 
 
 def table(header: str, row: str, path: str = "labels.csv", **more: str) -> Tree:
-    """Images in train/ and a table with `row` for each, {name} and {label} replaced."""
+    """Images in train/ and a table with `row` for each, with {name} and {label} replaced."""
     tree: Tree = {f"train/{name}.png": image(number) for number, name in enumerate(NAMES)}
     lines = [*([header] if header else []), *(row.format(name=name, label=CLASS[name]) for name in NAMES)]
     return tree | {path: "\n".join(lines).encode()} | {name: text.encode() for name, text in more.items()}
@@ -59,7 +59,7 @@ def test_a_column_of_splits_is_found(import_tree: ImportTree) -> None:
         ("image,label,split", ("train", "dev")),
     ],
 )
-def test_a_column_says_which_images_are_held_out(import_tree: ImportTree, header: str, values: tuple[str, str]) -> None:
+def test_a_column_marks_held_out_images(import_tree: ImportTree, header: str, values: tuple[str, str]) -> None:
     tree = table(header, "{name},{label},")
     lines = (tree["labels.csv"] or b"").decode().splitlines()
     rows = [f"{line}{values[line.startswith(('ab6', 'ab7'))]}" for line in lines[1:]]
@@ -81,7 +81,9 @@ def test_images_of_the_test_folder_are_left_out(import_tree: ImportTree) -> None
         ("id,label", "{name},boxer", "sample_submission.csv"),
     ],
 )
-def test_other_tables_are_no_labels(import_tree: ImportTree, data_dir: Path, header: str, row: str, path: str) -> None:
+def test_other_tables_are_not_read_as_labels(
+    import_tree: ImportTree, data_dir: Path, header: str, row: str, path: str
+) -> None:
     dataset = import_tree(table(header, row, path))
     assert dataset.status == "refused"
     assert set(codes(dataset)) <= {"unread_annotations", "not_classes"}

@@ -1,4 +1,4 @@
-"""Damaged exports of every format end in findings of the report: no other exception, and no class from nowhere."""
+"""Damaged exports of every format give findings in the report: no other exceptions and no invented classes."""
 
 import json
 import random
@@ -77,7 +77,7 @@ def test_damaged_annotations_give_findings(name: str) -> None:
         except DatasetError:
             continue
         assert not {"train", "val", "images", "annotations"} & set(layout.classes)
-        # A given split holds or the report has an error: no image changes sides.
+        # Either the given split is kept or the report has an error: no image changes its split.
         for image in layout.images:
             assert image.kind in (None, "train" if re.search(r"p[1-4]\.png", image.file.path) else "val")
         usual = {*CLASSES, *CATEGORIES}

@@ -15,7 +15,7 @@ from trainingapp.contract.dataset_index import read_index
 from trainingapp.jobs import execution
 from trainingapp.models import Dataset, Job
 
-#: The import has a thread and so a connection of its own, which sees only what is committed.
+#: The import runs in a thread with its own connection, which sees only committed data.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -28,7 +28,7 @@ def test_import_a_folder(admin: User, tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.usefixtures("admin")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_the_command_ends_when_the_work_on_its_job_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_ends_if_its_job_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_job: Job) -> None:
         raise ZeroDivisionError
 
@@ -53,7 +53,7 @@ def test_refused_import_prints_the_report(data_dir: Path, tmp_path: Path, capsys
 
 
 @pytest.mark.usefixtures("admin")
-def test_name_that_is_taken(tmp_path: Path) -> None:
+def test_name_already_in_use(tmp_path: Path) -> None:
     source = write_tree(tmp_path / "source", two_classes())
     call_command("import_dataset", source, name="Pets")
     with pytest.raises(CommandError, match="already"):
@@ -67,7 +67,7 @@ def test_without_an_administrator(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("admin")
-def test_source_that_is_not_there(tmp_path: Path) -> None:
+def test_source_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="does not exist"):
         call_command("import_dataset", tmp_path / "nowhere", name="Pets")
 
@@ -82,7 +82,7 @@ def test_demo_is_drawn_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("admin")
-def test_demo_serves_all_three_tasks() -> None:
+def test_demo_supports_all_three_tasks() -> None:
     call_command("demo", images=40, size=32)
     dataset = Dataset.objects.get()
     assert sorted(dataset.tasks) == ["classification", "detection", "segmentation"]
@@ -98,13 +98,13 @@ def test_demo_serves_all_three_tasks() -> None:
 
 
 @pytest.mark.usefixtures("admin")
-def test_demo_refuses_nonsense() -> None:
+def test_demo_refuses_invalid_arguments() -> None:
     for options in ({"images": 3}, {"size": 8}, {"seed": -1}):
         with pytest.raises(CommandError, match="must be"):
             call_command("demo", **options)
 
 
-def test_inspect_prints_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_prints_the_content_of_a_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_tree(tmp_path / "source", annotated.coco_tree())
     call_command("import_dataset", source, inspect=True)
     out = capsys.readouterr().out
@@ -115,7 +115,7 @@ def test_inspect_prints_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (proposal["format"], proposal["report"]) == ("coco", [])
 
 
-def test_inspect_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_of_an_empty_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_tree(tmp_path / "source", {"note.txt": b"x"})
     with pytest.raises(CommandError, match="cannot be imported"):
         call_command("import_dataset", source, inspect=True)
@@ -156,7 +156,7 @@ def test_choices_on_the_command_line(tmp_path: Path) -> None:
         (["--seed", "-1"], "--seed"),
     ],
 )
-def test_choices_that_cannot_be(tmp_path: Path, arguments: list[str], text: str) -> None:
+def test_invalid_choices_are_refused(tmp_path: Path, arguments: list[str], text: str) -> None:
     source = write_tree(tmp_path / "source", annotated.coco_tree())
     with pytest.raises(CommandError, match=text):
         call_command("import_dataset", source, "--name", "Pets", *arguments)

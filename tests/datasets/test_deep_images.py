@@ -1,4 +1,4 @@
-"""Images of more than 8 bits, of many bands and of further formats keep their content, or are refused with a reason."""
+"""Images with more than 8 bits, many bands or other formats keep their content, or are refused with a reason."""
 
 import io
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def ramp(low: float, high: float, dtype: str) -> Values:
 
 
 def stored(dataset: Dataset, name: str) -> Values:
-    """(H, W, 3) of the file that was stored for this image, as the trainer reads it."""
+    """(H, W, 3) pixels of the stored file of this image, as the trainer reads it."""
     assert dataset.status == Dataset.Status.READY, dataset.report
     path = next(sample.path for sample in read_index(dataset.folder).samples if name in sample.path)
     return load_image(dataset.folder / path, W).permute(1, 2, 0).numpy()
@@ -69,18 +69,18 @@ def stored(dataset: Dataset, name: str) -> Values:
         (ValueRange(0, 8000, True), Scale(0, 8000)),
     ],
 )
-def test_the_range_that_values_are_meant_for(found: ValueRange, expected: Scale) -> None:
+def test_the_intended_range_of_values_is_chosen(found: ValueRange, expected: Scale) -> None:
     assert choose_scale([found], "auto") == expected
 
 
-def test_one_scale_for_all_images() -> None:
+def test_all_images_share_one_scale() -> None:
     assert choose_scale([ValueRange(0, 900, False), ValueRange(0, 3000, False)], "auto").bits == 12
     assert choose_scale([ValueRange(3, 900, False), ValueRange(1, 3000, False)], "true_range") == Scale(1, 3000)
     assert choose_scale([ValueRange(0, 900, False)], "type_range") == Scale(0, 65_535, 16)
     assert choose_scale([ValueRange(0, 9, True)], "type_range") == Scale(0, 1)
 
 
-def test_values_that_are_no_numbers() -> None:
+def test_non_finite_values_become_black_or_white() -> None:
     values = np.array([[np.nan, -np.inf, np.inf, 0.5, 2.0, -1.0]], np.float32)
     assert to_8_bits(values, Scale(0, 1)).tolist() == [[0, 0, 255, 128, 255, 0]]
 
@@ -137,8 +137,8 @@ def test_the_digest_is_that_of_the_original(import_tree: ImportTree) -> None:
     assert (duplicate["file"], "cat/a.png" in duplicate["message"]) == ("cat/b.png", True)
 
 
-def test_annotations_of_deep_images_that_are_stored_turned(import_tree: ImportTree) -> None:
-    """The stored file is upright, as the boxes are."""
+def test_annotations_of_rotated_deep_images_match_the_upright_file(import_tree: ImportTree) -> None:
+    """The stored file is upright, like the boxes."""
     buffer = io.BytesIO()
     Image.fromarray(ramp(0, 1, "f4")[:30]).save(buffer, "TIFF", tiffinfo={274: 6})
     dataset = import_tree({**two_classes(), "cat/turned.tif": buffer.getvalue()})
@@ -149,7 +149,7 @@ def test_annotations_of_deep_images_that_are_stored_turned(import_tree: ImportTr
         assert (file.size, (sample.width, sample.height)) == ((30, W), (30, W))
 
 
-def test_a_set_that_comes_out_constant_is_refused(
+def test_a_dataset_that_becomes_constant_is_refused(
     import_tree: ImportTree, new_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     flat = {
@@ -208,7 +208,7 @@ def test_every_layout_of_bands_is_read(tmp_path: Path, order: str, dtype: str, l
 
 
 def with_bands(count: int) -> dict[str, bytes | None]:
-    """Class folders of TIFFs whose band b has values about 1000 * b, of 12 bits."""
+    """Class folders of TIFFs whose band b has 12-bit values around 1000 * b."""
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 300, (2, 3, H, W, count)) + 700 * np.arange(count)
     return {
@@ -218,7 +218,7 @@ def with_bands(count: int) -> dict[str, bytes | None]:
     }
 
 
-def test_bands_have_to_be_chosen(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_ambiguous_bands_require_a_choice(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     source = write_tree(tmp_path / "source", with_bands(6))
     dataset = new_dataset(source)
     dataset.status = Dataset.Status.INSPECTING
@@ -252,7 +252,7 @@ def test_a_dataset_of_plain_images_has_no_conversion(import_tree: ImportTree) ->
     assert "conversion" not in dataset.reading
 
 
-def test_a_band_that_does_not_exist(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_a_band_that_does_not_exist_is_refused(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = new_dataset(write_tree(tmp_path / "source", with_bands(5)))
     Dataset.objects.filter(pk=dataset.pk).update(options={"reading": {"bands": [5, 2, 0]}})
     dataset.refresh_from_db()
@@ -265,7 +265,7 @@ def test_a_band_that_does_not_exist(new_dataset: Callable[..., Dataset], tmp_pat
 
 
 @pytest.mark.parametrize("name", ["x.jfif", "x.jpe", "x.JFIF"])
-def test_other_endings_of_jpeg(import_tree: ImportTree, name: str) -> None:
+def test_other_suffixes_of_jpeg_are_read(import_tree: ImportTree, name: str) -> None:
     dataset = import_tree({**two_classes(), f"cat/{name}": image(1, format_="JPEG")})
     assert (dataset.folder / "images" / "cat" / name).read_bytes() == image(1, format_="JPEG")
 

@@ -1,4 +1,4 @@
-"""Names and texts of unknown encoding are read as they were written."""
+"""Names and texts in an undeclared encoding are decoded correctly."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources.encodings import LEGACY, TEXT_LEGACY, best_encoding
 from trainingapp.datasets.sources.texts import decode, decode_file
 
-#: Names as people give them to classes and folders, by the encoding of their system's zip program.
+#: Typical names of classes and folders, by the encoding of their system's zip program.
 NAMES = [
     ("cp850", ["Bären/Bä0.png", "Kühe/Kü1.png"]),
     ("cp437", ["Café/1.png", "Menü/2.png"]),
@@ -50,13 +50,13 @@ def test_utf_8_is_preferred_where_all_names_are() -> None:
     assert best_encoding([b"cat/1.png"]) == "utf-8"
 
 
-def test_one_name_decides_for_all() -> None:
-    """The bytes of 猫 in GBK are also è in UTF-8; those of 狗 are not valid there."""
+def test_one_name_determines_the_encoding_of_all() -> None:
+    """The bytes of 猫 in GBK are also è in UTF-8; those of 狗 are not valid UTF-8."""
     assert best_encoding(["猫".encode("gbk")]) == "utf-8"
     assert best_encoding(["猫".encode("gbk"), "狗".encode("gbk")]) == "gb18030"
 
 
-def test_bytes_that_nothing_decodes_get_the_first_candidate() -> None:
+def test_undecodable_bytes_use_the_first_candidate() -> None:
     assert best_encoding([b"\xff"], ("cp932", "cp949")) == "cp932"
     assert best_encoding([b"\xff\xfe/\x80"]) in LEGACY
 
@@ -72,23 +72,23 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("encoding", "text"), TEXTS)
-def test_texts_are_recognised(encoding: str, text: str) -> None:
+def test_encodings_of_texts_are_detected(encoding: str, text: str) -> None:
     assert decode(text.encode(encoding)) == (text, encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_a_byte_order_mark_decides(encoding: str) -> None:
+def test_a_byte_order_mark_has_precedence(encoding: str) -> None:
     text = "names: [猫, Bär]\n"
     assert decode(text.encode(encoding), "cp932")[0] == text
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_without_a_mark(encoding: str) -> None:
+def test_utf_16_without_a_mark_is_detected(encoding: str) -> None:
     text = "0 0.5 0.5 0.4 0.4\n" * 3
     assert decode(text.encode(encoding)) == (text, encoding)
 
 
-def test_the_choice_of_the_user_counts() -> None:
+def test_the_chosen_encoding_is_used() -> None:
     assert decode("猫".encode("gbk"))[0] == "è"
     assert decode("猫".encode("gbk"), "gb18030")[0] == "猫"
 
@@ -99,7 +99,7 @@ def test_likely_encodings_come_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["zlib", "idna", "punycode", "utf-7", "no-such", "undefined"])
-def test_codecs_that_are_not_for_files(name: str) -> None:
+def test_codecs_that_are_not_file_encodings_are_refused(name: str) -> None:
     with pytest.raises(DatasetError, match="no encoding"):
         decode_file(b"a\xff", "labels.csv", name)
 
@@ -110,12 +110,12 @@ def test_binary_content_is_not_text() -> None:
 
 
 @pytest.mark.parametrize("declared", ["gb2312", "GBK", "gb18030"])
-def test_xml_is_read_as_it_declares(declared: str) -> None:
+def test_xml_is_decoded_as_declared(declared: str) -> None:
     text = f'<?xml version="1.0" encoding="{declared}"?>\n<annotation>汽车</annotation>'
     assert decode_file(text.encode("gb18030"), "a.xml") == (text, "gb18030")
 
 
-def test_xml_that_declares_utf_8_and_is_not() -> None:
+def test_xml_with_a_false_utf_8_declaration_is_refused() -> None:
     content = '<?xml version="1.0" encoding="utf-8"?>\n<annotation>\n<name>汽车</name></annotation>'.encode("gbk")
     with pytest.raises(DatasetError, match=r"a\.xml line 3: .* utf-8, but is probably gb18030"):
         decode_file(content, "a.xml")

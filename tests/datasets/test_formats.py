@@ -1,4 +1,4 @@
-"""Every supported format becomes the same dataset, whatever its layout."""
+"""Every supported format and layout becomes the same dataset."""
 
 import json
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def test_boxes_of_every_format(import_tree: ImportTree, tree: Tree) -> None:
     ("tree", "name"),
     [(annotated.coco_tree(outlined=True), "coco"), (annotated.yolo_tree(polygons=True), "yolo")],
 )
-def test_outlines_serve_detection_and_segmentation(import_tree: ImportTree, tree: Tree, name: str) -> None:
+def test_outlines_support_detection_and_segmentation(import_tree: ImportTree, tree: Tree, name: str) -> None:
     dataset = import_tree(tree)
     assert (dataset.format, dataset.tasks, dataset.classes) == (name, ["detection", "segmentation"], CLASSES)
     assert imported_boxes(dataset) == expected_boxes()
@@ -113,7 +113,7 @@ def test_coco_without_splits(import_tree: ImportTree) -> None:
     }
 
 
-def test_roboflows_category_for_the_set_is_no_class(import_tree: ImportTree) -> None:
+def test_roboflows_category_for_the_dataset_is_not_a_class(import_tree: ImportTree) -> None:
     tree = annotated.coco_tree()
     for split in ("train", "val"):
         content: Any = annotated.coco(split)
@@ -125,7 +125,7 @@ def test_roboflows_category_for_the_set_is_no_class(import_tree: ImportTree) -> 
 
 
 def test_run_lengths_and_crowds(import_tree: ImportTree) -> None:
-    """Packed and plain run lengths, written by pycocotools; a crowd remains one."""
+    """Packed and plain run lengths written by pycocotools; a crowd remains a crowd."""
     tree = annotated.coco_tree()
     for split in ("train", "val"):
         content: Any = annotated.coco(split)
@@ -180,7 +180,7 @@ def test_yolo_without_yaml(import_tree: ImportTree, names: bytes | None) -> None
     assert [len(boxes) for _split, boxes in imported_boxes(dataset).values()] == [2, 1, 0, 1, 2, 2]
 
 
-def test_yolo_image_without_a_text_file_shows_nothing(import_tree: ImportTree) -> None:
+def test_yolo_image_without_a_text_file_has_no_objects(import_tree: ImportTree) -> None:
     dataset = import_tree({path: content for path, content in annotated.yolo_tree().items() if "p3.txt" not in path})
     assert codes(dataset, "warning") == ["no_label_file"]
     assert imported_boxes(dataset)["p3"] == ("train", [])
@@ -218,7 +218,7 @@ def test_void_pixels_are_unknown(import_tree: ImportTree) -> None:
     assert (imported_mask(import_tree(tree), "p1")[:2] == 255).all()
 
 
-def test_masks_of_black_and_white_show_one_class(import_tree: ImportTree) -> None:
+def test_black_and_white_masks_have_one_class(import_tree: ImportTree) -> None:
     tree: Tree = {}
     for item in IMAGES:
         tree[f"images/{item.stem}.png"] = item.content()
@@ -248,7 +248,7 @@ def test_csv_with_other_headers(import_tree: ImportTree, table: str) -> None:
 
 
 @pytest.mark.parametrize("name", annotated.TREES)
-def test_format_is_recognised(name: str) -> None:
+def test_format_is_recognized(name: str) -> None:
     layout = read_layout(annotated.source_of(annotated.TREES[name]()), Report())
     assert (layout.format, sorted(layout.classes)) == (name, CLASSES)
 
@@ -261,13 +261,13 @@ def test_zips_of_every_format(import_zip: ImportTree, tmp_path: Path, name: str)
     assert (dataset.status, dataset.format) == ("ready", name)
 
 
-def test_a_validation_split_alone_is_refused(import_tree: ImportTree) -> None:
+def test_a_source_with_only_a_validation_split_is_refused(import_tree: ImportTree) -> None:
     tree = {path: content for path, content in annotated.coco_tree().items() if path.startswith("val/")}
     dataset = import_tree(tree)
     assert (dataset.status, codes(dataset)) == ("refused", ["no_train"])
 
 
-def test_endings_in_another_case(import_tree: ImportTree) -> None:
+def test_suffixes_in_another_case(import_tree: ImportTree) -> None:
     tree = {path.replace(".png", ".PNG"): content for path, content in annotated.coco_tree().items()}
     assert imported_boxes(import_tree(tree)) == expected_boxes()
 

@@ -1,4 +1,4 @@
-"""Broken annotation files of every format: a clear error or a good import, never a traceback or half a dataset."""
+"""Broken annotation files of every format: a clear error or a valid import, no traceback and no partial dataset."""
 
 import copy
 import json
@@ -24,10 +24,10 @@ from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.models import Dataset
 
-#: More than 2,000 cases together.
+#: More than 2,000 cases in total.
 BYTES_CASES, JSON_CASES, IMPORT_CASES = 200, 300, 40
 FACTS = ImageFacts(*SIZE, notes=())
-#: The set in every layout whose annotations are text or masks.
+#: The dataset in every layout whose annotations are text or masks.
 SETS: dict[str, Tree] = {
     **{name: make() for name, make in TREES.items()},
     "coco outlined": annotated.coco_tree(outlined=True),
@@ -120,7 +120,7 @@ def check_clear(error: DatasetError) -> None:
 
 
 def read_all(tree: Tree, *, lenient: bool) -> None:
-    """Read the annotations and place them on images of the right size, as an import does, without writing files."""
+    """Read the annotations and place them on images of the right size, like an import but without writing files."""
     report = Report(lenient=lenient)
     try:
         layout = check_layout(read_layout(source_of(tree), report), ImportOptions(), report)

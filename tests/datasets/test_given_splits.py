@@ -1,4 +1,4 @@
-"""A split that the source brings along is kept, or the import stops."""
+"""A split given by the source is kept, or the import is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ SPLITS = {item.stem: item.split for item in IMAGES}
 
 
 def flat_yolo(**files: str) -> Tree:
-    """The set in images/ and labels/ without split folders, and these files; __ in a name is a slash."""
+    """The dataset in images/ and labels/ without split folders, and these files; __ in a name means a slash."""
     tree: Tree = {"classes.txt": b"cat\ndog\nowl\n"}
     for item in IMAGES:
         tree[f"images/{item.stem}.png"] = item.content()
@@ -86,7 +86,7 @@ def test_folders_named_in_data_yaml(import_tree: ImportTree, about: str) -> None
     assert imported_boxes(dataset) == expected_boxes()
 
 
-def test_folders_of_another_machine_give_way_to_those_of_the_source(import_tree: ImportTree) -> None:
+def test_folders_of_the_source_replace_those_of_another_machine(import_tree: ImportTree) -> None:
     tree = custom_yolo("train: /data/a\nval: /data/b\n", places={"train": "train", "val": "valid"})
     assert splits_of(import_tree(tree)) == SPLITS
 
@@ -99,7 +99,7 @@ def test_folders_of_another_machine_give_way_to_those_of_the_source(import_tree:
         "train: monday.txt\nval: friday.txt\n",
     ],
 )
-def test_a_split_that_cannot_be_found_stops_the_import(import_tree: ImportTree, data_dir: Path, about: str) -> None:
+def test_a_split_that_cannot_be_found_refuses_the_import(import_tree: ImportTree, data_dir: Path, about: str) -> None:
     tree = custom_yolo(about, places={"train": "monday", "val": "friday"})
     assert_refused(import_tree(tree), data_dir, "split_not_found", "data.yaml names", "as the val split")
 
@@ -107,13 +107,13 @@ def test_a_split_that_cannot_be_found_stops_the_import(import_tree: ImportTree, 
 @pytest.mark.parametrize(
     "about", ["train: /a/b\n", "train: /a/b\nval: /a/b\n", "train:\nval:\n", "train: /a\ntest: /b\n"]
 )
-def test_entries_that_give_no_split_leave_it_open(import_tree: ImportTree, about: str) -> None:
+def test_a_split_is_chosen_if_the_entries_define_none(import_tree: ImportTree, about: str) -> None:
     dataset = import_tree(custom_yolo(about, places={"train": "all", "val": "all"}))
     assert dataset.status == "ready"
     assert set(splits_of(dataset)) == set(SPLITS)
 
 
-def test_the_same_folder_for_both_leaves_the_split_open(import_tree: ImportTree) -> None:
+def test_the_same_folder_for_both_splits_defines_no_split(import_tree: ImportTree) -> None:
     dataset = import_tree(custom_yolo("train: images\nval: images\n", places={"train": "all", "val": "all"}))
     assert dataset.status == "ready"
     assert set(splits_of(dataset)) == set(SPLITS)
@@ -126,7 +126,7 @@ def test_an_image_in_both_lists_is_held_out(import_tree: ImportTree) -> None:
     assert codes(dataset, "warning") == ["leak"]
 
 
-def test_images_in_no_list_are_left_out_and_missing_entries_named(import_tree: ImportTree) -> None:
+def test_unlisted_images_are_left_out_and_missing_entries_reported(import_tree: ImportTree) -> None:
     files = {"train_DOT_txt": "p1.png\np2.png\np9.png\n", "val_DOT_txt": lines("{}.png", "val")}
     dataset = import_tree(flat_yolo(**files))
     assert splits_of(dataset) == {stem: split for stem, split in SPLITS.items() if stem in ("p1", "p2", "p5", "p6")}
@@ -196,7 +196,7 @@ def test_image_sets_of_masks(import_tree: ImportTree) -> None:
 
 
 def test_lists_beside_class_folders(import_tree: ImportTree) -> None:
-    """As of Food-101: images/<class>/*.jpg, and meta/train.txt and meta/test.txt without endings."""
+    """Layout of Food-101: images/<class>/*.jpg, and meta/train.txt and meta/test.txt without suffixes."""
     tree = {f"food/images/{name}/{name}{n}.png": image(n + len(name)) for name in ("pie", "bread") for n in range(5)}
     for split, numbers in (("train", range(3)), ("test", range(3, 5))):
         entries = [f"{name}/{name}{number}" for name in ("pie", "bread") for number in numbers]
@@ -205,7 +205,7 @@ def test_lists_beside_class_folders(import_tree: ImportTree) -> None:
     assert dataset.counts == {"train": {"bread": 3, "pie": 3}, "val": {"bread": 2, "pie": 2}}
 
 
-def test_a_folder_whose_name_has_other_words_is_no_split(import_tree: ImportTree) -> None:
+def test_a_folder_name_with_other_words_is_not_a_split(import_tree: ImportTree) -> None:
     tree: Tree = {"data.yaml": b"names: [cat, dog, owl]\n"}
     for item in IMAGES:
         place = "crash test" if item.split == "train" else "city"
@@ -233,20 +233,20 @@ def test_names_of_images_are_found_by_their_last_folders() -> None:
 
 
 @pytest.mark.parametrize(("held_out", "kind"), [("val", "val"), ("test_list", "test")])
-def test_images_that_no_list_holds_out_are_trained_on(import_tree: ImportTree, held_out: str, kind: str) -> None:
+def test_images_not_listed_as_held_out_are_for_training(import_tree: ImportTree, held_out: str, kind: str) -> None:
     dataset = import_tree(flat_yolo(**{f"{held_out}_DOT_txt": lines("{}.png", "val")}))
     assert (dataset.status, splits_of(dataset)) == ("ready", SPLITS)
     assert codes(dataset, "warning") == (["test_as_val"] if kind == "test" else [])
 
 
-def test_a_list_of_training_and_validation_trains(import_tree: ImportTree) -> None:
+def test_a_trainval_list_is_used_for_training(import_tree: ImportTree) -> None:
     files = {"train_val_list_DOT_txt": lines("{}", "train"), "test_list_DOT_txt": lines("{}", "val")}
     dataset = import_tree(flat_yolo(**files))
     assert (dataset.status, splits_of(dataset)) == ("ready", SPLITS)
 
 
-def test_numbers_of_images_that_are_trained_on(import_tree: ImportTree) -> None:
-    """As in CUB-200: images.txt has the numbers, train_test_split.txt what is trained on."""
+def test_a_list_of_training_image_numbers_is_read(import_tree: ImportTree) -> None:
+    """Layout of CUB-200: images.txt has the numbers, train_test_split.txt marks the training images."""
     paths = {number: f"{name}/p{number}.png" for number in range(1, 9) for name in ["cat" if number % 2 else "dog"]}
     tree: Tree = {f"images/{path}": image(number) for number, path in paths.items()}
     tree["images.txt"] = "\n".join(f"{number} {path}" for number, path in paths.items()).encode()
@@ -256,7 +256,7 @@ def test_numbers_of_images_that_are_trained_on(import_tree: ImportTree) -> None:
     assert stems(dataset, "val") == ["p7", "p8"]
 
 
-# Held-out images alone
+# Only held-out images
 
 
 def without_train_annotations() -> Tree:
@@ -274,10 +274,10 @@ HELD_OUT: dict[str, Tree] = {
 
 @pytest.mark.parametrize("tree", HELD_OUT.values(), ids=HELD_OUT)
 @pytest.mark.parametrize("on_error", ["stop", "leave_out"])
-def test_held_out_images_alone_are_not_trained_on(
+def test_a_source_with_only_held_out_images_is_refused(
     new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path, tree: Tree, on_error: str
 ) -> None:
-    """The source is refused; with the choice to draw the splits again it is imported."""
+    """The source is refused, and imported if the user chooses to draw new splits."""
     dataset = new_dataset(write_tree(tmp_path / "source", tree))
     Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": on_error})
     dataset.refresh_from_db()
@@ -293,8 +293,10 @@ def test_held_out_images_alone_are_not_trained_on(
     assert dataset.images["train"] > 0
 
 
-def test_no_training_image_is_left(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
-    """The labels of all training images are damaged, so that they are left out."""
+def test_a_source_without_usable_training_images_is_refused(
+    new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path
+) -> None:
+    """All training images are left out, because their labels are damaged."""
     tree = annotated.yolo_tree()
     damaged = {path: b"0 0.5\n" for path in tree if path.startswith("labels/train/")}
     assert damaged
@@ -305,7 +307,7 @@ def test_no_training_image_is_left(new_dataset: Callable[..., Dataset], data_dir
     assert_refused(dataset, data_dir, "no_train", "select that the splits are drawn again")
 
 
-def test_the_review_offers_to_draw_the_splits_again(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_the_review_offers_new_splits(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = new_dataset(write_tree(tmp_path / "source", without_train_annotations()))
     Dataset.objects.filter(pk=dataset.pk).update(status="inspecting")
     dataset.refresh_from_db()

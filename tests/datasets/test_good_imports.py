@@ -1,4 +1,4 @@
-"""Class folders in all their variants become a dataset that the trainer can read."""
+"""All variants of class folders become a dataset that the trainer can read."""
 
 import hashlib
 import io
@@ -59,19 +59,19 @@ def test_fingerprint_changes_with_a_class(import_tree: ImportTree) -> None:
     assert import_tree(tree).fingerprint != import_tree(moved).fingerprint
 
 
-def test_a_split_is_chosen_where_there_is_none(import_tree: ImportTree, import_zip: ImportZip) -> None:
+def test_a_split_is_chosen_if_there_is_none(import_tree: ImportTree, import_zip: ImportZip) -> None:
     dataset = import_tree(two_classes(each=10))
     assert dataset.counts == {"train": {"cat": 8, "dog": 8}, "val": {"cat": 2, "dog": 2}}
     assert import_zip(two_classes(each=10)).fingerprint == dataset.fingerprint
 
 
-def test_chosen_split_does_not_hang_on_names(import_tree: ImportTree) -> None:
+def test_chosen_split_does_not_depend_on_names(import_tree: ImportTree) -> None:
     tree = two_classes(each=10)
     renamed = {path.replace(".png", "-x.png"): content for path, content in reversed(tree.items())}
     assert import_tree(tree).fingerprint == import_tree(renamed).fingerprint
 
 
-def test_chosen_split_keeps_equal_images_together() -> None:
+def test_chosen_split_keeps_identical_images_together() -> None:
     for seed in range(50):
         chosen = choose_val([(index, str(index // 2)) for index in range(20)], seed)
         assert len(chosen) == 4
@@ -96,12 +96,12 @@ def test_train_alone_gets_a_val_split(import_tree: ImportTree) -> None:
     assert codes(dataset, "warning") == ["val_set_aside"]
 
 
-def test_test_split_serves_for_validation(import_tree: ImportTree) -> None:
+def test_test_split_is_used_for_validation(import_tree: ImportTree) -> None:
     dataset = import_tree(with_splits(val="test"))
     assert (dataset.count("val"), codes(dataset, "warning")) == (4, ["test_as_val"])
 
 
-def test_test_split_beside_val_is_left_out(import_tree: ImportTree) -> None:
+def test_test_split_next_to_val_is_left_out(import_tree: ImportTree) -> None:
     dataset = import_tree({**with_splits(), "test/cat/1.png": image(1)})
     assert (dataset.count("val"), codes(dataset, "warning")) == (4, ["test_left_out"])
 
@@ -131,8 +131,8 @@ def test_names_in_any_script_and_case(import_zip: ImportZip) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
-def test_names_of_zips_that_do_not_say_their_encoding(import_zip: ImportZip, encoding: str) -> None:
-    """As Windows and older programs write them: raw bytes, without the flag for UTF-8."""
+def test_names_of_zips_without_a_declared_encoding(import_zip: ImportZip, encoding: str) -> None:
+    """Windows and older programs write raw bytes without the UTF-8 flag."""
     raw = "猫咪".encode(encoding)
     stand_in = "#" * len(raw)
     buffer = io.BytesIO()
@@ -174,7 +174,7 @@ def test_every_format_is_read(import_tree: ImportTree, format_: str) -> None:
     assert (dataset.status, codes(dataset, "warning")) == ("ready", [])
 
 
-def test_images_worth_a_word(import_tree: ImportTree) -> None:
+def test_notable_image_properties_are_reported(import_tree: ImportTree) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned, animated, deep = io.BytesIO(), io.BytesIO(), io.BytesIO()
@@ -198,7 +198,7 @@ def test_identical_images_are_reported(import_tree: ImportTree) -> None:
     assert leak["file"] == "val/cat/leak.png"
 
 
-def test_a_zip_on_the_server_stays_where_it_is(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_a_zip_on_the_server_is_not_moved(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     path = write_zip(tmp_path / "mine.zip", with_splits())
     check_upload(path)
     dataset = new_dataset(path)
@@ -214,14 +214,14 @@ def test_progress_is_reported(new_dataset: Callable[..., Dataset], tmp_path: Pat
     assert [one for one in reported if one != (0, 0)] == [(number, 12) for number in range(1, 13)]
 
 
-def test_again_after_it_was_done(import_zip: ImportZip, data_dir: Path) -> None:
+def test_repeating_a_finished_import_changes_nothing(import_zip: ImportZip, data_dir: Path) -> None:
     dataset = import_zip(with_splits())
     before = files_under(data_dir)
     run_import(dataset)
     assert (dataset.status, files_under(data_dir)) == ("ready", before)
 
 
-def test_dataset_deleted_meanwhile(new_dataset: Callable[..., Dataset], data_dir: Path) -> None:
+def test_dataset_deleted_during_its_import(new_dataset: Callable[..., Dataset], data_dir: Path) -> None:
     upload = write_zip(data_dir / "uploads" / "upload.zip", with_splits())
     dataset = new_dataset(upload, upload=True)
     run_import(dataset, on_progress=lambda done, total: Dataset.objects.filter(pk=dataset.pk).delete() and None)

@@ -1,6 +1,6 @@
-"""Three hundred hostile uploads: each is refused with a reason, nothing is written elsewhere, and memory stays bounded.
+"""Three hundred hostile uploads: each is refused with a reason, no files are written elsewhere, and memory is bounded.
 
-They are taken in by a process of its own, in which four images are decoded at once; see hostile_run.py.
+A separate process that decodes four images in parallel imports them; see hostile_run.py.
 """
 
 import json
@@ -17,15 +17,15 @@ from tests.helpers import hostile
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MB = 300
 SOURCES = {one.name: one for one in hostile.every()}
-#: Every third of each kind; the long tests take in all of them.
+#: Every third of each kind; the long tests use all of them.
 SHORT = {name for index, name in enumerate(sorted(SOURCES)) if index % 3 == 0}
-#: One process makes what the tests of this module share.
+#: One process creates the results that the tests of this module share.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]
 
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What became of each source that is tested."""
+    """The result for each tested source."""
     tests = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
     names = [item.callspec.params["name"] for item in tests]
     folder = tmp_path_factory.mktemp("hostile")
@@ -38,7 +38,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return {row["name"]: row for row in map(json.loads, lines.read_text().splitlines())}
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_three_hundred_sources() -> None:
     assert len(SOURCES) == len(hostile.every()) >= 200
     for kind, least in (("image: ", 60), ("coco: ", 40), ("voc: ", 15), ("yolo: ", 8), ("zip: ", 30)):
         assert sum(name.startswith(kind) for name in SOURCES) >= least, kind
@@ -47,7 +47,7 @@ def test_there_are_enough_of_them() -> None:
 @pytest.mark.parametrize(
     "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in SOURCES]
 )
-def test_it_does_no_harm(results: dict[str, Any], name: str) -> None:
+def test_a_hostile_source_does_no_harm(results: dict[str, Any], name: str) -> None:
     found = results[name]
     for way in ("strict", "lenient"):
         outcome = found[way]

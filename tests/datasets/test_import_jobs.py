@@ -1,4 +1,4 @@
-"""Imports as jobs: followed, canceled, and resumed after their worker was killed."""
+"""Imports as jobs: progress, cancellation, and resuming after the worker was killed."""
 
 import signal
 import subprocess
@@ -30,14 +30,14 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def uploaded(user: User, data_dir: Path) -> Dataset:
-    """A dataset whose zip was uploaded and that is to be imported."""
+    """A dataset with an uploaded zip that awaits its import."""
     upload = write_zip(data_dir / "uploads" / "pets.zip", two_classes())
     return dataset_verbs.start_import(
         owner=user, name="pets", source=upload, source_is_upload=True, options=ImportOptions()
     )
 
 
-def test_a_job_imports_and_says_how_far_it_is(uploaded: Dataset) -> None:
+def test_a_job_imports_and_reports_its_progress(uploaded: Dataset) -> None:
     job = work_off()
     uploaded.refresh_from_db()
     total = uploaded.count("train") + uploaded.count("val")
@@ -46,7 +46,7 @@ def test_a_job_imports_and_says_how_far_it_is(uploaded: Dataset) -> None:
     assert job.result == {"dataset_id": uploaded.pk, "status": "ready"}
 
 
-def test_a_waiting_import_that_is_cancelled_is_refused_with_a_message(uploaded: Dataset, data_dir: Path) -> None:
+def test_a_canceled_waiting_import_is_refused_with_a_message(uploaded: Dataset, data_dir: Path) -> None:
     dataset_verbs.cancel_import(uploaded)
     assert uploaded.status == "refused"
     assert [item["code"] for item in uploaded.report] == ["import_cancelled"]
@@ -57,7 +57,7 @@ def test_a_waiting_import_that_is_cancelled_is_refused_with_a_message(uploaded: 
         dataset_verbs.cancel_import(uploaded)
 
 
-def test_an_import_that_is_cancelled_by_its_job_in_the_middle_keeps_nothing(
+def test_an_import_canceled_by_its_job_keeps_no_files(
     uploaded: Dataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainingapp.datasets import imports
@@ -80,7 +80,7 @@ def test_an_import_that_is_cancelled_by_its_job_in_the_middle_keeps_nothing(
     assert files_under(data_dir) == []
 
 
-def test_a_cancellation_that_comes_after_the_dataset_is_ready_changes_nothing(uploaded: Dataset) -> None:
+def test_a_cancellation_after_the_dataset_is_ready_has_no_effect(uploaded: Dataset) -> None:
     work_off()
     assert uploaded.job is not None
     assert job_verbs.cancel_job(uploaded.job).state == "done"
@@ -88,7 +88,7 @@ def test_a_cancellation_that_comes_after_the_dataset_is_ready_changes_nothing(up
     assert uploaded.status == "ready"
 
 
-def test_a_source_on_the_server_is_kept_when_its_import_is_cancelled(admin: User, tmp_path: Path) -> None:
+def test_a_source_on_the_server_is_kept_when_its_import_is_canceled(admin: User, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "mine", two_classes())
     before = files_under(source)
     dataset = dataset_verbs.start_import(owner=admin, name="mine", source=source, source_is_upload=False)
@@ -127,7 +127,7 @@ made = verbs.start_import(
 print(made.pk)
 """
 
-#: A worker that waits to be killed after ten images, with a line on standard output to say so.
+#: A worker that prints a line on standard output after ten images and waits to be killed.
 WORKER = """
 import time, django
 django.setup()
@@ -150,7 +150,7 @@ imports.run_import = slowly
 execution.work(lease.claim_job(Lane.IMPORT))
 """
 
-#: A second worker: first while the other one lives, and with the argument "later" once its lease is over.
+#: A second worker: started while the first one runs, or, with the argument "later", after the lease has expired.
 SECOND = """
 import sys, django
 django.setup()

@@ -1,4 +1,4 @@
-"""Layouts of well-known datasets and libraries, written here by hand, become the same objects and splits."""
+"""Handwritten layouts of well-known datasets and libraries give the same objects and splits."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from trainingapp.models import Dataset
 ImportTree = Callable[[Tree], Dataset]
 
 
-def test_visdrone_without_its_ignored_regions(import_tree: ImportTree) -> None:
+def test_ignored_regions_of_visdrone_are_left_out(import_tree: ImportTree) -> None:
     dataset = import_tree(visdrone_tree("5,5,9,9,0,0,0,0,\n1,1,8,8,0,11,-1,-1\n"))
     assert (dataset.format, dataset.tasks, dataset.classes) == ("visdrone", ["detection"], list(CATEGORIES[1:4]))
     assert codes(dataset, "warning") == ["ignored_object"]
@@ -53,7 +53,7 @@ def test_bad_lines_of_visdrone(import_tree: ImportTree, data_dir: Path, line: st
     tree = visdrone_tree()
     path = f"{ROOT}train/annotations/p1.txt"
     good = (tree[path] or b"").decode()
-    # The bad line stands behind what is looked at to recognize the format.
+    # The bad line is after the part that is inspected to recognize the format.
     tree[path] = (good * 20).encode() + line.encode()
     count = len(good.splitlines()) * 20 + 1
     assert_refused(import_tree(tree), data_dir, code, f"annotations/p1.txt line {count}: {text}")
@@ -71,7 +71,7 @@ def test_cityscapes(import_tree: ImportTree) -> None:
         assert (imported_mask(dataset, f"bonn_{item.stem}_000019_leftImg8bit") == expected_HW).all()
 
 
-def test_cityscapes_names_the_image_without_a_mask(import_tree: ImportTree, data_dir: Path) -> None:
+def test_a_cityscapes_image_without_a_mask_is_reported(import_tree: ImportTree, data_dir: Path) -> None:
     tree = cityscapes_tree()
     del tree["set/gtFine/val/bonn/bonn_p5_000019_gtFine_labelIds.png"]
     assert_refused(import_tree(tree), data_dir, "missing_mask", "bonn_p5_000019_leftImg8bit.png")
@@ -108,7 +108,7 @@ def test_bad_lines_of_an_imagefolder(
     assert_refused(import_tree({**tree, "train/metadata.jsonl": (first + line).encode()}), data_dir, code, *texts)
 
 
-def test_classes_in_file_names_are_offered_and_read_where_chosen() -> None:
+def test_classes_in_file_names_are_offered_and_read_if_chosen() -> None:
     source = source_of({path: image(1) for path in ("a/cat.0.png", "a/cat.1.png", "b/dog.0.png", "b/dog.1.png")})
     layout = read_layout(source, Report())
     assert (layout.format, layout.classes) == ("class_folders", ["a", "b"])

@@ -1,4 +1,4 @@
-"""Large annotation files are read piece by piece, and their objects are kept in a compact form."""
+"""Large annotation files are read in pieces, and their objects are stored in compact form."""
 
 import json
 from array import array
@@ -30,7 +30,7 @@ def pieces(text: str, length: int) -> Iterator[str]:
 
 @pytest.mark.parametrize("length", [1, 2, 7, 4096])
 @pytest.mark.parametrize("indent", [None, 1])
-def test_pieces_give_what_the_whole_text_gives(length: int, indent: int | None) -> None:
+def test_reading_in_pieces_equals_reading_the_whole_text(length: int, indent: int | None) -> None:
     content = {"a": [{"b": [1.5, 'x\\"]}']}, -2e3, True], "info": {"c": "ü" * 5000}, "empty": [], "n": 12345}
     text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n "
     whole = list(members(text, "a.json"))
@@ -42,7 +42,7 @@ def test_pieces_give_what_the_whole_text_gives(length: int, indent: int | None) 
 @pytest.mark.parametrize(
     "text", ['{"a": [1,\n2', '{"a": [1,\n2}', '{"a": 1}\n\n x', '{"a":\n [1, {"b": tru}]}', "[]", ""]
 )
-def test_errors_name_the_same_line_in_pieces(text: str, length: int) -> None:
+def test_errors_have_the_same_line_when_read_in_pieces(text: str, length: int) -> None:
     def error(source: str | Iterator[str]) -> str:
         with pytest.raises(DatasetError) as caught:
             list(members(source, "a.json"))
@@ -79,7 +79,7 @@ SHAPES = [
 
 @pytest.fixture(params=["memory", "disk"])
 def packed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackedShapes:
-    """The shapes in a compact form, their outlines in memory or in a temporary file."""
+    """The shapes in compact form, with outlines in memory or in a temporary file."""
     monkeypatch.setattr(packed_shapes, "MOST_BYTES_IN_MEMORY", 30)
     found = PackedShapes("a.json", OutlineStore(tmp_path if request.param == "disk" else None), [0, 1, 2])
     for shape in SHAPES:
@@ -87,7 +87,7 @@ def packed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return found
 
 
-def test_what_was_added_comes_back(packed: PackedShapes) -> None:
+def test_packed_shapes_equal_the_added_shapes(packed: PackedShapes) -> None:
     assert list(packed) == SHAPES
     assert (packed[-1], packed[1:3], len(packed)) == (SHAPES[-1], SHAPES[1:3], 4)
     assert (packed.seen(), packed.outlined(), packed.placed()) == ({0, 1, 2}, 3, 4)
@@ -113,7 +113,9 @@ def test_the_temporary_file_has_no_name(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(folder.iterdir()) == []
 
 
-def test_a_set_in_pieces_and_on_the_disk_is_the_same(import_tree: ImportTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_read_in_pieces_and_stored_on_disk_is_the_same(
+    import_tree: ImportTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = import_tree(annotated.coco_tree(outlined=True))
     monkeypatch.setattr(files, "MOST_BYTES_AT_ONCE", 100)
     monkeypatch.setattr(packed_shapes, "MOST_BYTES_IN_MEMORY", 10)
@@ -122,7 +124,7 @@ def test_a_set_in_pieces_and_on_the_disk_is_the_same(import_tree: ImportTree, mo
     assert imported_boxes(in_pieces) == expected_boxes()
 
 
-def test_packed_boxes_are_the_boxes() -> None:
+def test_packed_boxes_equal_the_boxes() -> None:
     boxes = [Box(2, 0.0, 1.125, 3.333, 4.0), Box(0, 1.0, 1.0, 2.0, 2.0, crowd=True)]
     packed = PackedBoxes(boxes)
     assert (list(packed), packed[-1], packed[:1], len(packed)) == (boxes, boxes[1], boxes[:1], 2)

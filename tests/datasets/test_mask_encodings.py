@@ -1,4 +1,4 @@
-"""Masks as annotation programs store them: run lengths, brushes and small images become the same boxes and masks."""
+"""Mask encodings of annotation programs: run lengths, brushes and small images give the same boxes and masks."""
 
 import base64
 import zlib
@@ -63,7 +63,7 @@ def test_masks_without_a_class_are_one_class(import_tree: ImportTree) -> None:
     ("runs", "text"),
     [("5 3 x", "line 2"), ("0 4", "encodedpixels"), ("5 3 6 2", "without overlap"), ("2390 40", "run lengths")],
 )
-def test_runs_that_are_no_mask_are_named(import_tree: ImportTree, data_dir: Path, runs: str, text: str) -> None:
+def test_invalid_run_lengths_are_reported(import_tree: ImportTree, data_dir: Path, runs: str, text: str) -> None:
     rows = ["ImageId,EncodedPixels", f"p0.png,{runs}", *(f"p{number}.png,5 3" for number in range(1, 4))]
     pictures = {f"train/p{number}.png": image(number, SIZE) for number in range(4)}
     assert_refused(import_tree({**pictures, "a.csv": "\n".join(rows).encode()}), data_dir, "bad_annotation", text)
@@ -82,7 +82,7 @@ def test_a_crop_has_the_run_lengths_of_pycocotools(left: int, top: int) -> None:
     assert (coco_masks.decode(packed)[..., 0] == visible_HW).all()
 
 
-def test_a_crop_outside_of_the_image_is_no_mask() -> None:
+def test_a_crop_outside_the_image_is_not_a_mask() -> None:
     assert of_crop(np.ones((3, 3), bool), 30, 0, (28, 20)) is None
     assert of_crop(np.zeros((3, 3), bool), 3, 3, (28, 20)) is None
 
@@ -100,5 +100,5 @@ def test_a_crop_outside_of_the_image_is_no_mask() -> None:
         counts_of_pairs("1"),
     ],
 )
-def test_broken_masks_are_none(found: object) -> None:
+def test_broken_masks_are_decoded_to_none(found: object) -> None:
     assert found is None

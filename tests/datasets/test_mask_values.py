@@ -1,4 +1,4 @@
-"""The values of gray masks: classes, one class with soft edges, and what 255 means."""
+"""The values of gray masks: classes, one class with soft edges, and the meaning of 255."""
 
 import io
 from collections.abc import Callable
@@ -22,7 +22,7 @@ SIZE = (60, 40)
 
 
 def disc(seed: int) -> Image.Image:
-    """A white disc on black, with soft edges."""
+    """A white disc with soft edges on black."""
     mask = Image.new("L", (SIZE[0] * 4, SIZE[1] * 4))
     left, top = 20 + 10 * seed, 10 + 5 * seed
     ImageDraw.Draw(mask).ellipse((left, top, left + 90, top + 80), fill=255)
@@ -65,7 +65,7 @@ def codes_of(report: Report) -> list[str]:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_soft_masks_show_one_class(import_tree: ImportTree, ending: str) -> None:
+def test_masks_with_soft_edges_have_one_class(import_tree: ImportTree, ending: str) -> None:
     masks = [disc(number) for number in range(5)]
     dataset = import_tree(tree_of(masks, ending))
     assert (dataset.status, dataset.classes, dataset.tasks) == ("ready", ["foreground"], ["segmentation"])
@@ -82,7 +82,7 @@ def test_the_class_has_its_name_and_the_choice_is_offered() -> None:
     assert offered(layout, "mask_values") == ("threshold", ("threshold", "values"))
 
 
-def test_every_value_is_a_class_where_that_is_chosen() -> None:
+def test_every_value_is_a_class_if_chosen() -> None:
     report = Report()
     layout = read(tree_of([disc(0), disc(1)]), report, mask_values="values")
     assert len(layout.classes) > 8
@@ -106,21 +106,21 @@ def test_a_threshold_of_dark_masks_is_half_of_the_highest_value() -> None:
         (0, 255),
     ],
 )
-def test_classes_are_not_taken_for_soft_edges(values: tuple[int, ...]) -> None:
+def test_classes_are_not_read_as_soft_edges(values: tuple[int, ...]) -> None:
     layout = read(tree_of([painted(*values), painted(*values)]))
     assert len(layout.classes) == len(set(values) - {0, 255}) + (values == (0, 255))
     assert offered(layout, "mask_values") is None
 
 
 def test_indexed_masks_keep_their_classes() -> None:
-    """VOC's masks: classes by number, with a palette."""
+    """Pascal VOC masks: class numbers with a palette."""
     indexed = [Image.frombytes("P", SIZE, disc(number).tobytes()) for number in range(2)]
     for mask in indexed:
         mask.putpalette([value for number in range(256) for value in (number, 255 - number, 0)])
     assert len(read(tree_of(indexed)).classes) > 8
 
 
-def test_many_values_without_names_are_a_question(import_tree: ImportTree, data_dir: Path) -> None:
+def test_many_values_without_names_require_a_choice(import_tree: ImportTree, data_dir: Path) -> None:
     noise = [disc(number).filter(ImageFilter.GaussianBlur(9)) for number in range(3)]
     layout = read(tree_of(noise), report := Report())
     assert codes_of(report) == ["mask_values_unclear"]
@@ -135,13 +135,13 @@ def test_jpeg_masks_of_several_classes_are_refused(import_tree: ImportTree, data
     assert_refused(import_tree(tree_of(masks, "jpg")), data_dir, "mask_values_unclear", "masks/p0.jpg", "JPEGs")
 
 
-def test_jpeg_masks_with_a_table_of_colours_are_refused(import_tree: ImportTree, data_dir: Path) -> None:
+def test_jpeg_masks_with_a_color_table_are_refused(import_tree: ImportTree, data_dir: Path) -> None:
     colours = b"name,r,g,b\nbackground,0,0,0\nleaf,255,255,255\n"
     tree = tree_of([painted(0, 255)] * 2, "jpg") | {"class_dict.csv": colours}
     assert_refused(import_tree(tree), data_dir, "mask_values_unclear", "masks/p0.jpg", "Save it as PNG")
 
 
-def test_masks_of_instances_are_refused(import_tree: ImportTree, data_dir: Path) -> None:
+def test_instance_masks_are_refused(import_tree: ImportTree, data_dir: Path) -> None:
     masks = [Image.fromarray(np.asarray(painted(0, 7, 26)).astype(np.uint16) * 1000 + 1) for _number in range(3)]
     assert_refused(import_tree(tree_of(masks)), data_dir, "unknown_class", "26001", "they number instances")
 
@@ -149,21 +149,21 @@ def test_masks_of_instances_are_refused(import_tree: ImportTree, data_dir: Path)
 # 255
 
 
-def test_255_beside_classes_is_unknown_with_a_notice() -> None:
+def test_255_next_to_classes_is_unknown_with_a_warning() -> None:
     layout = read(tree_of([painted(0, 1, 255)] * 2), report := Report())
     assert layout.classes == ["class 1"]
     assert offered(layout, "void_value") == ("void", ("void", "class"))
     assert codes_of(report) == ["void_assumed"]
 
 
-def test_255_is_a_class_where_that_is_chosen() -> None:
+def test_255_is_a_class_if_chosen() -> None:
     layout = read(tree_of([painted(0, 1, 255)] * 2), report := Report(), void_value="class")
     assert layout.classes == ["class 1", "class 255"]
     assert codes_of(report) == []
 
 
 @pytest.mark.parametrize("values", [(0, 85, 170, 255), (0, 127, 255), (0, 128, 255), (0, 64, 128, 191, 255)])
-def test_255_is_a_class_of_masks_that_were_stretched(values: tuple[int, ...]) -> None:
+def test_255_is_a_class_in_stretched_masks(values: tuple[int, ...]) -> None:
     layout = read(tree_of([painted(*values)] * 2))
     assert layout.classes == [f"class {value}" for value in values[1:]]
     assert offered(layout, "void_value") == ("class", ("void", "class"))

@@ -1,4 +1,4 @@
-"""Masks as people have them: where they lie, and in which channels."""
+"""Common variants of masks: their location and their channels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def disc(number: int, value: int = 255) -> Image.Image:
 
 
 def stripes(*values: int, dtype: type[np.generic] = np.uint8) -> Image.Image:
-    """A mask with an upright stripe of 10 pixels for each value, on 0."""
+    """A mask with a vertical stripe of 10 pixels per value on 0."""
     values_HW = np.zeros((SIZE[1], SIZE[0]), dtype)
     for number, value in enumerate(values):
         values_HW[5:35, 10 * number + 5 : 10 * number + 15] = value
@@ -83,12 +83,12 @@ def test_masks_in_the_alpha_channel(import_tree: ImportTree, paint: tuple[int, i
     assert (stored(dataset, "p1") == (np.asarray(disc(1)) > 0)).all()
 
 
-def test_colours_need_a_table(import_tree: ImportTree, data_dir: Path) -> None:
+def test_colors_need_a_table(import_tree: ImportTree, data_dir: Path) -> None:
     tree = tree_of(lambda _number: png(Image.merge("RGB", [stripes(200), stripes(10), stripes(10)])))
     assert_refused(import_tree(tree), data_dir, "colours_unknown", "label_colors.txt")
 
 
-# Where masks lie
+# Location of masks
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_masks_are_found_by_folder_and_name(import_tree: ImportTree, image_path:
         ("images/mask", "images/bus"),
     ],
 )
-def test_classes_with_the_word_mask_are_no_masks(tmp_path: Path, folders: tuple[str, str]) -> None:
+def test_classes_with_the_word_mask_are_not_masks(tmp_path: Path, folders: tuple[str, str]) -> None:
     tree: Tree = {f"{folder}/{n}.jpg": image(n, SIZE, "JPEG") for folder in folders for n in range(4)}
     assert not mask_pairs(files_of(tmp_path / "source", tree)).are_likely
 
 
-def test_masks_beside_the_images_of_several_classes_are_left_to_the_user(tmp_path: Path) -> None:
+def test_masks_next_to_images_of_several_classes_require_a_choice(tmp_path: Path) -> None:
     tree = tree_of(lambda number: png(disc(number)), image_path="benign/a{}.jpg", mask_path="benign/a{}_mask.png")
     tree |= tree_of(lambda number: png(disc(number)), image_path="tumor/b{}.jpg", mask_path="tumor/b{}_mask.png")
     files = files_of(tmp_path / "source", tree)

@@ -1,4 +1,4 @@
-"""Memory of images: estimated from the header, refused above a limit, shared by threads."""
+"""Memory for decoding images: estimated from the header, refused above a limit, shared by threads."""
 
 import io
 import threading
@@ -42,16 +42,16 @@ def test_an_image_of_sixty_megapixels_fits() -> None:
         assert decoding_bytes(opened(jpeg_of(9504, 6336, **options))) < MOST_BYTES
 
 
-def test_a_large_image_of_one_colour_does_not_fit() -> None:
+def test_a_large_image_of_one_color_does_not_fit() -> None:
     assert decoding_bytes(opened(flat_png(9_400, 9_400))) > MOST_BYTES
 
 
-def test_progressive_images_are_recognised() -> None:
+def test_progressive_images_are_recognized() -> None:
     assert is_progressive(saved("RGB", "JPEG", progressive=True))
     assert not is_progressive(saved("RGB", "JPEG"))
 
 
-def test_a_reservation_that_does_not_fit_waits_and_a_single_one_never_does() -> None:
+def test_a_reservation_waits_until_it_fits_and_a_sole_one_never_waits() -> None:
     budget, entered, leave = MemoryBudget(100), threading.Event(), threading.Event()
 
     def second() -> None:

@@ -1,7 +1,7 @@
-"""One or two sets in one upload, in any format, in part and disturbed: a clear error or a right import.
+"""One or two datasets in one upload, in any format, incomplete or modified: a clear error or a correct import.
 
-Never a traceback, never classes that are folders of splits, images, labels or masks, never a split that differs from
-the one that is given, and never an object, a mask or a label that differs from the one that was written.
+There must be no traceback, no classes named after folders of splits, images, labels or masks, no split that differs
+from the given one, and no object, mask or label that differs from the written one.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.importing import importer
 from trainingapp.models import Dataset
 
-#: `make test-all` tries three times as many, which are more than 5,000.
+#: `make test-all` tries three times as many, more than 5,000.
 CASES = 1_700 if IS_NEW else 120
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "Train", "train2017"),
@@ -54,7 +54,7 @@ NAME_TABLES = ("classes.txt", "labelmap.txt", "obj.names")
 
 @dataclass(frozen=True)
 class Part:
-    """One set of a mixture. `renamed` are its folders with other names."""
+    """One dataset of a mixture. `renamed` are its renamed folders."""
 
     export: str
     stems: str
@@ -76,10 +76,10 @@ class Part:
 
 @dataclass(frozen=True, repr=False)
 class Mixture:
-    """The files and the sets that they come from.
+    """The files and the datasets that they come from.
 
-    `is_whole` where no file of a set is missing or changed, `is_clear` where no file of one stands in place of that of
-    another, `is_broken` where one is damaged; `has_more` where there are images of no set. `reading` is the choice of a
+    `is_whole`: no file of a dataset is missing or changed. `is_clear`: no file of one replaces that of another.
+    `is_broken`: a file is damaged. `has_more`: there are images that belong to no dataset. `reading` is the choice of a
     format, as in the review.
     """
 
@@ -93,12 +93,12 @@ class Mixture:
     reading: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Without the content of the files, which can be megabytes."""
+        """Omits the content of the files, which can be megabytes."""
         facts = f"is_whole={self.is_whole}, is_broken={self.is_broken}, as_zip={self.as_zip}, reading={self.reading}"
         return f"Mixture(parts={self.parts}, {facts}, paths={sorted(self.tree)})"
 
     def is_intact(self, *names: str) -> bool:
-        """Whether the files of these names are as every set wrote them."""
+        """Whether the files of these names are unchanged in every dataset."""
         return all(
             self.tree.get(path) == content
             for part in self.parts
@@ -107,9 +107,9 @@ class Mixture:
         )
 
     def names(self) -> set[str]:
-        """The names of classes: those that were written, and what damaged tables of names make of them.
+        """The class names: those that were written, and those that damaged name tables give.
 
-        Where the user chose the names of files, images of no set (z0.png, zz9.png) have classes as well.
+        If the user chose classes from file names, images of no dataset (z0.png, zz9.png) also have classes.
         """
         names = {name for part in self.parts for name in part.about.names}
         if not self.is_intact(*NAME_TABLES):
@@ -121,16 +121,16 @@ class Mixture:
         return names
 
     def numbered(self) -> set[str]:
-        """The images whose masks number instances, by digest, and can be read as masks of classes.
+        """The digests of images whose instance masks can be read as class masks.
 
-        That is so for demo scenes where the user chooses it, and where their JSON file is missing or damaged.
+        This applies to demo scenes if the user chooses it, or if their JSON file is missing or damaged.
         """
         if self.reading.get("format") != "masks" and self.is_intact("annotations.json"):
             return set()
         return {sha for part in self.parts if part.export == "scenes" for sha in digests(part.stems)}
 
     def given_splits(self) -> dict[str, set[str]]:
-        """The splits that every set with the image gives it, by the digest of the image."""
+        """The splits of each image in every dataset that contains it, by image digest."""
         present = {digest(content) for content in self.tree.values() if content}
         splits: dict[str, set[str]] = {}
         open_: set[str] = set()
@@ -182,7 +182,7 @@ def zipped(name: str) -> bytes:
 
 @st.composite
 def disturbed(draw: st.DrawFn, mixture: Mixture) -> Mixture:
-    """The mixture with files that do not belong to it, without some of its own, or with a damaged one."""
+    """The mixture with additional files, without some of its files, or with a damaged file."""
     tree = dict(mixture.tree)
     folders = sorted({path.rpartition("/")[0] for path in tree})
     folder = draw(st.sampled_from(folders))
@@ -225,7 +225,7 @@ def mixtures(draw: st.DrawFn) -> Mixture:
     found, tree, is_clear = (first,), first.files(), True
     if prefixes in APART or draw(st.booleans()):
         second = draw(parts(prefixes[1], ["plain", "other"] if prefixes in TOGETHER else ["other", "chinese"]))
-        # Where both have a file of one path, that of the first stays.
+        # If both have a file with the same path, that of the first is kept.
         other = second.files()
         is_clear = all(tree.get(path, other[path]) == other[path] for path in other)
         found, tree = (first, second), {**other, **tree}
@@ -241,19 +241,19 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     warned = {item["code"] for item in dataset.report}
     names = mixture.names()
     assert all(name in names or IS_CLASS.fullmatch(name) for name in dataset.classes), dataset.classes
-    # What a value means cannot be known where the masks of one set have one class, and those of the other do not.
+    # The meaning of values is ambiguous if the masks of only one dataset have a single class.
     mask_names = {part.about.names for part in mixture.parts if part.about.format == "masks"}
     is_clear = mixture.is_clear and (len(mask_names) < 2 or min(map(len, mask_names)) > 1)
     if dataset.format == "yolo" and not mixture.is_intact("obj.names"):
-        # A missing list of names has that of the masks in its place, which counts the background as well.
+        # A missing name list is replaced by that of the masks, which includes the background.
         is_clear = is_clear and not any(path.endswith("classes.txt") for path in mixture.tree)
     found = imported(dataset, [part.stems for part in mixture.parts])
-    # Beside a set with all classes of its images, one with a single class for each is a part of what is known.
+    # Next to a dataset with all classes of its images, one with a single class per image is a subset.
     is_partly = mixture.is_broken or {part.about.holds for part in mixture.parts} == {"label", "labels"}
     given_splits = mixture.given_splits()
     shas = [digest((dataset.folder / one.sample.path).read_bytes()) for one in found]
     kept = [given_splits.get(sha, set()) for sha in shas]
-    # Where all images that can be used are for training, the import takes those for validation from them.
+    # If all usable images are for training, the import chooses the validation images from them.
     is_divided = set[str]().union(*kept) <= {"train"} or "val_set_aside" in warned
     classes = plain_names(dataset.classes, dataset.format)
     numbered = mixture.numbered() if dataset.format == "masks" else set()
@@ -272,20 +272,20 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
 
 
 def is_doubtful(dataset: Dataset, part: Part) -> bool:
-    """Whether results of a detector beside class folders are the reason: their images may be those of another task."""
+    """Whether detector results next to class folders are the cause: their images may belong to another task."""
     reasons = {(item["code"], PurePosixPath(item["file"]).name) for item in dataset.report if item["level"] == "error"}
     return part.about.format == "class_folders" and reasons == {("unread_annotations", "results.json")}
 
 
 @pytest.fixture(autouse=True)
 def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is searched is what is read, not what a power failure leaves."""
+    """Disables flushing: the search is about reading, not about power failures."""
     monkeypatch.setattr(importer.os, "sync", lambda: None)
 
 
 @search(CASES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(mixture=mixtures(), on_error=st.sampled_from(["stop", "leave_out"]))
-def test_a_clear_error_or_a_right_import(
+def test_a_mixture_gives_a_clear_error_or_a_correct_import(
     new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path, mixture: Mixture, on_error: str
 ) -> None:
     source = folder = tmp_path / "source"

@@ -1,4 +1,4 @@
-"""Datasets whose images have several labels each, or none: selected classes, splits and fingerprints."""
+"""Datasets with any number of labels per image: selected classes, splits and fingerprints."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def no_content() -> IO[bytes]:
 
 
 def layout(*labels: tuple[int, ...]) -> Layout:
-    """A layout with an image of each of these label lists."""
+    """A layout with one image per label list."""
     images = [
         SourceImage(SourceFile(f"{number}.png", 1, no_content), f"images/{number}.png", labels=own)
         for number, own in enumerate(labels)
@@ -41,7 +41,7 @@ def layout(*labels: tuple[int, ...]) -> Layout:
     return Layout("csv", ["multi_labels"], CLASSES, images)
 
 
-def test_the_task_is_classification_with_several_labels() -> None:
+def test_the_task_is_multi_label_classification() -> None:
     found = layout((0, 1), ())
     assert (found.tasks, found.label_mode) == (["classification"], "multi")
 
@@ -50,7 +50,7 @@ def test_classes_are_merged_and_left_out_for_each_image() -> None:
     choices = [ClassChoice(name="owl", sources=["owl"]), ClassChoice(name="pet", sources=["cat"])]
     selected = select_classes(layout((0, 1), (0, 2), (1,), ()), ImportOptions(classes=choices))
     assert selected.classes == ["owl", "pet"]
-    # The image with only a class that is left out is left out; the one that had no class stays.
+    # The image that had only an excluded class is left out; the image without classes is kept.
     assert [(image.file.path, image.labels) for image in selected.images] == [
         ("0.png", (1,)),
         ("1.png", (0, 1)),
@@ -76,7 +76,7 @@ def test_one_class_is_refused() -> None:
 
 
 def test_rare_labels_are_in_both_splits() -> None:
-    """200 images: label 0 in all, 1 in a half, 2 in ten, 3 in two of them."""
+    """200 images: label 0 in all, 1 in half of them, 2 in ten, 3 in two."""
     labels = [
         frozenset([0, *([1] if number % 2 else []), *([2] if number < 10 else []), *([3] if number < 2 else [])])
         for number in range(200)
@@ -105,7 +105,7 @@ def imported(
 
 
 def read(folder: Path, tree: Tree) -> tuple[Offer, Report]:
-    """What the source leaves open about labels, and what is reported when it is read."""
+    """The open choices about labels and the findings from reading the source."""
     report = Report()
     with open_source(write_tree(folder, tree)) as source:
         offers = {offer.field: offer for offer in read_layout(source, report).offers}
@@ -113,7 +113,7 @@ def read(folder: Path, tree: Tree) -> tuple[Offer, Report]:
 
 
 def labels_by_name(dataset: Dataset) -> dict[str, tuple[str, ...] | None]:
-    """The names of the labels of each image, by the name of its file; None where it has one label in the old way."""
+    """The label names of each image by file name; None for an image of a single-label dataset."""
     assert dataset.status == Dataset.Status.READY, dataset.report
     index = read_index(dataset.folder)
     assert index.label_mode == dataset.label_mode
@@ -131,7 +131,7 @@ NAMES = tuple(f"p{number}" for number in range(8))
 
 
 def table(header: str, *cells: str, delimiter: str = ",") -> bytes:
-    """A CSV file with a line for each of NAMES."""
+    """A CSV file with one line per entry of NAMES."""
     lines = [f"{name}.png{delimiter}{cell}" for name, cell in zip(NAMES, cells, strict=True)]
     return "\n".join([header, *lines]).encode()
 
@@ -155,18 +155,18 @@ def test_lists_in_a_table(new_dataset: Callable[..., Dataset], tmp_path: Path, h
     assert len(dataset.fingerprint) == 64
 
 
-def test_names_with_spaces_and_commas_are_no_lists(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_names_with_spaces_and_commas_are_not_lists(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     names = ['"Felis catus, domestic"', "golden retriever", "labrador retriever", "poodle"] * 2
     for number, header in enumerate(("file,label", "file,labels")):
         tree = {**pictures(*NAMES), "labels.csv": table(header, *names)}
-        if header == "file,labels":  # a comma in a column named in the plural separates labels
+        if header == "file,labels":  # a comma in a column with a plural name separates labels
             tree["labels.csv"] = table(header, *(["poodle", "golden retriever", "labrador retriever", "pug"] * 2))
         dataset = imported(new_dataset, tmp_path / str(number), tree)
         assert set(labels_by_name(dataset).values()) == {None}
         assert len(dataset.classes) == 4
 
 
-def test_doubtful_lists_are_a_warning_and_a_choice(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_ambiguous_lists_give_a_warning_and_a_choice(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     tree = {**pictures(*NAMES), "labels.csv": table("file,label", *(["cat", "dog", "cat dog", "dog"] * 2))}
     offer, report = read(tmp_path / "a", tree)
     assert [item["code"] for item in report.items()] == ["several_labels"]
@@ -216,7 +216,7 @@ def test_one_hot_columns_with_one_class_each_are_one_label(new_dataset: Callable
     assert "several_labels" in codes(imported(new_dataset, tmp_path / "c", other, "single"))
 
 
-def test_cells_that_are_not_zero_or_one_are_named(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_cells_that_are_not_zero_or_one_are_reported(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     rows = [f"{name}.png, 1, 0, 0" for name in (f"n{number}" for number in range(30))]
     content = "\n".join(["filename, cat, dog, owl", *rows, "n30.png, 1, 2, 0"]).encode()
     tree = {**pictures(*(f"n{number}" for number in range(31))), "labels.csv": content}
@@ -226,7 +226,7 @@ def test_cells_that_are_not_zero_or_one_are_named(new_dataset: Callable[..., Dat
 
 
 def coco(categories: list[list[int]], **annotation: object) -> bytes:
-    """COCO with an annotation for each category of each of NAMES."""
+    """COCO with one annotation per category of each entry of NAMES."""
     pairs = [(image_id, category) for image_id, own in enumerate(categories) for category in own]
     return json.dumps(
         {
@@ -252,7 +252,9 @@ def test_coco_without_boxes_are_labels_of_images(new_dataset: Callable[..., Data
     assert "not_annotated" in codes(single, "warning")
 
 
-def test_one_box_makes_annotations_without_boxes_faults(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_annotations_without_boxes_are_faults_if_one_has_a_box(
+    new_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     content = json.loads(coco([[1], [2], [1], [1], [2], [1], [2], [1]]))
     content["annotations"][0]["bbox"] = [0, 0, 5, 5]
     refused = imported(new_dataset, tmp_path / "s", {**pictures(*NAMES), "a.json": json.dumps(content).encode()})
@@ -296,7 +298,7 @@ def test_links_in_several_class_folders(new_dataset: Callable[..., Dataset], tmp
     ]
 
 
-def test_the_fingerprint_knows_the_labels(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_labels(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     cells = ["cat", "dog", "cat|dog", "", "cat|dog", "dog", "cat", "dog"]
     prints = set()
     for number, changed in enumerate((cells, cells, [*cells[:3], "dog", *cells[4:]])):

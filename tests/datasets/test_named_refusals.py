@@ -1,4 +1,4 @@
-"""Sources that are not read: the refusal names what was found and says what to do instead."""
+"""Unsupported sources: the error names what was found and suggests an alternative."""
 
 import json
 import zipfile
@@ -78,7 +78,7 @@ def test_known_kinds_of_datasets_are_named(import_tree: ImportTree, data_dir: Pa
     assert_refused(import_tree(tree), data_dir, "unread_annotations", f"is a file of {family}", ", which is not read. ")
 
 
-def test_files_of_other_kinds_beside_class_folders_are_no_obstacle(import_tree: ImportTree) -> None:
+def test_files_of_other_kinds_next_to_class_folders_are_accepted(import_tree: ImportTree) -> None:
     tree = class_folders("cat", "dog") | {"features.npz": b"PK", "model.pkl": b"\x80", "gt.txt": b"notes"}
     dataset = import_tree(tree)
     assert (dataset.status, dataset.format, dataset.classes) == ("ready", "class_folders", ["cat", "dog"])
@@ -119,7 +119,7 @@ def refusal_of(upload: Path) -> str:
         (b"no archive at all", "not a valid zip"),
     ],
 )
-def test_uploads_that_are_no_archive_are_named(tmp_path: Path, content: bytes, text: str) -> None:
+def test_uploads_that_are_not_archives_are_named(tmp_path: Path, content: bytes, text: str) -> None:
     write_tree(tmp_path, {"a.zip": content})
     assert text in refusal_of(tmp_path / "a.zip")
 
@@ -131,7 +131,7 @@ def test_an_incomplete_zip_is_named(tmp_path: Path) -> None:
         assert "The zip is incomplete" in refusal_of(tmp_path / "b.zip")
 
 
-def test_an_upload_without_images_names_what_it_has(tmp_path: Path) -> None:
+def test_an_upload_without_images_lists_its_content(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("annotations.json", "{}")
     assert "only 1 file of another kind (.json)" in refusal_of(tmp_path / "a.zip")

@@ -1,4 +1,4 @@
-"""The same annotated dataset, written by other libraries, has the same objects, classes and splits when imported."""
+"""The known dataset written by other libraries has the same objects, classes and splits when imported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ from trainingapp.models import Dataset
 
 
 def detections(item: Annotated) -> sv.Detections:
-    """Boxes with their four corners, as oriented boxes have them."""
+    """Boxes with four corners, like oriented boxes."""
     boxes = [box for _name, box in item.boxes]
     numbers = np.array([CLASSES.index(name) for name, _box in item.boxes], int)
     turned = np.array([corner_points(box) for box in boxes], np.float32).reshape(-1, 4, 2)
@@ -36,7 +36,7 @@ def detections(item: Annotated) -> sv.Detections:
 
 
 def outlined(item: Annotated) -> sv.Detections:
-    """Boxes with a mask for each."""
+    """Boxes with one mask each."""
     masks_NHW = np.zeros((len(item.boxes), SIZE[1], SIZE[0]), bool)
     for mask_HW, (_name, (left, top, right, bottom)) in zip(masks_NHW, item.boxes, strict=True):
         mask_HW[top:bottom, left:right] = True
@@ -49,7 +49,7 @@ Sets = dict[str, sv.DetectionDataset]
 
 
 def held(folder: Path, make: Callable[[Annotated], sv.Detections]) -> Sets:
-    """The set as supervision holds it, by split."""
+    """The dataset as supervision objects, by split."""
     found = {}
     for split, items in by_split().items():
         annotations = {}
@@ -99,7 +99,7 @@ def write_createml(images: Sets, folder: Path) -> None:
 
 
 def check_boxes(dataset: Dataset, within: float) -> None:
-    """`within` is the difference of corners in pixels that the writer causes."""
+    """Compare boxes; `within` is the deviation of corners, in pixels, that the writer causes."""
     assert dataset.classes == CLASSES
     found = imported_boxes(dataset)
     assert found.keys() == expected_boxes().keys()
@@ -149,7 +149,7 @@ def test_equal_outlines(
     dataset = new_dataset(folder)
     run_import(dataset)
     assert (dataset.status, codes(dataset), dataset.tasks) == ("ready", [], ["detection", "segmentation"])
-    # The library writes the middles of the outermost pixels as the corners of an outline.
+    # The library writes the centers of the outermost pixels as the corners of an outline.
     check_boxes(dataset, 1.01)
     for item in IMAGES:
         found_HW, expected_HW = imported_mask(dataset, item.stem), mask_values(item)
@@ -174,7 +174,9 @@ def test_equal_classes_of_folders(new_dataset: Callable[..., Dataset], tmp_path:
     assert found == {item.stem: (item.split, item.boxes[0][0]) for item in labelled}
 
 
-def test_pycocotools_reads_the_same(images: Sets, new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_pycocotools_reads_the_same_annotations(
+    images: Sets, new_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     write_coco(images, tmp_path / "export")
     dataset = new_dataset(tmp_path / "export")
     run_import(dataset)
@@ -193,7 +195,7 @@ def test_pycocotools_reads_the_same(images: Sets, new_dataset: Callable[..., Dat
 
 
 def test_images_are_as_written(images: Sets) -> None:
-    """The library read the same images that the tests compare."""
+    """The library reads the same images that the tests compare."""
     path = next(iter(images["train"].image_paths))
     with Image.open(path) as image:
         assert image.size == SIZE

@@ -1,4 +1,4 @@
-"""Sources as people have them: an import that is right, or a refusal that says what to do."""
+"""Typical user sources: a correct import, or an error that suggests what to do."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def test_every_case_is_in_the_table_once() -> None:
 
 
 def source_of(case: Case, folder: Path) -> Path:
-    """Write the files of the case; returns the folder or the file that is imported."""
+    """Write the files of the case. Returns the folder or the file to import."""
     tree = case.build()
     if not case.linked:
         return write_tree(folder / "source", tree) / case.upload
@@ -41,7 +41,7 @@ def source_of(case: Case, folder: Path) -> Path:
 
 
 def imported(dataset: Dataset, *, leave_out: bool = False) -> Dataset:
-    """The dataset after the upload was checked, inspected and imported, as far as it was not refused."""
+    """The dataset after upload check, inspection and import, which end when it is refused."""
     source = Path(dataset.source)
     try:
         if source.is_file():
@@ -64,7 +64,7 @@ def val_stems(dataset: Dataset) -> set[str]:
 
 
 def found_boxes(dataset: Dataset, names: Mapping[str, object]) -> dict[str, list[tuple[str, Corners]]]:
-    """The objects of the images whose path, without its suffix, ends in one of the names."""
+    """The objects of images whose path without suffix ends with one of the names."""
     found = defaultdict(list)
     for sample in read_index(dataset.folder).samples:
         stem = sample.path.rpartition(".")[0]
@@ -81,7 +81,7 @@ def found_boxes(dataset: Dataset, names: Mapping[str, object]) -> dict[str, list
 
 
 def difference(dataset: Dataset, expected: Outcome) -> object:
-    """What of the outcome is not as expected: pairs of found and expected, empty where it is."""
+    """The differences from the expected outcome as pairs (found, expected); empty if there are none."""
     if isinstance(expected, Refused):
         found = {"status": dataset.status, "errors": " ".join(sorted(set(codes(dataset))))}
         wanted: dict[str, object] = {"status": "refused", "errors": expected.errors}

@@ -55,13 +55,13 @@ def test_clear_parts_are_white(dataset: Dataset) -> None:
         assert image.convert("RGB").getpixel((3, 3)) == (255, 255, 255)
 
 
-def test_sizes_are_few(dataset: Dataset) -> None:
+def test_only_a_few_sizes_are_allowed(dataset: Dataset) -> None:
     for size in range(1, 1500, 7):
         thumbnail(dataset, "images/train/cat/0.png", size)
     assert len(list((dataset.folder / ".thumbs").iterdir())) == 5
 
 
-def test_many_at_once(dataset: Dataset) -> None:
+def test_concurrent_requests_get_a_complete_thumbnail(dataset: Dataset) -> None:
     with ThreadPoolExecutor(8) as pool:
         paths = set(pool.map(lambda _: thumbnail(dataset, "images/train/cat/large.jpg"), range(16)))
     assert [path.name for path in paths.pop().parent.iterdir()] == ["large.jpg.webp"]
@@ -91,12 +91,12 @@ def test_pages_of_everything(dataset: Dataset) -> None:
     assert image_page(dataset, offset=500).images == []
 
 
-# Boxes, masks and several classes an image
+# Boxes, masks and several classes per image
 
 
 @pytest.fixture
 def annotated(dataset: Dataset) -> Dataset:
-    """Three images: a cat and a dog in boxes, a dog alone, and one with only a mask."""
+    """Three images: one with boxes of a cat and a dog, one with a dog, and one with only a mask."""
     sizes = {"split": "train", "width": 12, "height": 10}
     lines = [
         {"path": "images/train/cat/0.png", **sizes, "boxes": [[0, 0, 0, 4, 4], [1, 2, 2, 12, 10], [1, 5, 5, 6, 6, 1]]},
@@ -115,7 +115,7 @@ def rewrite(dataset: Dataset, lines: list[dict[str, Any]]) -> Dataset:
     return dataset
 
 
-def test_an_image_is_found_under_each_class_it_shows_once(annotated: Dataset) -> None:
+def test_an_image_is_listed_once_under_each_of_its_classes(annotated: Dataset) -> None:
     assert image_page(annotated).total == 3
     assert [image.path for image in image_page(annotated, label=0).images] == ["images/train/cat/0.png"]
     assert [Path(p.path).parent.name for p in image_page(annotated, label=1).images] == ["cat", "dog"]
@@ -129,14 +129,14 @@ def test_boxes_and_masks_come_with_the_image(annotated: Dataset) -> None:
     assert (third.label, third.mask) == (-1, "masks/train/1.png")
 
 
-def test_masks_alone_do_not_tell_which_image_shows_a_class(annotated: Dataset) -> None:
+def test_masks_without_stored_classes_cannot_be_filtered_by_class(annotated: Dataset) -> None:
     assert can_filter_by_class(annotated)
     line = {"path": "images/train/dog/1.png", "split": "train", "width": 12, "height": 10, "mask": "masks/train/1.png"}
     annotated.fingerprint = "another"
     assert not can_filter_by_class(rewrite(annotated, [line]))
 
 
-def test_a_mask_is_laid_over_in_the_colours_of_its_classes(annotated: Dataset) -> None:
+def test_a_mask_overlay_has_the_colors_of_its_classes(annotated: Dataset) -> None:
     with Image.open(mask_overlay(annotated, "masks/train/1.png")) as image:
         pixels = np.asarray(image.convert("RGBA"))
     assert pixels.shape == (10, 12, 4)
@@ -148,23 +148,23 @@ def test_a_mask_is_laid_over_in_the_colours_of_its_classes(annotated: Dataset) -
 @pytest.mark.parametrize(
     "path", ["images/train/cat/0.png", "masks/../images/train/cat/0.png", "/etc/passwd", "masks", "", "masks/no.png"]
 )
-def test_only_masks_are_laid_over(annotated: Dataset, path: str) -> None:
+def test_only_masks_have_an_overlay(annotated: Dataset, path: str) -> None:
     with pytest.raises(FileNotFoundError):
         mask_overlay(annotated, path)
 
 
-def test_two_classes_never_share_a_colour() -> None:
+def test_classes_have_different_colors() -> None:
     colours = [class_colour(label) for label in range(254)]
     assert len(set(colours)) == 254
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
 
 
-def test_a_mask_tells_how_much_of_the_image_each_class_takes(annotated: Dataset) -> None:
+def test_mask_shares_are_the_area_of_each_class(annotated: Dataset) -> None:
     assert mask_shares(annotated, "masks/train/1.png") == {1: pytest.approx(1 / 3), None: pytest.approx(1 / 3)}
 
 
 def mask_of(*values: int) -> bytes:
-    """A mask of the size of `image` in upright stripes of these values."""
+    """A mask of the size of `image` with vertical stripes of these values."""
     pixels = np.zeros((10, 12), dtype=np.uint8)
     for place, value in enumerate(values):
         pixels[:, 4 * place : 4 * place + 4] = value
@@ -173,7 +173,7 @@ def mask_of(*values: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_an_import_notes_which_classes_masks_show(import_tree: Callable[[Tree], Dataset]) -> None:
+def test_an_import_stores_the_classes_in_masks(import_tree: Callable[[Tree], Dataset]) -> None:
     masks = [mask_of(1), mask_of(1, 2), mask_of(0, 2), mask_of(2, 255), mask_of(1, 2)]
     tree: dict[str, bytes | None] = {f"images/{number}.png": image(number) for number in range(5)}
     tree |= {f"masks/{number}.png": mask for number, mask in enumerate(masks)}

@@ -1,4 +1,4 @@
-"""Projects and datasets of several files: VIA 3, Supervisely, KITTI, Open Images and videos of CVAT."""
+"""Projects and datasets with several files: VIA 3, Supervisely, KITTI, Open Images and CVAT videos."""
 
 import json
 from collections.abc import Callable
@@ -99,12 +99,12 @@ def test_tracks_become_boxes_of_their_frames(import_tree: ImportTree) -> None:
     }
 
 
-def test_a_frame_that_is_not_in_the_source_is_named(import_tree: ImportTree, data_dir: Path) -> None:
+def test_a_frame_missing_from_the_source_is_reported(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(video(track("car", box(0, 5), box(1, 5), box(2, 5)), frames=2))
     assert_refused(dataset, data_dir, "missing_image", "annotations.xml line 6", "frame_000002", "Save images")
 
 
-def test_objects_of_tracks_that_cannot_be_used_are_named(import_tree: ImportTree, data_dir: Path) -> None:
+def test_unusable_objects_of_tracks_are_reported(import_tree: ImportTree, data_dir: Path) -> None:
     points = '<points frame="0" outside="0" points="1,1"></points>'
     assert_refused(import_tree(video(track("car", points))), data_dir, "bad_annotation", "line 4", "type points")
     broken = '<box frame="x" outside="0" xtl="1" ytl="1" xbr="5" ybr="5"></box>'

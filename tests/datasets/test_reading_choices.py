@@ -1,4 +1,4 @@
-"""How a source was read: the origin of its splits, the choices that it leaves open, and the files that nobody read."""
+"""How a source was read: the origin of its splits, its open choices, and the files that were not read."""
 
 import os
 import time
@@ -47,7 +47,7 @@ def splits(layout: Layout) -> Counter[str]:
 
 
 def two_formats() -> annotated.Tree:
-    """Boxes as COCO, and other classes of the same images in a CSV file."""
+    """Boxes as COCO, and different classes of the same images in a CSV file."""
     return annotated.coco_tree() | {"labels.csv": annotated.csv_tree()["labels.csv"]}
 
 
@@ -86,7 +86,7 @@ def test_a_single_split_is_kept() -> None:
     assert splits(read(tree, splits="none")) == {"None": len(layout.images)}
 
 
-def test_lists_and_folders_that_disagree_are_a_choice() -> None:
+def test_conflicting_lists_and_folders_are_a_choice() -> None:
     swapped = b"train: images/val\nval: images/train\nnames: [cat, dog, owl]\n"
     tree = annotated.yolo_tree() | {"data.yaml": swapped}
     given, folders, none = (read(tree, splits=splits) for splits in ("auto", "folders", "none"))
@@ -101,7 +101,7 @@ def test_lists_and_folders_that_disagree_are_a_choice() -> None:
 # Format
 
 
-def test_the_format_is_a_choice_where_two_are_recognised() -> None:
+def test_the_format_is_a_choice_if_two_are_recognized() -> None:
     layout = read(two_formats())
     (offer,) = [offer for offer in layout.offers if offer.field == "format"]
     assert layout.format == offer.used == "coco"
@@ -136,21 +136,21 @@ def test_files_that_were_not_read_are_named_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("name", annotated.TREES)
-def test_what_a_format_reads_is_not_among_them(name: str) -> None:
+def test_files_read_by_a_format_are_not_listed_as_unread(name: str) -> None:
     assert read(annotated.TREES[name]()).unread == ()
 
 
 # What is stored
 
 
-def test_the_dataset_says_how_it_was_read(import_tree: ImportTree) -> None:
+def test_the_dataset_stores_how_it_was_read(import_tree: ImportTree) -> None:
     dataset = import_tree(annotated.yolo_tree())
     assert dataset.reading["format"] == "yolo"
     assert rendered_data(dataset.reading["split_origin"]) == ORIGINS["yolo"]
     assert [offer["field"] for offer in dataset.reading["offers"]] == ["format", "splits"]
 
 
-def test_drawn_splits_are_said_to_be_drawn(import_tree: ImportTree) -> None:
+def test_chosen_splits_are_reported_as_chosen(import_tree: ImportTree) -> None:
     dataset = import_tree(two_classes())
     text = "20% of each class were drawn for validation, with the seed 0."
     assert rendered_data(dataset.reading["split_origin"]) == text
@@ -186,7 +186,7 @@ def test_another_format_is_read_and_imported(user: User, tmp_path: Path) -> None
     assert dataset.options["reading"]["format"] == "csv"
 
 
-def test_what_was_entered_for_classes_is_kept_where_they_still_exist(user: User, tmp_path: Path) -> None:
+def test_entries_for_classes_that_still_exist_are_kept(user: User, tmp_path: Path) -> None:
     tree = two_formats() | {"extra.png": image(7), "more.png": image(8), "more2.png": image(9)}
     tree["labels.csv"] = (tree["labels.csv"] or b"") + b"extra.png,emu,train\nmore.png,emu,val\n"
     dataset = inspected(tree, user, tmp_path)
@@ -253,7 +253,7 @@ def test_a_dataset_that_was_imported_is_not_read_again(import_tree: ImportTree) 
     assert dataset.status == "ready"
 
 
-def test_a_source_that_is_gone_is_not_read_again(user: User, tmp_path: Path) -> None:
+def test_a_source_that_no_longer_exists_is_not_read_again(user: User, tmp_path: Path) -> None:
     dataset = inspected(two_formats(), user, tmp_path)
     (tmp_path / "source").rename(tmp_path / "elsewhere")
     with pytest.raises(VerbError, match="cannot be read again"):
@@ -263,8 +263,8 @@ def test_a_source_that_is_gone_is_not_read_again(user: User, tmp_path: Path) -> 
 # Command
 
 
-@pytest.mark.django_db(transaction=True)  # the import has a thread and so a connection of its own
-def test_the_command_shows_and_takes_the_choices(
+@pytest.mark.django_db(transaction=True)  # the import runs in a thread with its own connection
+def test_the_command_shows_and_accepts_the_choices(
     user: User, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_tree(tmp_path / "source", two_formats())
@@ -279,7 +279,7 @@ def test_the_command_shows_and_takes_the_choices(
 
 
 @pytest.mark.parametrize(("option", "value"), [("bands", "1,2"), ("bands", "a,b,c"), ("splits", "sometimes")])
-def test_the_command_refuses_what_is_no_choice(user: User, tmp_path: Path, option: str, value: str) -> None:
+def test_the_command_refuses_invalid_choices(user: User, tmp_path: Path, option: str, value: str) -> None:
     source = write_tree(tmp_path / "source", two_formats())
     with pytest.raises(CommandError, match=option):
         call_command("import_dataset", str(source), "--name", "list", f"--{option}", value)

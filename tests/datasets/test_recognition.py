@@ -1,4 +1,4 @@
-"""What a source is taken for: folder names become classes only where nothing speaks against it."""
+"""Recognition of sources: folder names become classes only if there is no evidence against it."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ImportTree = Callable[[Tree], Dataset]
 
 
 def images(*paths: str, first: int = 0) -> dict[str, bytes | None]:
-    """A different image at each path; * stands for the numbers 0 to 3."""
+    """A different image at each path; * is replaced by the numbers 0 to 3."""
     every = [path.replace("*", str(number)) for path in paths for number in (range(4) if "*" in path else [0])]
     return {path: image(first + number, format_="JPEG") for number, path in enumerate(every)}
 
@@ -52,11 +52,11 @@ def white_square() -> bytes:
         ("7", None, False),
     ],
 )
-def test_what_the_name_of_a_folder_says(name: str, kind: str | None, is_structure: bool) -> None:
+def test_meaning_of_folder_names(name: str, kind: str | None, is_structure: bool) -> None:
     assert (kind_of_folder(name), folder_name(name).is_structure) == (kind, is_structure)
 
 
-def test_names_with_other_words_are_splits_in_pairs_alone() -> None:
+def test_names_with_other_words_are_splits_only_in_pairs() -> None:
     folders = ["street-train", "street-val/images", "street-val", "crash test"]
     assert kinds_of_folders(folders) == {"street-train": "train", "street-val": "val"}
 
@@ -74,7 +74,7 @@ def test_names_with_other_words_are_splits_in_pairs_alone() -> None:
         (images("cat/*.jpg", "dog/*.jpg", "masks/*.jpg"), "masks"),
     ],
 )
-def test_splits_images_and_masks_are_no_classes(
+def test_splits_images_and_masks_are_not_classes(
     import_tree: ImportTree, data_dir: Path, tree: Tree, named: str
 ) -> None:
     assert_refused(import_tree(tree), data_dir, "not_classes", named, "not like")
@@ -92,7 +92,7 @@ def test_splits_images_and_masks_are_no_classes(
         ["labelled", "test"],
     ],
 )
-def test_class_names_that_are_such_words_stay_classes(import_tree: ImportTree, classes: list[str]) -> None:
+def test_classes_named_with_such_words_remain_classes(import_tree: ImportTree, classes: list[str]) -> None:
     dataset = import_tree(images(*(f"{name}/*.jpg" for name in classes)))
     assert (dataset.status, dataset.classes) == ("ready", classes)
     assert dataset.count("train") + dataset.count("val") == 4 * len(classes)
@@ -111,7 +111,7 @@ LABEL = json.dumps({"objects": [{"class": "cat", "box": [1, 1, 4, 4]}]}).encode(
         ({"export.xml": '<a name="0.jpg"/><a name="1.jpg"/>'.encode("utf-16")}, "export.xml"),
     ],
 )
-def test_annotations_that_no_format_recognises_refuse_the_source(
+def test_annotations_that_no_format_recognizes_refuse_the_source(
     import_tree: ImportTree, data_dir: Path, files: Tree, named: str
 ) -> None:
     dataset = import_tree({**images("day1/*.jpg", "day2/*.jpg"), **files})
@@ -135,7 +135,7 @@ def test_masks_among_the_images_refuse_the_source(import_tree: ImportTree, data_
         {"sample_submission.csv": b"id,label\n0.jpg,0\n1.jpg,0\n"},
     ],
 )
-def test_other_files_beside_class_folders_are_ignored(import_tree: ImportTree, files: Tree) -> None:
+def test_other_files_next_to_class_folders_are_ignored(import_tree: ImportTree, files: Tree) -> None:
     dataset = import_tree({**images("day1/*.jpg", "day2/*.jpg"), **files})
     assert (dataset.status, dataset.classes) == ("ready", ["day1", "day2"])
 
@@ -179,21 +179,21 @@ def test_inner_test_folders_are_left_out(import_tree: ImportTree) -> None:
 
 
 def test_a_test_folder_alone_has_classes(import_tree: ImportTree, data_dir: Path) -> None:
-    """Its images are held out: they are imported once the user selects that the splits are drawn again."""
+    """Its images are held out: they are imported only if the user chooses to draw new splits."""
     tree = images("test/cat/*.jpg", "test/dog/*.jpg")
     assert_refused(import_tree(tree), data_dir, "no_train", "No training image was found")
     layout = read_layout(annotated.source_of(tree), Report(), reading=ReadingOptions(splits="none"))
     assert (layout.classes, {image.kind for image in layout.images}) == (["cat", "dog"], {None})
 
 
-def test_one_message_where_the_images_are_missing(import_tree: ImportTree, data_dir: Path) -> None:
+def test_missing_images_give_a_single_message(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree({f"labels/p{number}.txt": b"0 .5 .5 .1 .1\n" for number in range(6)} | {"images": None})
     assert_refused(dataset, data_dir, "no_images", "6 files of other kinds (.txt)", "include images")
     assert len(dataset.report) == 1
 
 
 @pytest.mark.parametrize("tops", [("color", "grayscale", "segmented"), ("day1", "day2")])
-def test_folders_within_several_alike_are_the_classes(import_tree: ImportTree, tops: tuple[str, ...]) -> None:
+def test_repeated_subfolders_are_the_classes(import_tree: ImportTree, tops: tuple[str, ...]) -> None:
     dataset = import_tree(images(*(f"{top}/{name}/*.jpg" for top in tops for name in ("apple", "corn"))))
     assert (dataset.status, dataset.classes, codes(dataset, "warning")) == (
         "ready",
@@ -203,13 +203,13 @@ def test_folders_within_several_alike_are_the_classes(import_tree: ImportTree, t
     assert dataset.count("train") + dataset.count("val") == 8 * len(tops)
 
 
-def test_folders_within_several_that_differ_are_no_classes(import_tree: ImportTree) -> None:
+def test_differing_subfolders_are_not_classes(import_tree: ImportTree) -> None:
     dataset = import_tree(images("dog/poodle/*.jpg", "dog/boxer/*.jpg", "cat/siamese/*.jpg"))
     assert (dataset.status, dataset.classes) == ("ready", ["cat", "dog"])
 
 
 @pytest.mark.parametrize("other", ["seg_pred/seg_pred/*.jpg", "test-several/*.jpg", "unlabeled/*.jpg"])
-def test_images_for_prediction_beside_splits_are_left_out(import_tree: ImportTree, other: str) -> None:
+def test_images_for_prediction_next_to_splits_are_left_out(import_tree: ImportTree, other: str) -> None:
     paths = [f"{split}/{name}/{split}*.jpg" for split in ("seg_train", "seg_test") for name in ("sea", "street")]
     dataset = import_tree(images(*paths) | images(other, first=100))
     assert (dataset.status, dataset.classes) == ("ready", ["sea", "street"])

@@ -1,4 +1,4 @@
-"""Findings are stored as codes with parameters and in English, and rendered in the reader's language."""
+"""Findings are stored as codes with parameters and in English, and rendered in the active language."""
 
 import html
 import json
@@ -28,24 +28,24 @@ from trainingapp.datasets.sources.source import size_param
 from trainingapp.management.foreground import print_report
 from trainingapp.models import Dataset
 
-#: Three words of English one after the other. Names of files in these tests have none.
+#: Three consecutive English words. File names in these tests contain none.
 ENGLISH = re.compile(r"[A-Za-z][a-z]+(?: [A-Za-z]*[a-z]+){2,}")
-#: What a message quotes from a file.
+#: Texts that a message quotes from a file.
 QUOTED = re.compile(r"'[^']*'")
 CHINESE = {"accept-language": "zh-hans"}
-#: Too large, or too many, for this test; other tests import them.
+#: Too large or too numerous for this test; other tests import them.
 SLOW = ("bomb", "large", "many", "entries", "zip64", "pixels", "millions", "9,400", "without end")
 
 
 def english_in(items: list[ReportItem]) -> list[str]:
-    """Texts of findings that are not Chinese, after they were stored and read again."""
+    """Texts of findings that are not Chinese after storing and loading them."""
     with translation.override("zh-hans"):
         texts = [item_text(item) for item in json.loads(json.dumps(items))]
     return [text for text in texts if ENGLISH.search(QUOTED.sub("", text))]
 
 
 def refused_for(upload: Path) -> list[ReportItem]:
-    """The findings that refuse an upload."""
+    """The findings with which an upload is refused."""
     try:
         check_upload(upload)
     except DatasetError as error:
@@ -171,7 +171,7 @@ def test_the_stored_text_is_english_in_a_studio_of_another_language(other_user: 
     assert all(item["message"].replace("…", "").isascii() for item in items)
 
 
-def test_sizes_are_rendered_as_the_reader_writes_them() -> None:
+def test_sizes_are_rendered_in_the_active_language() -> None:
     message = source_messages.ZIP_BOMB(source="a.png", packed=size_param(512), size=size_param(10**10))
     item = report_item("error", "bomb", message)
     assert item["message"] == ("a.png unpacks from 512 bytes to 9.3 GB, as a zip bomb does. Nothing of it was read.")
@@ -179,7 +179,7 @@ def test_sizes_are_rendered_as_the_reader_writes_them() -> None:
         assert "512 字节" in item_text(item)
 
 
-def test_a_message_within_a_message_is_rendered_too() -> None:
+def test_a_nested_message_is_rendered() -> None:
     report = Report(lenient=True)
     where = Position("a b.json", 1204).param()
     fault = annotation_messages.INVALID_ENTRY_OF_LIST(
@@ -193,11 +193,11 @@ def test_a_message_within_a_message_is_rendered_too() -> None:
 
 
 @pytest.mark.parametrize(("count", "text"), [(1, "1 image has"), (3, "3 images have")])
-def test_counts_have_their_plural(count: int, text: str) -> None:
+def test_counts_have_plural_forms(count: int, text: str) -> None:
     assert str(image_messages.ANIMATED(count=count)).startswith(text)
 
 
-#: As version 0.1 stored it: the English text alone.
+#: The form stored by version 0.1: only the English text.
 OLD_ITEM: ReportItem = {
     "level": "error",
     "code": "truncated",

@@ -1,4 +1,4 @@
-"""The known dataset, written in every format, has the same objects, labels and splits when imported."""
+"""The known dataset written in every format has the same objects, labels and splits when imported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_the_same_objects_and_splits(
     [export for export in EXPORTS.values() if export.given_by],
     ids=[e for e in EXPORTS if EXPORTS[e].given_by],
 )
-def test_images_for_testing_are_left_out(export: Export, new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_test_images_are_left_out(export: Export, new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = read(export, new_dataset, write_tree(tmp_path / "source", export.files(with_test=True)))
     assert (dataset.status, codes(dataset)) == ("ready", []), dataset.report
     found = imported(dataset, ["plain"])
@@ -72,6 +72,6 @@ def test_images_for_testing_are_left_out(export: Export, new_dataset: Callable[.
     assert "test_left_out" in codes(dataset, "warning")
 
 
-def test_embedded_images_of_labelme_are_passed_over(import_tree: Callable[..., Dataset]) -> None:
+def test_embedded_images_of_labelme_are_ignored(import_tree: Callable[..., Dataset]) -> None:
     dataset = import_tree(labelme_tree(image_data="QUJD" * 2_000_000))
     assert (dataset.status, dataset.report) == ("ready", [])

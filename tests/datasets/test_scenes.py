@@ -31,7 +31,7 @@ def test_boxes_are_the_extents_of_the_masks(label: int) -> None:
             assert mask_HW[:, right - 1].any()
 
 
-def test_masks_lie_where_the_object_is_painted() -> None:
+def test_masks_match_the_painted_objects() -> None:
     """Objects are brighter than their surroundings, in nearly every scene by a large margin."""
     brighter = []
     for seed in range(60):
@@ -48,7 +48,7 @@ def test_same_seed_same_image() -> None:
     assert (first.image_HWC != other.image_HWC).any()
 
 
-def test_what_is_written(tmp_path: Path) -> None:
+def test_files_of_a_demo_dataset(tmp_path: Path) -> None:
     draw_demo(tmp_path, images=80, seed=1, size=SIZE)
     truth = json.loads((tmp_path / "annotations.json").read_text())
     assert truth["classes"] == CLASSES
@@ -64,7 +64,7 @@ def test_what_is_written(tmp_path: Path) -> None:
         assert record["path"].split("/")[2] == CLASSES[record["labels"][0]]
 
 
-def test_too_few_images(tmp_path: Path) -> None:
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 40"):
         draw_demo(tmp_path, images=39, seed=0, size=SIZE)
 

@@ -1,4 +1,4 @@
-"""Pascal VOC counts pixels from 1, many programs that write its format from 0."""
+"""Pascal VOC counts pixels from 1; many programs that write its format count from 0."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ Corners = tuple[float, float, float, float]
 
 
 def voc(*boxes: Corners) -> Tree:
-    """An image for each box, its corners as they are written."""
+    """One image per box, whose corners are written unchanged."""
     tree: Tree = {}
     for number, corners in enumerate(boxes):
         bounds = "".join(
@@ -49,7 +49,7 @@ def test_coordinates_of_the_development_kit_count_from_1(import_tree: Callable[[
     assert "first_pixel" not in codes(dataset, "warning")
 
 
-def test_a_box_that_begins_at_0_shows_that_all_count_from_0(import_tree: Callable[[Tree], Dataset]) -> None:
+def test_a_box_that_begins_at_0_means_that_all_boxes_count_from_0(import_tree: Callable[[Tree], Dataset]) -> None:
     dataset = import_tree(voc(WHOLE_0, INNER, INNER))
     assert boxes_of(dataset) == [WHOLE_0, INNER, INNER]
     assert codes(dataset, "warning") == ["first_pixel"]
@@ -57,7 +57,7 @@ def test_a_box_that_begins_at_0_shows_that_all_count_from_0(import_tree: Callabl
     assert text.startswith("1 box begins at the coordinate 0, among them Annotations/0.xml line 1: the coordinates are")
 
 
-def test_a_few_zeros_are_mistakes_of_a_set_that_counts_from_1(import_tree: Callable[[Tree], Dataset]) -> None:
+def test_a_few_zeros_are_mistakes_in_a_dataset_that_counts_from_1(import_tree: Callable[[Tree], Dataset]) -> None:
     dataset = import_tree(voc((0, 3, 9, 9), WHOLE_1, WHOLE_1, INNER))
     assert boxes_of(dataset) == [(0, 2, 9, 9), WHOLE_0, WHOLE_0, (4, 5, 12, 13)]
     assert codes(dataset, "warning") == ["box_clipped"]
@@ -74,7 +74,7 @@ def test_a_few_zeros_are_mistakes_of_a_set_that_counts_from_1(import_tree: Calla
         ((WHOLE_1, INNER), "zero", None, INNER),
     ],
 )
-def test_the_review_offers_the_other_way(
+def test_the_review_offers_the_other_first_pixel(
     boxes: tuple[Corners, ...], chosen: str, used: str | None, expected: Corners
 ) -> None:
     reading = ReadingOptions.model_validate({"first_pixel": chosen})

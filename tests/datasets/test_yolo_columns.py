@@ -1,4 +1,4 @@
-"""The columns of YOLO's label files: boxes, outlines, poses, oriented boxes, predictions and tracks."""
+"""The columns of YOLO label files: boxes, outlines, poses, oriented boxes, predictions and tracks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ BOX = ("cat", (18.0, 12.0, 42.0, 28.0))
 
 
 def labelled(line: str | dict[str, str], about: str = "") -> Tree:
-    """Every image has this line, or that of its stem."""
+    """Every image has this line, or the line for its stem."""
     tree: Tree = {"data.yaml": f"names: [cat, dog]\n{about}".encode()}
     for item in IMAGES:
         tree[f"images/{item.stem}.png"] = item.content()
@@ -37,7 +37,7 @@ def labelled(line: str | dict[str, str], about: str = "") -> Tree:
         ("0 .5 .5 .4 .4 0.93 3", "", "columns_ignored"),
     ],
 )
-def test_boxes_are_read_and_other_columns_named(import_tree: ImportTree, line: str, about: str, code: str) -> None:
+def test_boxes_are_read_and_other_columns_reported(import_tree: ImportTree, line: str, about: str, code: str) -> None:
     dataset = import_tree(labelled(line, about))
     assert (dataset.status, dataset.tasks) == ("ready", ["detection"])
     assert {tuple(boxes) for _split, boxes in imported_boxes(dataset).values()} == {(BOX,)}
@@ -66,7 +66,7 @@ def test_outlines_of_one_length_are_outlines(import_tree: ImportTree) -> None:
     assert imported_boxes(dataset)["p1"][1] == [("cat", (18.0, 8.0, 48.0, 28.0))]
 
 
-def test_what_can_be_both_is_refused(import_tree: ImportTree, data_dir: Path) -> None:
+def test_ambiguous_columns_are_refused(import_tree: ImportTree, data_dir: Path) -> None:
     line = "0 .5 .5 .6 .55 .4 .5 .7 .6 .3 .45"
     assert_refused(import_tree(labelled(line)), data_dir, "bad_annotation", "lines of 11 values", "kpt_shape")
 
@@ -88,12 +88,12 @@ def test_pixels_are_refused(import_tree: ImportTree, data_dir: Path, line: str) 
         ("names: {'1': b, '0': a}", ["a", "b"]),
     ],
 )
-def test_names_stay_text(import_tree: ImportTree, names: str, expected: list[str]) -> None:
+def test_names_are_kept_as_text(import_tree: ImportTree, names: str, expected: list[str]) -> None:
     tree = labelled({"p1": "1 .5 .5 .4 .4"}) | {"data.yaml": names.encode()}
     assert import_tree(tree).classes == expected
 
 
-def test_lines_of_another_length_are_named(import_tree: ImportTree, data_dir: Path) -> None:
+def test_lines_of_another_length_are_reported(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(labelled({"p2": "0 .1 .1 .2 .1 .2 .2 .1"}))
     assert_refused(dataset, data_dir, "bad_annotation", "labels/p2.txt line 1", "not 8 values")
 
@@ -112,15 +112,15 @@ def test_a_repeated_line_is_one_object(import_tree: ImportTree) -> None:
         ("0 0,5 0,5 0,4 0,4", "with decimal points"),
     ],
 )
-def test_lines_that_are_no_numbers_are_shown(import_tree: ImportTree, data_dir: Path, line: str, text: str) -> None:
+def test_lines_that_are_not_numbers_are_quoted(import_tree: ImportTree, data_dir: Path, line: str, text: str) -> None:
     assert_refused(import_tree(labelled(line)), data_dir, "bad_annotation", "line 1", text)
 
 
-def test_a_class_beyond_the_last_names_the_last(import_tree: ImportTree, data_dir: Path) -> None:
+def test_the_error_for_a_class_number_beyond_the_last_names_the_last(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(labelled("2 0.5 0.5 0.4 0.4"))
     assert_refused(dataset, data_dir, "unknown_class", "no class 2; the classes are numbered from 0 to 1")
 
 
-def test_the_file_of_a_network_does_not_name_the_classes(import_tree: ImportTree) -> None:
+def test_a_network_definition_does_not_name_the_classes(import_tree: ImportTree) -> None:
     tree = labelled("1 0.5 0.5 0.4 0.4") | {"a_network.yaml": b"nc: 80\nbackbone: []\n"}
     assert import_tree(tree).classes == ["cat", "dog"]

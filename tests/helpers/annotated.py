@@ -1,4 +1,4 @@
-"""One small annotated dataset, written in every format by hand, and helpers to examine what was imported."""
+"""A small annotated dataset, handwritten in every format, and helpers that examine its import."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ Corners = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Annotated:
-    """An image by its stem, with boxes (class, left, top, right, bottom)."""
+    """An image by its stem, with boxes (class, left, top, right, bottom) in pixels."""
 
     stem: str
     split: str
@@ -77,7 +77,7 @@ def coco(split: str, *, outlined: bool = False, items: Sequence[Annotated] = IMA
 
 
 def coco_tree(*, outlined: bool = False, items: Sequence[Annotated] = IMAGES) -> Tree:
-    """In the layout of Roboflow."""
+    """COCO in the layout of Roboflow."""
     tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in items}
     for split in by_split(items):
         text = json.dumps(coco(split, outlined=outlined, items=items), indent=1)
@@ -99,7 +99,7 @@ def yolo_lines(item: Annotated, *, polygons: bool = False) -> str:
 
 
 def yolo_tree(*, polygons: bool = False, items: Sequence[Annotated] = IMAGES) -> Tree:
-    """In the layout of Ultralytics."""
+    """YOLO in the layout of Ultralytics."""
     splits = "".join(f"{split}: images/{split}\n" for split in by_split(items))
     tree: Tree = {"data.yaml": f"path: .\n{splits}names:\n  0: cat\n  1: dog\n  2: owl\n".encode()}
     for item in items:
@@ -161,14 +161,14 @@ def mask(item: Annotated, kind: str = "grey") -> Image.Image:
 
 
 def class_dict() -> bytes:
-    """class_dict.csv of masks in colour."""
+    """class_dict.csv for color masks."""
     pairs = zip(["background", *CLASSES], COLOURS, strict=True)
     lines = [f"{name},{red},{green},{blue}" for name, (red, green, blue) in pairs]
     return "\n".join(["name,r,g,b", *lines]).encode()
 
 
 def mask_tree(kind: str = "grey", items: Sequence[Annotated] = IMAGES) -> Tree:
-    """Masks of kind grey, indexed or colour, each with the file that names its classes."""
+    """Masks of kind grey, indexed or colour, with the file that names their classes."""
     tree: Tree = {}
     for item in items:
         tree[f"{item.split}/images/{item.stem}.png"] = item.content()
@@ -223,7 +223,7 @@ TREES = {
 
 
 def source_of(tree: Tree) -> Source:
-    """The files as an opened source, without a disk."""
+    """The files as an opened source in memory."""
     files = [SourceFile(path, len(content), _opener(content)) for path, content in tree.items() if content is not None]
     folders = {"/".join(path.split("/")[:depth]) for path in tree for depth in range(1, path.count("/") + 1)}
     return Source(files, folders)
@@ -238,7 +238,7 @@ def expected_boxes() -> dict[str, tuple[str, list[tuple[str, Corners]]]]:
 
 
 def imported_boxes(dataset: Dataset) -> dict[str, tuple[str, list[tuple[str, tuple[float, ...]]]]]:
-    """(split, boxes) by stem, in whole pixels where they are."""
+    """(split, boxes) by stem; coordinates that are whole numbers are integers."""
     found = {}
     for sample in read_index(dataset.folder).samples:
         boxes = [

@@ -1,4 +1,4 @@
-"""Datasets with boxes and masks, ready or proposed, by their rows and files."""
+"""Ready and proposed datasets with boxes and masks, created as rows and files."""
 
 from collections import Counter
 from pathlib import Path
@@ -49,7 +49,7 @@ def _class_mask(scene: Scene) -> Any:
 
 
 def _counts(samples: list[Sample], split: str, *, once: bool) -> dict[str, int]:
-    """Images that show each class (`once`), or objects of it."""
+    """The number of images (`once`) or objects of each class."""
     of_split = [[box.label for box in sample.boxes] for sample in samples if sample.split == split]
     found = Counter(label for labels in of_split for label in (set(labels) if once else labels))
     return {name: found[label] for label, name in enumerate(CLASSES)}

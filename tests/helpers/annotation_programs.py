@@ -1,4 +1,4 @@
-"""The known dataset in the exports of annotation programs, as their documentation describes them."""
+"""The known dataset as exports of annotation programs, as described in their documentation."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ Point = tuple[float, float]
 
 
 def images(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """The images in a folder for each split."""
+    """The images in one folder per split."""
     return {f"{item.split}/{item.stem}.png": item.content() for item in items}
 
 

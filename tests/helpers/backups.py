@@ -1,4 +1,4 @@
-"""Backups for tests: their members, and archives that are put together by hand."""
+"""Backups for tests: their members, and archives that are assembled directly."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ import zstandard
 
 
 def members(file: Path) -> dict[str, bytes]:
-    """The content of each member, in order; links have the content of what they link to."""
+    """The content of each member, in order; links have the content of their target."""
     with file.open("rb") as stream:
         content = io.BytesIO(zstandard.ZstdDecompressor().stream_reader(stream).read())
     with tarfile.open(fileobj=content) as tar:
@@ -43,7 +43,7 @@ def about(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def database_of_version_0_1(file: Path) -> Iterator[Any]:
-    """Within: Django's connection is one to an empty SQLite database of version 0.1; yields the models of that time."""
+    """Within: Django is connected to an empty SQLite database of version 0.1. Yields the models of that version."""
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
 

@@ -1,4 +1,4 @@
-"""Runs with evaluation files, as their trainers write them, for the tests of the pages."""
+"""Runs with evaluation files as written by the trainer, for page tests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,14 +15,14 @@ from trainingapp.models import Dataset, TrainingRun
 
 
 def validation_paths(dataset: Dataset) -> list[str]:
-    """Paths of the validation images in their order; invented ones where the dataset has no files."""
+    """Paths of the validation images in order; invented paths if the dataset has no files."""
     if not (dataset.folder / SAMPLES_FILE).exists():
         return [f"images/val/{CLASSES[index % 2]}/{index:04}.png" for index in range(12)]
     return [sample.path for sample in read_index(dataset.folder).split("val")]
 
 
 def found(epoch: int, **changes: Any) -> Evaluation:
-    """What a validation of the tiny classifier might find: worse for red, better with every epoch."""
+    """Plausible validation results of the tiny classifier: worse for red, better with every epoch."""
     right = min(6, epoch + 2)
     values: dict[str, Any] = {
         "values": {"loss": 1 / epoch, "top1": (6 + right) / 12},
@@ -45,7 +45,7 @@ def found(epoch: int, **changes: Any) -> Evaluation:
 
 
 def evaluated(run: TrainingRun, epoch: int, *, task: str = "classification", at_step: int = 0, **changes: Any) -> None:
-    """Write the evaluation file of an epoch and its event; `at_step`: it was requested there, before the end."""
+    """Write the evaluation file of an epoch and its event; `at_step` is the step of a requested evaluation."""
     run.folder.mkdir(parents=True, exist_ok=True)
     result, paths, step = found(epoch, **changes), validation_paths(run.dataset), at_step or epoch * 6
     write_evaluation(run.folder, result, task=task, epoch=epoch, step=step, classes=CLASSES, paths=paths)
@@ -55,7 +55,7 @@ def evaluated(run: TrainingRun, epoch: int, *, task: str = "classification", at_
 
 
 def annotated(dataset: Dataset) -> None:
-    """Give every image of a tiny dataset a box and a mask of its class."""
+    """Add a box and a mask of its class to every image of a tiny dataset."""
     index = read_index(dataset.folder)
     samples = []
     for sample in index.samples:
@@ -70,7 +70,7 @@ def annotated(dataset: Dataset) -> None:
 
 
 def results(guesses: Sequence[int], truth: Sequence[int] = ()) -> ImageResults:
-    """The results of all images of a classifier; by default the images are of class 0 and 1 in turn."""
+    """The results of a classifier for all images; by default, image classes alternate between 0 and 1."""
     truth_N = np.array(truth or [index % 2 for index in range(len(guesses))], dtype=np.int32)
     guess_N = np.array(guesses, dtype=np.int32)
     ones_N = np.ones(len(guesses), dtype=np.float32)

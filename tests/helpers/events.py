@@ -1,4 +1,4 @@
-"""Events as tests write them: by type and fields."""
+"""Events for tests, by type and fields."""
 
 from trainingapp.contract.events import EventLog, parse_event
 

@@ -1,6 +1,6 @@
-"""The known dataset in every format that is read, and the comparison of an import with it.
+"""The known dataset in every supported format, and its comparison with an import.
 
-An image is recognized by its content, whatever its name in the dataset is.
+Images are identified by their content, regardless of their names in the dataset.
 """
 
 import hashlib
@@ -46,11 +46,11 @@ _STEMS = {
 
 @dataclass(frozen=True)
 class Export:
-    """A format as one program writes it.
+    """A format as written by one program.
 
-    `given_by` is the file that gives the split, with {split} in place of its name; FOLDERS where the folders of the
-    images do; "" where nothing does. `names` are the classes as the import calls them, in the order of CLASSES; they
-    are one name where the masks have one class. `warnings` are those of a complete import.
+    `given_by` is the file that defines the split, with {split} in place of its name; FOLDERS if the image folders
+    define it; "" if nothing does. `names` are the class names after import, in the order of CLASSES; a single name if
+    the masks have one class. `warnings` are those of a complete import.
     """
 
     name: str
@@ -183,14 +183,14 @@ def digests(stems: str) -> Mapping[str, Annotated]:
 
 @dataclass(frozen=True)
 class Imported:
-    """An image of the dataset and the one that it was written from; None for an image of another origin."""
+    """An image of the dataset and its original image; None for an image of another origin."""
 
     sample: Sample
     origin: Annotated | None
 
 
 def imported(dataset: Dataset, stems: Sequence[str]) -> list[Imported]:
-    """The images of a dataset whose source called its images in these ways."""
+    """The images of a dataset whose source used these name patterns."""
     origins = {digest: item for one in stems for digest, item in digests(one).items()}
     return [
         Imported(sample, origins.get(hashlib.sha256((dataset.folder / sample.path).read_bytes()).hexdigest()))
@@ -199,7 +199,7 @@ def imported(dataset: Dataset, stems: Sequence[str]) -> list[Imported]:
 
 
 def plain_names(classes: Sequence[str], format_: str) -> list[str]:
-    """The names in CLASSES that the classes stand for, or foreground; other names stay as they are."""
+    """The corresponding names in CLASSES, or foreground; other names are unchanged."""
     if format_ == "masks" and list(classes) == ["class 1"]:
         return ["foreground"]
     aliases = dict(zip((*CATEGORIES[1:4], "road", "car"), (*CLASSES, "cat", "dog"), strict=True))
@@ -210,15 +210,15 @@ def plain_names(classes: Sequence[str], format_: str) -> list[str]:
 
 
 def differences(found: Imported, folder: Path, classes: Sequence[str], *, partly: bool = False) -> list[str]:
-    """What of the annotations is not as it was written: labels, boxes, masks. `classes` are names of CLASSES.
+    """The differences from the written annotations: labels, boxes, masks. `classes` are names of CLASSES.
 
-    `partly` where single objects and labels may be left out, with a finding.
+    `partly`: single objects and labels may be left out, with a finding.
     """
     sample, item = found.sample, found.origin
     if item is None:
         return []
     faults = []
-    # Images without their annotations may be read as those of classes that are named like the folders of the sets.
+    # Images without their annotations may be read as classes that are named like the folders of the datasets.
     name = classes[sample.label] if sample.label >= 0 else ""
     if name in CLASSES and name != item.boxes[0][0]:
         faults.append(f"label {name}")

@@ -1,7 +1,7 @@
-"""Hostile sources by name: archives, images and annotation files that are made to do harm.
+"""Hostile sources by name: archives, images and annotation files designed to do harm.
 
-Each is a zip as bytes, or a tree to be zipped, made when it is asked for. All names that would leave the dataset have
-`MARK` in them, so that a file that got out would be found anywhere.
+Each is a zip as bytes, or a tree to be zipped, created on demand. All names that would leave the dataset contain
+`MARK`, so that an escaped file can be found anywhere.
 """
 
 import bz2
@@ -32,7 +32,7 @@ Tree = dict[str, bytes | None]
 
 @dataclass(frozen=True)
 class Hostile:
-    """A source by name. A `harmless` one may be imported without a finding: its odd part is never used."""
+    """A source by name. A `harmless` one may be imported without a finding, since its unusual part is never used."""
 
     name: str
     make: Callable[[], Tree | bytes]
@@ -106,7 +106,7 @@ MODES = {
 LINKS = ["/etc/passwd", "../../../etc/shadow", "/dev/zero", ".", f"/tmp/{MARK}"]
 
 
-#: Names that a disk takes; messages show their characters as escapes.
+#: Valid file names; messages show their characters as escapes.
 HARMLESS_NAMES = {"right to left", "zero width", "byte order mark"}
 
 
@@ -144,13 +144,13 @@ def bombs() -> Iterator[Hostile]:
 
 
 def lying(offset: int, value: int) -> bytes:
-    """The central directory is wrong about its last entry, a bomb of 40 MB."""
+    """A zip whose central directory is wrong about its last entry, a bomb of 40 MB."""
     content = zipped({**two_classes(), "cat/z.png": bytes(40 << 20)}, zipfile.ZIP_DEFLATED)
     return patched(content, (b"PK\1\2", offset, "<I", value))
 
 
 def overlapping() -> bytes:
-    """A thousand entries that all unpack the same bytes."""
+    """A zip with a thousand entries that all unpack the same bytes."""
     content = zipped({"cat/0.png": bytes(1 << 20)}, zipfile.ZIP_DEFLATED)
     start = content.index(b"PK\1\2")
     end = content.index(b"PK\5\6")
@@ -161,7 +161,7 @@ def overlapping() -> bytes:
 
 
 def quoted() -> bytes:
-    """Entries whose packed data overlaps the headers of the following ones, as in the best known zip bomb."""
+    """A zip whose compressed entries overlap the headers of the following ones, as in the best-known zip bomb."""
     kernel = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = kernel.compress(bytes(30 << 20)) + kernel.flush()
     body, table, offsets = b"", b"", []
@@ -181,7 +181,7 @@ def quoted() -> bytes:
 
 
 def many_entries(count: int) -> bytes:
-    """Only the central directory has them; no data is read."""
+    """A zip with many entries, all of them only in the central directory; no data is read."""
     local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 5, 0) + b"c/0.a"
     one = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0)
     table = b"".join(one + f"c/{n:07}".encode() for n in range(count))
@@ -192,7 +192,7 @@ def many_entries(count: int) -> bytes:
 
 
 def tars() -> Iterator[Hostile]:
-    """Tars, compressed ones, and archives within archives."""
+    """Plain tars, compressed tars and nested archives."""
     deflated = zipfile.ZIP_DEFLATED
     names = {name: path for name, path in UNSAFE_NAMES.items() if len(path) < 90}
     for name, path in names.items():
@@ -297,7 +297,7 @@ def zip64(count: int, length: int) -> bytes:
 
 
 def with_extra(extra: bytes) -> bytes:
-    """The last entry's sizes stand in this extra field."""
+    """A zip whose last entry has its sizes in this extra field."""
     whole = bytearray(zipped({**two_classes(), "z/z.png": image(9)}))
     start, end = whole.rindex(b"PK\1\2"), whole.rindex(b"PK\5\6")
     struct.pack_into("<II", whole, start + 20, 0xFFFFFFFF, 0xFFFFFFFF)
@@ -321,7 +321,7 @@ def twice() -> bytes:
 
 
 def png(width: int, height: int, colour: int = 2, depth: int = 8, data: bytes = b"", extra: bytes = b"") -> bytes:
-    """A PNG with this header, whatever its data is."""
+    """A PNG with this header and any data."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
@@ -360,7 +360,7 @@ def gif_of(width: int, height: int) -> bytes:
 
 
 def tiff_of(**tags: int) -> bytes:
-    """A TIFF of one strip with these values in its table."""
+    """A TIFF with one strip and these values in its directory."""
     wanted = {"width": (256, 8), "height": (257, 8), "bits": (258, 8), "compression": (259, 1), "photometric": (262, 1)}
     wanted |= {"offset": (273, 200), "samples": (277, 1), "rows": (278, 8), "count": (279, 64)}
     entries = [(tag, tags.get(name, value)) for name, (tag, value) in wanted.items()]
@@ -375,7 +375,7 @@ def images() -> Iterator[Hostile]:
 
 
 def bad_image(content: bytes) -> Tree:
-    """Valid classes, and the bad one under a name that its content may contradict."""
+    """Valid classes, and the bad image under a name that may not match its content."""
     return {**two_classes(), "cat/bad.png": content}
 
 
@@ -406,7 +406,7 @@ def texts() -> dict[str, Callable[[], bytes]]:
 
 
 def headers() -> dict[str, Callable[[], bytes]]:
-    """A few bytes that declare a large size."""
+    """Small files that declare a large size."""
     most = 0x7FFFFFFF
     return {
         "png of 2^31 pixels": lambda: png(most, most),
@@ -476,7 +476,7 @@ def many_frames() -> bytes:
 
 
 def large() -> dict[str, Callable[[], bytes]]:
-    """Valid files of one color that take a few kilobytes and unpack to hundreds of megabytes."""
+    """Valid files of one color with a few kilobytes that unpack to hundreds of megabytes."""
     return {
         "rgb png of 9,400 squared": lambda: flat_png(9_400, 9_400),
         "rgba png of 9,400 squared": lambda: flat_png(9_400, 9_400, 6),
@@ -503,7 +503,7 @@ def large() -> dict[str, Callable[[], bytes]]:
     }
 
 
-#: Valid, if odd: a script behind an image is harmless, since an image is never served as it was uploaded.
+#: Valid but unusual: a script after an image is harmless, since uploaded images are never served unchanged.
 HARMLESS_IMAGES = {
     "png and zip at once",
     "jpeg and script at once",
@@ -604,8 +604,8 @@ COCO_IMAGES: dict[str, dict[str, Any]] = {
 }
 
 
-#: Ignored parts: impossible sizes, names that are found by their last part alone, a table of names that
-#: is none, a definition that is never fetched, an outline where there is a box.
+#: Ignored parts: impossible sizes, names that match only by their last part, an invalid table of names,
+#: a definition that is never fetched, an outline in addition to a box.
 UNUSED = {
     "box of numbers as text",
     "utf-16",

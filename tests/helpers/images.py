@@ -15,7 +15,7 @@ COLOURS = [(220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 220, 40), (200, 60
 def make_dataset(
     folder: Path, *, classes: int = 3, train_per_class: int = 8, val_per_class: int = 4, size: int = 32
 ) -> Path:
-    """A ready dataset folder: images of colored noise, one color a class, easy to tell apart."""
+    """Create a ready dataset folder: images of colored noise, one color per class, easy to distinguish."""
     generator = np.random.default_rng(0)
     names = [f"class_{number}" for number in range(classes)]
     samples = []
@@ -31,7 +31,7 @@ def make_dataset(
 
 
 def make_run_dir(folder: Path, dataset_dir: Path, *, attempt: int = 1, **config: Any) -> Path:
-    """RUN_DIR with a config.json of a small model, as the supervisor writes it."""
+    """Create RUN_DIR with a config.json of a small model, as written by the supervisor."""
     values = {
         "model": "mobilenet_v3_small",
         "image_size": 32,

@@ -1,4 +1,4 @@
-"""Jobs of tests, which are the worker themselves."""
+"""Jobs for tests that act as the worker."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ def no_worker(monkeypatch: object) -> None:
 
 
 def work_off(lane: Lane | None = None) -> Job:
-    """Do the oldest waiting job as a worker would; returns it as stored then."""
+    """Execute the oldest waiting job like a worker. Returns its stored state afterwards."""
     job = lease.claim_job(lane)
     assert job is not None, "no job waits"
     execution.work(job)
@@ -26,13 +26,13 @@ def work_off(lane: Lane | None = None) -> Job:
 
 
 def lose_worker(job: Job) -> None:
-    """Let the lease of the job run out."""
+    """Let the lease of the job expire."""
     silent_since = timezone.now() - timedelta(seconds=lease.LEASE_S + 1)
     Job.objects.filter(pk=job.pk).update(heartbeat_at=silent_since)
 
 
 def working_on(dataset: Dataset, status: str, phase: Message, *, done: int = 0, total: int = 0) -> Job:
-    """The dataset as if a worker were processing it; `status` is "inspecting" or "importing"."""
+    """Put the dataset in the state of being processed by a worker; `status` is "inspecting" or "importing"."""
     Dataset.objects.filter(pk=dataset.pk).update(status=status)
     dataset.refresh_from_db()
     job = request_import(dataset)

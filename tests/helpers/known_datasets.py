@@ -1,4 +1,4 @@
-"""The known dataset in the layouts of well-known datasets, libraries and competitions."""
+"""The known dataset in layouts of well-known datasets, libraries and competitions."""
 
 import io
 import json
@@ -102,7 +102,7 @@ def datumaro_tree(kind: str, items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def coco_lists_tree(*, as_rle: bool = False, items: Sequence[Annotated] = IMAGES) -> Tree:
-    """As COCO is published: all images in one folder, a JSON file for each split; `as_rle` adds masks."""
+    """The original layout of COCO: all images in one folder, one JSON file per split; `as_rle` adds masks."""
     tree: Tree = {f"images/{item.stem}.png": item.content() for item in items}
     for split, same in by_split(items).items():
         content = coco(split, items=items)
@@ -136,7 +136,7 @@ def yolo_outlines_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def pose_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """YOLO pose: a box and two key points for each object."""
+    """YOLO pose: a box and two key points per object."""
     splits = "".join(f"{split}: {split}/images\n" for split in by_split(items))
     tree: Tree = {"data.yaml": f"{splits}kpt_shape: [2, 3]\nnames: [cat, dog, owl]\n".encode()}
     for item in items:
@@ -147,7 +147,7 @@ def pose_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def darknet_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """Images and labels in one folder, and a list of images for each split."""
+    """Images and labels in one folder, and one image list per split."""
     splits = "".join(f"{'valid' if split == 'val' else split} = data/{split}.txt\n" for split in by_split(items))
     tree: Tree = {"data/obj.data": f"classes = 3\n{splits}names = data/obj.names\n".encode()}
     tree["data/obj.names"] = "\n".join(CLASSES).encode()
@@ -160,7 +160,7 @@ def darknet_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def voc_folders_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """As Roboflow writes Pascal VOC: an XML file beside each image."""
+    """Pascal VOC by Roboflow: an XML file next to each image."""
     return {**images(items), **{f"{item.split}/{item.stem}.xml": voc_xml(item).encode() for item in items}}
 
 
@@ -188,7 +188,7 @@ def camvid_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def segnet_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """CamVid as SegNet's tutorial has it: masks of numbers without names."""
+    """CamVid in the layout of SegNet's tutorial: masks of class numbers without names."""
     tree: Tree = {}
     for item in items:
         tree[f"{item.split}/{item.stem}.png"] = item.content()
@@ -208,7 +208,7 @@ def carvana_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def voc_masks_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """Pascal VOC's masks as CVAT exports them, with a table of colors and a list for each split."""
+    """Pascal VOC masks as exported by CVAT, with a color table and one list per split."""
     pairs = zip(["background", *CLASSES], COLOURS, strict=True)
     rows = [f"{name}:{','.join(map(str, colour))}::" for name, colour in pairs]
     tree: Tree = {"labelmap.txt": "\n".join(["# label:color_rgb:parts:actions", *rows]).encode()}
@@ -221,7 +221,7 @@ def voc_masks_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def roboflow_masks_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """Roboflow's masks beside the images, with a table of pixel values in each folder."""
+    """Roboflow masks next to the images, with a table of pixel values in each folder."""
     tree: Tree = {}
     for item in items:
         tree[f"{item.split}/{item.stem}_jpg.rf.{'0' * 32}.jpg"] = item.content("JPEG")
@@ -236,12 +236,12 @@ def roboflow_masks_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def labels_of(item: Annotated) -> list[str]:
-    """The classes of the objects, the first one first."""
+    """The classes of the objects, in order of first occurrence."""
     return list(dict.fromkeys(name for name, _box in item.boxes))
 
 
 def folders_tree(pattern: str, items: Sequence[Annotated] = IMAGES) -> Tree:
-    """The images with objects under `pattern`, in which {split}, {label} and {stem} are replaced."""
+    """The images with objects at paths given by `pattern`, in which {split}, {label} and {stem} are replaced."""
     return {
         pattern.format(split=item.split, label=item.boxes[0][0], stem=item.stem): item.content()
         for item in items
@@ -250,7 +250,7 @@ def folders_tree(pattern: str, items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def class_in_name_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    """As in cat.101.png."""
+    """Classes in file names, such as cat.101.png."""
     tree: Tree = {}
     for item in items:
         if item.boxes:
@@ -286,7 +286,7 @@ def box_table_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def metadata_tree(kind: str, items: Sequence[Annotated] = IMAGES) -> Tree:
-    """Labels in metadata.jsonl or metadata.csv of an imagefolder."""
+    """Labels in the metadata.jsonl or metadata.csv of an imagefolder."""
     kept = [item for item in items if item.boxes]
     tree = images(kept)
     for split, same in by_split(kept).items():

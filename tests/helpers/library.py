@@ -1,4 +1,4 @@
-"""Entries of the library for tests, with their files."""
+"""Stored models for tests, with their files."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ MODELS = {
 
 
 def make_entry(owner: Any, task: str = "classification", name: str = "tints", **fields: Any) -> Weights:
-    """A ready entry with random weights."""
+    """A ready model with random weights."""
     model, size = MODELS[task]
     card = make_card(task, model, size, CLASSES[task])
     version = Weights.objects.filter(name=name).count() + 1

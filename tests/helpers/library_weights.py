@@ -1,4 +1,4 @@
-"""Entries of the library for tests: a small network with random weights, and its card."""
+"""Model files for tests: a small network with random weights, and its card."""
 
 import json
 from functools import lru_cache
@@ -46,7 +46,7 @@ def make_weights(folder: Path, card: dict[str, Any], seed: int = 0) -> Path:
 
 @lru_cache(maxsize=4)
 def _random_weights(config: str, class_count: int, seed: int) -> bytes:
-    """The weights as a safetensors file; initialized once for a network, since many tests need the same."""
+    """The weights as a safetensors file; initialized once per network, since many tests use the same."""
     torch.manual_seed(seed)
     network = build_network(parse_config(json.loads(config)), class_count)
     return save({name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()})

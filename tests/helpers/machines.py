@@ -1,4 +1,4 @@
-"""Hosts for tests, recorded as a worker records them. GPUs and the output of their driver are simulated."""
+"""Hosts for tests, recorded like those of a worker. GPUs and the output of their driver are simulated."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from trainingapp.scheduling.placement import GB
 
 
 def gpu(index: int = 0, *, memory_gb: float = 24, used_gb: float = 0, processes: dict[int, float] | None = None) -> Any:
-    """A reading of a GPU; `processes` are GB by process number."""
+    """The measured state of a GPU; `processes` maps process numbers to GB."""
     found = tuple(GpuProcess(pid, round(size * GB)) for pid, size in (processes or {}).items())
     total = round(memory_gb * GB)
     return GpuReading(f"GPU-{index:04}", "NVIDIA Test", total, total - round(used_gb * GB), 0.5, 60.0, found)
@@ -20,7 +20,7 @@ def gpu(index: int = 0, *, memory_gb: float = 24, used_gb: float = 0, processes:
 def machine(
     name: str = "here", *, slots: int = 2, gpus: int = 0, memory_gb: float = 24, away: bool = False, **fields: Any
 ) -> Host:
-    """A host with a processor and so many GPUs."""
+    """A host with a CPU and the given number of GPUs."""
     seen = timezone.now() - timedelta(hours=1) if away else timezone.now()
     size = {"memory_bytes": 64 * GB, "memory_free_bytes": 64 * GB}
     host = Host.objects.create(
@@ -34,18 +34,18 @@ def machine(
 
 
 def hold(run: TrainingRun, device: Device, **fields: Any) -> DeviceHold:
-    """The run has the device."""
+    """Assign the device to the run."""
     values = {"taken_at": timezone.now(), "attempt": run.attempt, "run_name": run.name, **fields}
     return DeviceHold.objects.create(device=device, run=run, **values)
 
 
 def asking(**config: Any) -> dict[str, Any]:
-    """The configuration of a stored run that requests such a device."""
+    """The configuration of a stored run that requests this kind of device."""
     return {"task": "classification", "model": "resnet18", "image_size": 32, **config}
 
 
 def busy_studio(owner: Any, dataset: Any) -> list[TrainingRun]:
-    """Two machines that work, one that is away, runs on them, and runs that wait for several reasons; returns these."""
+    """Two working machines, one unavailable machine, runs on them, and waiting runs, which are returned."""
     now = timezone.now()
     station = machine(
         "workstation", versions={"python": "3.11.9", "torch": "2.9.0"}, disk_free_bytes=310 * GB, load=0.42
@@ -81,7 +81,7 @@ def busy_studio(owner: Any, dataset: Any) -> list[TrainingRun]:
 
 
 def stored(owner: Any, dataset: Any, name: str, config: dict[str, Any] | None = None, **fields: Any) -> TrainingRun:
-    """A run as its row says."""
+    """A stored run with these fields."""
     values = {"total_epochs": 20, "epoch": 7, "step": 70, "total_steps": 200, "elapsed_s": 3000} | fields
     if values.get("status") == "running":
         values |= {"heartbeat_at": timezone.now() + timedelta(hours=1), "attempt": 1}
@@ -94,7 +94,7 @@ def stored(owner: Any, dataset: Any, name: str, config: dict[str, Any] | None = 
 
 
 def past(owner: Any, dataset: Any, devices: list[Device], now: datetime) -> None:
-    """A day of completed runs on each device, with forecasts that were nearly right."""
+    """A day of completed runs on each device, with nearly correct forecasts."""
     for device in devices:
         for number in range(6):
             start = now - timedelta(hours=23 - number * 3)

@@ -1,4 +1,4 @@
-"""The known dataset with a mask for each object, in the encodings of annotation programs."""
+"""The known dataset with one mask per object, in the encodings of annotation programs."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ WIDTH, HEIGHT = SIZE
 
 
 def columns(box: Corners) -> str:
-    """Pairs of start and length down the columns, counted from 1."""
+    """Pairs of start and length in column-major order, counted from 1."""
     left, top, right, bottom = box
     return " ".join(f"{x * HEIGHT + top + 1} {bottom - top}" for x in range(left, right))
 
@@ -69,7 +69,7 @@ def cvat_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def packed_brush(values: list[int]) -> list[int]:
-    """Values in the form of rle-pack, each run with its length in 16 bits, and the last four values as they are."""
+    """Values encoded as rle-pack, each run with a 16-bit length, and the last four values as literals."""
     bits = f"{len(values):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
     at = 0
     while at < len(values) - 4:

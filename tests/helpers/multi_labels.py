@@ -1,4 +1,4 @@
-"""A dataset whose images show any of three colored squares, or none: one that is quickly learned."""
+"""A dataset that is learned quickly: images with any of three colored squares, or none."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ SIDE = 32
 
 
 def draw(labels: tuple[int, ...], number: int) -> Image.Image:
-    """Noise, with a square of the color of each label in a separate cell."""
+    """Noise with a square in the color of each label in a separate cell."""
     generator = np.random.default_rng(number)
     pixels = generator.integers(60, 110, (SIDE, SIDE, 3), dtype=np.uint8)
     cells = generator.permutation(9)[:3]
@@ -26,7 +26,7 @@ def draw(labels: tuple[int, ...], number: int) -> Image.Image:
 
 
 def make_multi_label_dataset(folder: Path, *, train: int, val: int) -> Path:
-    """Red in half of the images, green in a third, blue in a fifth, independent of each other."""
+    """Create a dataset with red in half of the images, green in a third and blue in a fifth, independently."""
     samples = []
     generator = np.random.default_rng(5)
     counts: dict[Split, int] = {"train": train, "val": val}
@@ -45,7 +45,7 @@ def make_multi_label_dataset(folder: Path, *, train: int, val: int) -> Path:
 
 
 def make_multi_label_row(owner: Any, *, train: int = 16, val: int = 8) -> Any:
-    """The same as a ready dataset of the studio."""
+    """Create the same as a ready dataset of the studio."""
     from trainingapp.models import Dataset
 
     dataset = Dataset.objects.create(

@@ -9,9 +9,9 @@ from pytest_django import DjangoDbBlocker
 
 @contextmanager
 def transaction_of_module(blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Within: what is stored with the database unblocked stays until the end, and each test is a savepoint of it.
+    """Within: rows stored with the database unblocked remain until the end, and each test uses a savepoint.
 
-    Not in a module with tests that commit (`transaction=True`): they would empty the tables.
+    Not for modules with tests that commit (`transaction=True`), since these empty the tables.
     """
     with blocker.unblock():
         around = transaction.atomic()

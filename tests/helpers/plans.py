@@ -1,4 +1,4 @@
-"""How the database carries out the queries of a request: by which index, and what it sorts by itself."""
+"""Query plans of a request: the indexes used, and the sorting done by the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 @contextmanager
 def explained(table: str) -> Iterator[list[str]]:
-    """Within it, queries are noted; afterwards the list has the plan of each that selects from `table`."""
+    """Within: record queries. Afterwards the list contains the plan of each query that selects from `table`."""
     plans: list[str] = []
     with CaptureQueriesContext(connection) as captured:
         yield plans

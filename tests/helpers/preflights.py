@@ -1,4 +1,4 @@
-"""The results of a preflight check, for the tests of how it is rendered."""
+"""Results of a preflight check, for tests of its rendering."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The known dataset as projects and datasets of several files."""
+"""The known dataset as projects and datasets with several files."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def supervisely_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 def supervisely(
     items: Sequence[Annotated], geometry: Callable[[tuple[int, int, int, int]], dict[str, object]], root: str
 ) -> Tree:
-    """A project in the folder `root`, with the fields that `geometry` gives for a box."""
+    """A project in the folder `root`, with the fields that `geometry` returns for a box."""
     tree: Tree = {f"{root}meta.json": b'{"classes": [], "tags": []}'}
     for item in items:
         objects = [{"classTitle": name, **geometry(box)} for name, box in item.boxes]

@@ -1,4 +1,4 @@
-"""Small checkpoints, made by the trainer's own code: a frozen layer, one that changes, an optimizer, generators."""
+"""Small checkpoints, created by the trainer's code: a frozen layer, a changing layer, an optimizer and generators."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ MOVING = 10_000
 
 
 def content(epoch: int, *, is_best: bool = False, top1: float | None = None, seed: int = 0) -> dict[str, Any]:
-    """What a trainer would save after this epoch; the frozen layer is the same in all."""
+    """The content that a trainer saves after this epoch; the frozen layer never changes."""
     frozen, moving = (torch.Generator().manual_seed(number) for number in (seed, 1000 + epoch))
     weight = torch.randn(8, 4, 3, 3, generator=moving).to(memory_format=torch.channels_last)
     return {
@@ -52,7 +52,7 @@ def open_folder(run_dir: Path, *, last: int = 100, form: Form = "compact", **pol
 
 
 def save(folder: CheckpointFolder, epoch: int, **options: Any) -> dict[str, Any]:
-    """Save epoch_{n}.pt and wait until it is on the disk; returns what was saved."""
+    """Save epoch_{n}.pt and wait until it is on the disk. Returns the saved content."""
     saved = content(epoch, **options)
     folder.save(saved, file=f"epoch_{epoch}.pt", reason="epoch")
     folder.drain()
@@ -60,13 +60,13 @@ def save(folder: CheckpointFolder, epoch: int, **options: Any) -> dict[str, Any]
 
 
 def saved_run(run_dir: Path, epochs: int = 3, *, best: int = 1, **options: Any) -> dict[str, dict[str, Any]]:
-    """A folder with so many checkpoints; returns what each holds."""
+    """Create a folder with the given number of checkpoints. Returns the content of each."""
     folder = open_folder(run_dir, **options)
     return {f"epoch_{epoch}.pt": save(folder, epoch, is_best=epoch == best) for epoch in range(1, epochs + 1)}
 
 
 def stored_files(run_dir: Path) -> set[str]:
-    """All files of the checkpoints by their paths."""
+    """All checkpoint files by path."""
     folder = run_dir / "checkpoints"
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 

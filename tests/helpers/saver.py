@@ -1,6 +1,6 @@
-"""A process that saves until it is killed. It forks a child for each line on standard input: torch is loaded once.
+"""A process that saves until it is killed. It forks a child for each line of standard input: torch is loaded once.
 
-A line is JSON: {"run_dir": ..., "form": ...}. The child says "child PID", then "saved N" after each checkpoint.
+A line is JSON: {"run_dir": ..., "form": ...}. The child prints "child PID", then "saved N" after each checkpoint.
 """
 
 import json

@@ -1,16 +1,16 @@
-"""How hypothesis searches: the same cases each time by default, new ones with TEST_SEARCH=new (`make test-all`)."""
+"""Settings of hypothesis: the same cases each time by default, new ones with TEST_SEARCH=new (`make test-all`)."""
 
 import os
 from typing import Any
 
 from hypothesis import settings
 
-#: Whether to draw other cases at each call, and to shrink what is found.
+#: Whether to generate new cases at each call, and to shrink failing ones.
 IS_NEW = os.environ.get("TEST_SEARCH") == "new"
 
 
 def search(max_examples: int, **options: Any) -> settings:
-    """Settings of a search: a fixed seed without a database, so that CI repeats itself, or a new search.
+    """Settings of a search: a fixed seed without a database, so that CI is reproducible, or a new search.
 
     A new search prints how to repeat a failure and tries `TEST_SEARCH_FACTOR` (3) times as many cases.
     """

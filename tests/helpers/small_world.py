@@ -1,4 +1,4 @@
-"""Fixtures of the tests that store runs: separate folders, a dataset without files, runs on it."""
+"""Fixtures for tests that store runs: separate folders, a dataset without files, runs on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["dataset", "folders", "make", "run", "tints"]
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, settings: Any) -> None:
-    """Row numbers come again from test to test; folders and remembered heartbeats must not."""
+    """Use separate folders and heartbeats for each test, since row numbers repeat between tests."""
     from trainingapp.supervision.heartbeats import heartbeats
 
     heartbeats.forget_all_but(set())
@@ -30,7 +30,7 @@ def folders(tmp_path: Path, settings: Any) -> None:
 
 @pytest.fixture
 def dataset(user: User) -> Dataset:
-    """A ready dataset by its row, without files."""
+    """A ready dataset as a row without files."""
     from trainingapp.models import Dataset
 
     return Dataset.objects.create(
@@ -55,7 +55,7 @@ def tints(user: User) -> Dataset:
 
 @pytest.fixture
 def make(user: User, dataset: Dataset) -> Callable[..., TrainingRun]:
-    """`make(status="running", ...)` stores a run in that state; `status` and fields as given, with no history."""
+    """`make(status="running", ...)` stores a run with this status and these fields, without history."""
     from tests.helpers.tiny import make_run
     from trainingapp.models import TrainingRun
 

@@ -1,4 +1,4 @@
-"""Images, zips and folders for tests, and the checks of a refused import."""
+"""Images, zips and folders for tests, and checks of refused imports."""
 
 import io
 import shutil
@@ -54,7 +54,7 @@ def write_zip(path: Path, tree: Tree, compression: int = zipfile.ZIP_STORED) -> 
 
 
 def files_under(folder: Path) -> list[str]:
-    """Every file and every empty folder, except the two folders of the studio."""
+    """All files and empty folders, except the two folders of the studio."""
     found = [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
     names = sorted(str(path.relative_to(folder)) for path in found)
     return [name for name in names if name not in {"datasets", "uploads"}]
@@ -64,7 +64,7 @@ def files_under(folder: Path) -> list[str]:
 def whole_import(
     dataset: Dataset, source: Path, data_dir: Path, on_error: str, reading: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Within: `source` was imported, or refused with an error and nothing left. All is removed at the end."""
+    """Within: `source` is imported, or refused without leftover files. Removes everything at the end."""
     try:
         options = {"on_error": on_error, "reading": dict(reading or {})}
         Dataset.objects.filter(pk=dataset.pk).update(options=options)
@@ -87,7 +87,7 @@ def codes(dataset: Dataset, level: str = "error") -> list[str]:
 def assert_refused(dataset: Dataset, data_dir: Path, code: str, *texts: str, keeps_upload: bool = False) -> None:
     """Assert that the dataset was refused with a finding of this category and these texts, and no file is left.
 
-    With `keeps_upload` the uploaded archive is: it can be read again with other choices.
+    With `keeps_upload`, the uploaded archive is left, since it can be read again with other choices.
     """
     assert dataset.status == Dataset.Status.REFUSED
     assert code in codes(dataset)

@@ -1,7 +1,7 @@
-"""Trainers that really fail: code that runs at the start of every trainer process of a studio.
+"""Real trainer failures: code that runs at the start of every trainer process of a studio.
 
-Python imports `sitecustomize` when it starts. A folder with one is put on the path of the studio; it acts in trainers
-only, and only in the attempts that are wanted, by the file RUN_DIR/config.json.
+Python imports `sitecustomize` at startup. A folder with such a module is put on the path of the studio. It acts only in
+trainers, and only in the selected attempts, determined from RUN_DIR/config.json.
 """
 
 import textwrap
@@ -20,7 +20,7 @@ if "trainingapp.engine" in sys.orig_argv and "--spare" not in sys.orig_argv:
 
 
 def at_start(studio: Studio, folder: Path, code: str, attempts: tuple[int, ...] = (1,)) -> None:
-    """Have `code` run at the start of the trainers of these attempts; it finds RUN_DIR."""
+    """Run `code` at the start of the trainers of these attempts, with RUN_DIR defined."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         _FRAME.format(attempts=attempts, code=textwrap.indent(textwrap.dedent(code), " " * 8))
@@ -43,13 +43,13 @@ def hang():
 threading.Thread(target=hang, daemon=True).start()
 """
 
-#: It continues training and ignores commands, the end of its input and signals.
+#: The trainer continues training and ignores commands, the end of its input and signals.
 DEAF = """
 from trainingapp.engine import control
 control.Control.ending = lambda self: None
 """
 
-#: Less memory than a batch of the run needs, by a limit of the system.
+#: A system limit provides less memory than a batch of the run needs.
 LITTLE_MEMORY = """
 import resource, threading, time
 def limit():
@@ -61,7 +61,7 @@ def limit():
 threading.Thread(target=limit, daemon=True).start()
 """
 
-#: The trainer belongs to a cgroup, which once it trains has a limit of little more than what it uses already.
+#: The trainer belongs to a cgroup, whose limit after the start of training is slightly above its current usage.
 IN_GROUP = """
 import os, pathlib, threading, time
 group = pathlib.Path("{group}")
@@ -74,7 +74,7 @@ def limit():
 threading.Thread(target=limit, daemon=True).start()
 """
 
-#: Writes so many MB to standard output, line by line, while the run trains.
+#: Writes the given number of MB to standard output, line by line, while the run trains.
 TALK = """
 import os, threading
 def talk():
@@ -85,7 +85,7 @@ def talk():
 threading.Thread(target=talk, daemon=True).start()
 """
 
-#: Writes so many MB of log events while the run trains: an eighth of them, at least, before each of its next steps.
+#: Writes the given number of MB of log events while the run trains, at least an eighth before each of its next steps.
 TALK_EVENTS = """
 import json, os, threading, time
 steps = written = 0

@@ -1,4 +1,4 @@
-"""Runs with small checkpoints on the disk and the rows that a supervisor stores of them."""
+"""Runs with small checkpoints on disk and the rows that a supervisor stores for them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from trainingapp.models import Checkpoint, TrainingRun
 
 
 def stored(run: TrainingRun, epochs: int = 4, **options: Any) -> TrainingRun:
-    """The run with so many checkpoints."""
+    """The run with the given number of checkpoints."""
     saved_run(run.folder, epochs, **options)
     add_rows(run)
     return run

@@ -1,7 +1,7 @@
 """A real studio in separate processes, for tests that start, observe and kill it.
 
-`Studio` has a data folder, a database and a free port to itself. Its database is read here directly, so that a test
-can look often without starting a Django each time.
+`Studio` has a separate data folder, database and free port. Its database is read directly, so that a test can poll it
+without starting Django each time.
 """
 
 import atexit
@@ -29,11 +29,10 @@ from trainingapp.contract.series import decode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-#: Of the environment of the tests: what would lead elsewhere, hide that a line is not written at once, or have threads
-#: wait as those of the tests do.
+#: Environment variables of the tests that would redirect the studio, hide missing flushes, or affect how threads wait.
 UNWANTED = ("DATABASE_URL", "REDIS_URL", "PYTHONUNBUFFERED", "OMP_WAIT_POLICY")
 
-#: Small enough for a slow core, long enough to be caught in the middle.
+#: Small enough for a slow core, long enough to be interrupted.
 TINY = {
     "model": "mobilenet_v3_small",
     "image_size": 32,
@@ -55,7 +54,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 30, what: str = "the condition") -> Any:
-    """Poll until `condition()` is true and return what it gave; fail at the deadline, saying what it gave last."""
+    """Poll until `condition()` is true and return its result; fail at the deadline with the last result."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -73,7 +72,7 @@ def _migrated_database() -> Path:
 
 
 class Studio:
-    """One installation: its folder, its settings and the processes that a test started in it."""
+    """One installation: its folder, its settings and the processes started by a test."""
 
     def __init__(self, data_dir: Path, repository: Path = REPOSITORY, **env: str) -> None:
         self.data_dir = data_dir
@@ -99,14 +98,14 @@ class Studio:
     # Commands
 
     def manage(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run `manage.py` to its end."""
+        """Run `manage.py` and wait for its end."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(command, cwd=self.repository, env=self.env, input=stdin, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done
 
     def python(self, code: str) -> Any:
-        """Run code with Django set up; the value that it leaves in `result` is returned (as JSON)."""
+        """Run code with Django set up. Returns the value of its variable `result`, transferred as JSON."""
         prelude = "import json, django\ndjango.setup()\nresult = None\n"
         script = f"{prelude}{textwrap.dedent(code)}\nprint('\\n' + json.dumps(result))\n"
         done = subprocess.run(
@@ -116,8 +115,8 @@ class Studio:
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     def migrate(self) -> None:
-        """Make the tables. A SQLite database is copied from one that this process migrated before: it takes seconds."""
-        # Single sign-on has its own tables.
+        """Create the tables. SQLite databases are copied from one migrated earlier, since migrating takes seconds."""
+        # Single sign-on has separate tables.
         if self.env.get("DATABASE_URL") or self.env.get("OIDC_NAME") or self.repository != REPOSITORY:
             self.manage("migrate", "-v0", "--skip-checks")
             return
@@ -159,7 +158,7 @@ class Studio:
         return self.spawn("run_huey")
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start the whole studio, as `make run` does, and wait until its web server answers."""
+        """Start the whole studio like `make run`, and wait until its web server responds."""
         process = self.spawn("studio", *arguments)
         wait_for(lambda: self.answers() or process.poll() is not None, 60, "the web server answers")
         assert process.poll() is None, self.log.read_text()
@@ -171,12 +170,12 @@ class Studio:
         return False
 
     def stop(self, process: subprocess.Popen[bytes], signal_number: int = signal.SIGINT, timeout_s: float = 30) -> int:
-        """Ask it to end, and wait; returns its exit status."""
+        """Request the end of the process and wait. Returns its exit status."""
         process.send_signal(signal_number)
         return process.wait(timeout_s)
 
     def trainers(self) -> list[psutil.Process]:
-        """The running trainer processes of this studio, without the spare."""
+        """The running trainer processes of this studio, without the spare process."""
         return [
             found
             for found in self.all_processes()
@@ -184,15 +183,15 @@ class Studio:
         ]
 
     def find(self, word: str) -> list[psutil.Process]:
-        """The running processes of this studio that have `word` in their command line."""
+        """The running processes of this studio with `word` in their command line."""
         return [found for found in self.all_processes() if word in _words(found)]
 
     def all_processes(self) -> list[psutil.Process]:
-        """Every running process that uses this studio's data folder, whatever its parent is."""
+        """All running processes that use this studio's data folder, regardless of their parents."""
         return [found for found in psutil.process_iter() if _data_dir(found) == str(self.data_dir)]
 
     def cut_power(self) -> None:
-        """SIGKILL to everything at the same moment."""
+        """Send SIGKILL to all processes at the same time."""
         victims = self.all_processes()
         for signal_number in (signal.SIGSTOP, signal.SIGKILL):
             for victim in victims:
@@ -218,7 +217,7 @@ class Studio:
         return status
 
     def events(self, run_id: int, type_: str) -> list[dict[str, Any]]:
-        """The stored events of a type in their order; metrics come from their chunks."""
+        """The stored events of a type in order; metrics are read from their chunks."""
         found = self.rows(
             "SELECT * FROM trainingapp_runevent WHERE run_id = ? AND type = ? ORDER BY seq", run_id, type_
         )
@@ -263,7 +262,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
-    """A separate studio; no process of it remains after the test."""
+    """A separate studio; none of its processes remains after the test."""
     installation = Studio(tmp_path / "data")
     yield installation
     installation.cut_power()

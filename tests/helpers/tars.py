@@ -7,7 +7,7 @@ from tests.helpers.sources import Tree
 
 
 def tarred(tree: Tree, *more: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT, encoding: str = "utf-8") -> bytes:
-    """A tar of these files and further entries without content."""
+    """A tar with these files and further entries without content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form, encoding=encoding) as archive:
         for name, content in tree.items():

@@ -1,4 +1,4 @@
-"""Every text for people in the repository: messages to translate from templates and Python, and paragraphs of docs."""
+"""All user-facing texts in the repository: messages from templates and Python, and paragraphs of the documentation."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from django.template.base import Lexer, TokenType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Calls whose literal arguments are messages, by the places of these arguments.
+#: Calls whose literal arguments are messages, with the positions of these arguments.
 GETTEXT = {
     "_": (0,),
     "N_": (0,),
@@ -28,7 +28,7 @@ _TRANSLATE = re.compile(r"""\b(?:translate|trans)\s+(?:"((?:[^"\\]|\\.)*)"|'((?:
 
 @dataclass(frozen=True)
 class Text:
-    """A text for people: the file relative to the repository, the line of its beginning, and the text."""
+    """A user-facing text: the file relative to the repository, the first line, and the text."""
 
     file: str
     line: int
@@ -65,7 +65,7 @@ def template_texts(path: Path) -> Iterator[Text]:
 
 
 def _literal(node: ast.expr) -> str | None:
-    """The string of a constant or of constants joined by `+`; f-strings are no messages."""
+    """The string of a constant or of constants joined by `+`; f-strings are not messages."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):

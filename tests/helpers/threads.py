@@ -1,11 +1,11 @@
-"""Many at once."""
+"""Concurrent calls."""
 
 import threading
 from collections.abc import Callable, Sequence
 
 
 def in_threads(calls: Sequence[Callable[[], object]]) -> list[object]:
-    """What the calls return or raise, made at the same moment in a thread and with a database connection each."""
+    """The results or exceptions of calls made at the same time, each in a thread with its own database connection."""
     from django.db import connection
 
     barrier = threading.Barrier(len(calls))

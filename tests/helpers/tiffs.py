@@ -1,4 +1,4 @@
-"""TIFFs of any number of bands, which Pillow does not write."""
+"""TIFFs with any number of bands, which Pillow cannot write."""
 
 import struct
 import zlib
@@ -20,7 +20,7 @@ def tiff(
     order: str = "<",
     extra: dict[int, int] | None = None,
 ) -> bytes:
-    """A TIFF of these values with any number of bands."""
+    """A TIFF with these values and any number of bands."""
     height, width, bands = values_HWS.shape
     dtype = values_HWS.dtype.newbyteorder(order)  # type: ignore[arg-type]  # "<" or ">"
     planes = [values_HWS[..., band : band + 1] for band in range(bands)] if separate else [values_HWS]

@@ -1,4 +1,4 @@
-"""A tiny dataset that can be learned, and runs on it."""
+"""A tiny learnable dataset, and runs on it."""
 
 import io
 import random
@@ -18,7 +18,7 @@ CLASSES = ["blue", "red"]
 
 
 def write_dataset(folder: Path, images: int = 24) -> dict[str, dict[str, int]]:
-    """Write `images` training images and half as many for validation, of noise in two tints; returns the counts."""
+    """Write `images` training images and half as many for validation, of noise in two tints. Returns the counts."""
     samples = []
     counts: dict[str, dict[str, int]] = {"train": {}, "val": {}}
     drawn = iter(_images((images, images // 2)))
@@ -39,7 +39,7 @@ def write_dataset(folder: Path, images: int = 24) -> dict[str, dict[str, int]]:
 
 @cache
 def _images(counts: tuple[int, ...]) -> list[bytes]:
-    """PNG files of 32 x 32 pixels for each split, the labels in turn; drawn once: hundreds of tests write them."""
+    """PNG files of 32 x 32 pixels by split, with alternating labels; drawn once, since hundreds of tests write them."""
     rng = random.Random(0)
     found = []
     for index in (index for count in counts for index in range(count)):
@@ -65,13 +65,13 @@ def make_dataset(owner: Any, name: str = "tints", images: int = 24) -> Dataset:
 
 
 def make_run(owner: Any, dataset: Dataset, name: str = "try", start: bool = False, **config: Any) -> TrainingRun:
-    """A run on it, pending or queued."""
+    """A pending or queued run on the dataset."""
     run = run_verbs.create_run(owner=owner, name=name, dataset=dataset, config=parse_config(config))
     return run_verbs.start_run(run) if start else run
 
 
 def board_of(run: TrainingRun, content: bytes = b"events") -> Path:
-    """A file of the run for TensorBoard, with this content."""
+    """A TensorBoard file of the run with this content."""
     path = run.folder / TENSORBOARD_DIR / "events.out.tfevents.1"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

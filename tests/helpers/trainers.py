@@ -1,4 +1,4 @@
-"""Runs of the engine: in this process where a test needs many, as a trainer process where it is about that."""
+"""Runs of the engine: in this process for tests that need many, or as a trainer process for tests of the process."""
 
 import json
 import subprocess
@@ -20,12 +20,12 @@ from trainingapp.engine.loop import train
 
 DEADLINE_S = 120.0
 
-#: 44 images make six steps an epoch, the last one short; everything random is on.
+#: 44 images give six steps per epoch, the last one with a smaller batch; all random features are enabled.
 HARD = {"epochs": 3, "augmentation": "strong", "dropout_rate": 0.3, "warmup_epochs": 1, "autosave_minutes": 0}
 
 
 class EndAfter(Control):
-    """Requests an end at the nth poll between two steps: a command at an exact position."""
+    """Requests the end at the nth poll between two steps: a command at an exact position."""
 
     def __init__(self, looks: int, ending: Ending = "pause") -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class EndAfter(Control):
 
 
 def train_here(run_dir: Path, control: Control | None = None) -> str:
-    """One attempt in this process; returns how it ended and raises what it raises."""
+    """Run one attempt in this process. Returns its outcome and propagates its exceptions."""
     values = read_config_file(run_dir)
     events = EventLog(run_dir / EVENTS_FILE, values["attempt"])
     try:
@@ -50,7 +50,7 @@ def train_here(run_dir: Path, control: Control | None = None) -> str:
 
 
 def change_order(run_dir: Path, *, attempt: int | None = None, **config: Any) -> None:
-    """What the supervisor does before the next attempt."""
+    """Update config.json like the supervisor before the next attempt."""
     path = run_dir / "config.json"
     values = json.loads(path.read_text())
     values["attempt"] = attempt if attempt is not None else values["attempt"] + 1
@@ -77,7 +77,7 @@ def newest_content(run_dir: Path) -> dict[str, Any]:
 
 
 def curves(run_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """All points of a run, without superseded ones and without speeds."""
+    """All metric points of a run, without superseded points and speeds."""
     points: dict[tuple[str, int], dict[str, Any]] = {}
     for event in events_of(run_dir):
         if event["type"] == "status" and event["state"] == "started":
@@ -89,7 +89,7 @@ def curves(run_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def assert_bit_equal(one: Any, other: Any, where: str = "") -> None:
-    """Every tensor and value identical bit by bit."""
+    """Assert that all tensors and values are identical bit by bit."""
     if isinstance(one, torch.Tensor):
         assert one.dtype == other.dtype, where
         assert torch.equal(one, other), where
@@ -106,7 +106,7 @@ def assert_bit_equal(one: Any, other: Any, where: str = "") -> None:
 
 
 def assert_same_result(run_dir: Path, reference: Path) -> None:
-    """Weights, optimizer, metrics, generators and curves of two runs are the same."""
+    """Assert that weights, optimizer, metrics, generators and curves of two runs are equal."""
     one, other = newest_content(run_dir), newest_content(reference)
     differing = {"timestamp", "elapsed_s", "attempt", "config"}
     assert_bit_equal(
@@ -115,7 +115,7 @@ def assert_same_result(run_dir: Path, reference: Path) -> None:
     assert curves(run_dir) == curves(reference)
 
 
-#: A trainer that waits for another one as long as a test does: on a busy machine that one may need more than usual.
+#: A trainer waits for another one as long as a test does, since that one may take longer on a busy machine.
 PATIENT = f"""
 import functools, os, sys
 from trainingapp.engine import __main__ as trainer
@@ -125,7 +125,7 @@ os._exit(trainer.main())
 
 
 class Trainer:
-    """A trainer process, controlled by its standard input and observed by its event file."""
+    """A trainer process, controlled through its standard input and observed through its event file."""
 
     def __init__(self, run_dir: Path, *arguments: str, spare: bool = False, is_patient: bool = False) -> None:
         self.run_dir = run_dir
@@ -149,7 +149,7 @@ class Trainer:
         self.process.stdin.close()
 
     def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first event for which `condition` holds."""
+        """Wait for the first event for which `condition` is true."""
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             for event in events_of(self.run_dir):
@@ -175,14 +175,14 @@ class Trainer:
 
 @pytest.fixture(scope="session")
 def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes, 44 images to train on and 12 to validate."""
+    """A dataset of two classes with 44 images for training and 12 for validation."""
     folder = tmp_path_factory.mktemp("dataset")
     return make_dataset(folder, classes=2, train_per_class=22, val_per_class=6)
 
 
 @pytest.fixture
 def new_run(tmp_path: Path, dataset_dir: Path) -> Callable[..., Path]:
-    """Makes RUN_DIRs: new_run(name, **config)."""
+    """Creates RUN_DIRs: new_run(name, **config)."""
 
     def make(name: str = "run", **config: Any) -> Path:
         return make_run_dir(tmp_path / name, config.pop("dataset_dir", dataset_dir), **config)
@@ -192,7 +192,7 @@ def new_run(tmp_path: Path, dataset_dir: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def straight_run(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path) -> Path:
-    """A hard run, never cut: what all others must equal. Not to be changed."""
+    """An uninterrupted reference run that all others must equal. It must not be changed."""
     run_dir = make_run_dir(tmp_path_factory.mktemp("straight"), dataset_dir, **HARD)
     assert train_here(run_dir) == "completed"
     return run_dir
@@ -200,7 +200,7 @@ def straight_run(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path) ->
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Trainer]]:
-    """Starts trainer processes and sees to it that none outlives the test."""
+    """Starts trainer processes and ensures that none outlives the test."""
     trainers: list[Trainer] = []
 
     def begin(run_dir: Path, *arguments: str, **options: Any) -> Trainer:

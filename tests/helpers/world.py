@@ -1,4 +1,4 @@
-"""Events and streams for the tests of the pages."""
+"""Events and streams for page tests."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -18,7 +18,7 @@ from trainingapp.supervision.series_store import append_points
 
 
 def store_events(run: TrainingRun, *events: dict[str, Any]) -> None:
-    """Store events of a run as its supervisor does: metrics as points of series, others as rows."""
+    """Store events of a run like its supervisor: metrics as points of series, others as rows."""
     with transaction.atomic():
         locked = TrainingRun.objects.select_for_update().get(pk=run.pk)
         rows = []
@@ -41,7 +41,7 @@ def store_events(run: TrainingRun, *events: dict[str, Any]) -> None:
 
 
 def stored_events(run_id: int, type_: str = "") -> list[RunEvent]:
-    """The stored events of a run in their order, metrics among them; of one type, if it is given."""
+    """The stored events of a run in order, including metrics; only those of one type if it is given."""
     upto = TrainingRun.objects.get(pk=run_id).event_seq
     return [event for event in event_rows(run_id, 0, upto + 1, upto) if type_ in ("", event.type)]
 
@@ -62,7 +62,7 @@ def started(step: int, attempt: int = 2) -> dict[str, Any]:
 async def messages(
     kind: type[Reader[Any]], key: int | str, audience: Audience, after: int
 ) -> AsyncGenerator[Any, None]:
-    """The messages of a topic one by one; None stands for a heartbeat."""
+    """Yield the messages of a topic; None represents a heartbeat."""
     async with aclosing(follow(Client(), [Wanted(kind, key, audience, after)])) as news:
         async for batches in news:
             for batch in batches:
@@ -71,12 +71,12 @@ async def messages(
 
 
 def run_messages(run_id: int, audience: Audience, after: int) -> AsyncGenerator[Message | None, None]:
-    """The messages of a run for its page."""
+    """Yield the messages of a run for its page."""
     return messages(RunReader, run_id, audience, after)
 
 
 async def numbered(stream: AsyncIterator[Message | None], upto: int, timeout_s: float = 10) -> list[Message]:
-    """The messages that have a number, and those between them that rewind, until number `upto` is covered."""
+    """The numbered messages and the rewinding messages between them, until number `upto` is covered."""
     found = []
     async with asyncio.timeout(timeout_s):
         async for message in stream:
@@ -88,7 +88,7 @@ async def numbered(stream: AsyncIterator[Message | None], upto: int, timeout_s: 
 
 
 async def until(condition: Any, timeout_s: float = 10) -> None:
-    """Wait until `condition()` holds, without holding up the loop."""
+    """Wait until `condition()` is true, without blocking the loop."""
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)

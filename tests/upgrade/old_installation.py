@@ -1,6 +1,6 @@
 """An installation made by the code of version 0.1, taken from the git history: its database, its runs and their files.
 
-python -m tests.upgrade.old_installation FOLDER    makes one to look at, in FOLDER/data (and DATABASE_URL, if it is set)
+python -m tests.upgrade.old_installation FOLDER    creates one for inspection in FOLDER/data (and DATABASE_URL, if set)
 """
 
 import json
@@ -17,10 +17,10 @@ from tests.helpers.studio import REPOSITORY, Studio, wait_for
 COMMIT = "2b44a5f"
 IMAGES = 240
 CONFIG: dict[str, Any] = {"epochs": 3, "autosave_minutes": 0.01, "keep_checkpoints": 3}
-#: Steps after which the paused run is asked to pause: within its second epoch of 60 steps.
+#: Steps after which the run is requested to pause: within its second epoch of 60 steps.
 PAUSE_AFTER = 75
 
-#: Runs that really train, beside those of the scene: one to its end, one to be paused.
+#: Runs that really train, in addition to those of the scene: one to its end, one that is paused.
 TRAIN = f"""
 from django.contrib.auth.models import User
 from tests.studio import TINY
@@ -32,7 +32,7 @@ result = [make_run(admin, dataset, name, start=True, **config).pk for name in ("
 """
 
 
-#: Asks for the pause in the process that watches the steps: to start a command each time would come too late.
+#: Requests the pause in the process that observes the steps, since starting a command each time would be too slow.
 PAUSE = """
 import time
 from trainingapp import lifecycle
@@ -55,14 +55,14 @@ result = [list(row) for row in rows.values_list("run", "seq", "attempt", "epoch"
 
 @dataclass(frozen=True)
 class OldInstallation:
-    """What was made: the studio as the old code ran it, and what is in it."""
+    """The studio as run by the old code, and its content."""
 
     studio: Studio
-    #: Addresses of every page of the old version, with rows of every kind behind them.
+    #: URLs of every page of the old version, with rows of every kind.
     pages: list[str]
     completed_run: int
     paused_run: int
-    #: Every point of metrics of every run, as the old version stored them.
+    #: Every metric point of every run, as stored by the old version.
     points: list[Any]
 
 
@@ -81,7 +81,7 @@ def extract(folder: Path) -> Path:
 
 
 def make_old_installation(folder: Path, **env: str) -> OldInstallation:
-    """Make one in FOLDER/data with the code in FOLDER/code: scenes of every page, and two runs that trained."""
+    """Create an installation in FOLDER/data with the code in FOLDER/code: scenes of every page and two trained runs."""
     code = extract(folder / "code")
     studio = Studio(folder / "data", code, **{"PYTHONPATH": str(code), **env})
     studio.manage("migrate", "-v0", "--skip-checks")
@@ -94,7 +94,7 @@ def make_old_installation(folder: Path, **env: str) -> OldInstallation:
     pages: list[str] = studio.python(
         "from tests.e2e.test_every_page import SCENE\nscope = {}\nexec(SCENE, scope)\nresult = scope['result']"
     )
-    # The scene is for looking at alone: a worker is not to take the running run for a lost one.
+    # The scene is only for display: a worker must not treat its running run as lost.
     studio.python(
         """
         from datetime import timedelta
@@ -118,7 +118,7 @@ def make_old_installation(folder: Path, **env: str) -> OldInstallation:
 
 
 def shown(studio: Studio, run: int) -> dict[str, Any]:
-    """What `manage.py train show --json` tells of a run, on any database."""
+    """The output of `manage.py train show --json` for a run, on any database."""
     found: dict[str, Any] = json.loads(studio.manage("train", "show", str(run), "--json").stdout)
     return found
 

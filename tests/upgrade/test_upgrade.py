@@ -13,10 +13,10 @@ from tests.upgrade.old_installation import OldInstallation, has_history, make_ol
 
 pytestmark = pytest.mark.slow
 
-#: Pages that version 0.1 had and that answer otherwise on purpose.
+#: Pages of version 0.1 whose response has changed intentionally.
 ANSWERS = {"/nothing/": 404, "/login/": 302}
 
-#: Opens the pages in both languages as the administrator; what is wrong is listed.
+#: Opens the pages in both languages as the administrator and lists the errors.
 VISIT = """
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -40,10 +40,10 @@ whole = " ".join(texts)
 result += [f"{prose} is shown nowhere" for prose in PROSE if prose not in whole]
 """
 
-#: English prose that version 0.1 stored without codes: it is shown as it is.
+#: English text that version 0.1 stored without codes: it is shown unchanged.
 PROSE = ["No room.", "It is cut short."]
 
-#: Every list and every row of the administration, and every answer of the API.
+#: Every list and every row of the administration, and every response of the API.
 ADDRESSES = """
 from django.contrib import admin
 from django.urls import reverse
@@ -67,7 +67,7 @@ result += [f"/api/v1/{kind}/" for kind in ("training", "datasets", "weights")]
 @pytest.fixture(
     scope="module",
     params=[
-        # One process makes what the tests of a database share.
+        # One process creates the installation that the tests of a database share.
         pytest.param("sqlite", marks=pytest.mark.xdist_group("upgrade sqlite")),
         pytest.param(
             "postgres", marks=[pytest.mark.postgres, pytest.mark.long, pytest.mark.xdist_group("upgrade postgres")]
@@ -77,7 +77,7 @@ result += [f"/api/v1/{kind}/" for kind in ("training", "datasets", "weights")]
 def upgraded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Studio, OldInstallation]]:
-    """The installation after `migrate` by the code of now, without a worker."""
+    """The installation after `migrate` with the current code, without a worker."""
     if not has_history():
         pytest.skip("the git history has no version 0.1: an archive or a shallow clone")
     env = {"DATABASE_URL": request.getfixturevalue("module_postgres_url")} if request.param == "postgres" else {}
@@ -94,7 +94,7 @@ def visit(studio: Studio, pages: list[str]) -> list[str]:
     return found
 
 
-#: The same, from where the present version reads metrics; names of version 0.1 in values are left as they were stored.
+#: The same, read from the current metric storage; names of version 0.1 in values are unchanged.
 POINTS = """
 from trainingapp.models import TrainingRun
 from trainingapp.runs.series import all_points
@@ -111,7 +111,7 @@ result = [chart_points(run) for run in TrainingRun.objects.order_by("pk")]
 """
 
 
-def test_every_point_is_the_same_before_and_after_it_is_converted(upgraded: tuple[Studio, OldInstallation]) -> None:
+def test_conversion_does_not_change_any_metric_point(upgraded: tuple[Studio, OldInstallation]) -> None:
     studio, old = upgraded
     assert len(old.points) > 100
     assert studio.python(POINTS) == old.points
@@ -135,7 +135,7 @@ def test_every_old_page_opens_in_both_languages(upgraded: tuple[Studio, OldInsta
     assert not problems, "\n".join(problems)
 
 
-def test_a_run_that_was_paused_before_resumes_bit_exact(upgraded: tuple[Studio, OldInstallation]) -> None:
+def test_a_run_paused_by_the_old_version_resumes_bit_exact(upgraded: tuple[Studio, OldInstallation]) -> None:
     studio, old = upgraded
     worker = studio.start_worker()
     studio.manage("train", "resume", str(old.paused_run))

@@ -1,4 +1,4 @@
-"""Whether demo scenes are being prepared: pages say so until the dataset is there."""
+"""The marker that demo scenes are being prepared, which pages show until the dataset exists."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ def _marker() -> Path:
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """While demo scenes are drawn and imported by this process."""
+    """Within: this process draws and imports demo scenes."""
     _marker().write_text(str(os.getpid()))
     try:
         yield
@@ -24,7 +24,7 @@ def preparing() -> Iterator[None]:
 
 
 def is_preparing() -> bool:
-    """Whether a process of this host is at it; what a killed one left does not count."""
+    """Whether a process of this host is preparing demo scenes; markers of killed processes are ignored."""
     try:
         return psutil.pid_exists(int(_marker().read_text()))
     except (OSError, ValueError):

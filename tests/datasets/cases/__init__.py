@@ -1,1 +1,1 @@
-"""Small sources in the layouts that people use, each with the outcome that its owner would expect."""
+"""Small sources in common layouts, each with the expected outcome of its import."""

@@ -1,4 +1,4 @@
-"""Archives with the names and the structure that operating systems write."""
+"""Archives with the names and structure that operating systems create."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ UTF8_FLAG = 0x800
 
 
 def zip_of_raw_names(entries: Mapping[bytes, bytes], flag: int = 0) -> bytes:
-    """A zip that stores these bytes as names. `flag` 0 leaves their encoding open."""
+    """A zip with these bytes as names. `flag` 0 does not declare their encoding."""
     body, directory = io.BytesIO(), io.BytesIO()
     for name, content in entries.items():
         sizes = struct.pack("<IIIH", zlib.crc32(content), len(content), len(content), len(name))
@@ -38,7 +38,7 @@ def zipped(tree: Tree) -> bytes:
 
 
 def in_encoding(encoding: str, *paths: str) -> Tree:
-    """`upload.zip` of four images for each path, whose {} is their number."""
+    """`upload.zip` with four images per path; {} is replaced by their number."""
     names = [path.format(number) for path in paths for number in range(4)]
     return {"upload.zip": zip_of_raw_names({name.encode(encoding): photo(name) for name in names})}
 
@@ -77,7 +77,7 @@ def ready(*classes: str) -> Ready:
 
 
 def encoded_case(name: str, encoding: str, first: str, second: str, image: str) -> Case:
-    """Two class folders, named in the order in which the import sorts them."""
+    """A case with two class folders, in the sort order of the import."""
     build = partial(in_encoding, encoding, f"{first}/{image}", f"{second}/{image}")
     return Case(name, build, ready(first, second), upload="upload.zip")
 

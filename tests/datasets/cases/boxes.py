@@ -1,4 +1,4 @@
-"""COCO, YOLO and Pascal VOC as other programs write them."""
+"""COCO, YOLO and Pascal VOC as written by other programs."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def coco(
     name: str = "widget",
     encoding: str = "utf-8",
 ) -> Tree:
-    """Six images with a box each, 20 pixels wide and high, after `edit` has changed their entries."""
+    """Six images with one box of 20 x 20 pixels each, after `edit` has modified their entries."""
     images: Entries = [{"id": i + 1, "file_name": f"p{i}.jpg", "width": 48, "height": 40} for i in range(6)]
     annotations: Entries = [
         {"id": i + 1, "image_id": i + 1, "category_id": 1, "bbox": [8 + i, 6, 20, 20], "area": 400, "iscrowd": 0}
@@ -42,7 +42,7 @@ def outline(annotation: dict[str, Any]) -> list[float]:
 
 
 def each_annotation(**values: object) -> Callable[[Entries, Entries], None]:
-    """Sets these fields of every annotation."""
+    """An edit that sets these fields of every annotation."""
 
     def edit(_images: Entries, annotations: Entries) -> None:
         for annotation in annotations:
@@ -92,7 +92,7 @@ def sparse_categories() -> Tree:
 
 
 def run_lengths() -> Tree:
-    """A square of 10 pixels at (5, 8) as counts, once as packed text and once as a crowd."""
+    """A square of 10 x 10 pixels at (5, 8) as counts, as packed text and as a crowd."""
     counts = [5 * 40 + 8, 10, *([30, 10] * 9), 0]
     counts[-1] = 48 * 40 - sum(counts)
     packed = coco_masks.frPyObjects({"size": [40, 48], "counts": counts}, 40, 48)["counts"].decode()
@@ -289,7 +289,7 @@ def yolo(
     encoding: str = "utf-8",
     end: str = "\n",
 ) -> Tree:
-    """Six images with a label line each."""
+    """Six images with one label line each."""
     tree = numbered("images/p{}.jpg", 6) | {"data.yaml": lines(about)}
     return tree | {f"labels/p{i}.txt": (line(i) + end).encode(encoding) for i in range(6)}
 
@@ -477,7 +477,7 @@ def annotation(
 def voc(
     write: Callable[[str], str] = annotation, *, images: str = "", annotations: str = "", encoding: str = "utf-8"
 ) -> Tree:
-    """Six images with an XML file each, in these folders."""
+    """Six images with one XML file each, in these folders."""
     tree = numbered(f"{images}p{{}}.jpg", 6)
     return tree | {f"{annotations}p{i}.xml": write(f"p{i}").encode(encoding) for i in range(6)}
 

@@ -1,4 +1,4 @@
-"""Classification: folders of classes and tables of labels."""
+"""Classification: class folders and label tables."""
 
 from functools import partial
 

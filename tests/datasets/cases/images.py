@@ -1,4 +1,4 @@
-"""Image files of every kind, also damaged ones."""
+"""Image files of all kinds, including damaged ones."""
 
 import struct
 import zlib
@@ -17,7 +17,7 @@ def noise(name: str) -> np.random.Generator:
 
 
 def deep(name: str) -> bytes:
-    """12 bits in 16, not fewer than 200 and not more than 4000."""
+    """A 12-bit image stored in 16 bits, with values from 200 to 4000."""
     values_HW = noise(name).integers(200, 4001, (SIZE[1], SIZE[0])).astype(np.uint16)
     return encoded(Image.fromarray(values_HW))
 
@@ -62,7 +62,7 @@ def damaged() -> Tree:
 
 
 def heic() -> Tree:
-    """Files with the first bytes of HEIC and no image."""
+    """Files that begin like HEIC but contain no image."""
     return {f"{name}/IMG_00{i}.HEIC": HEIC + bytes([i]) * 64 for name in ("cat", "dog") for i in range(3)}
 
 
@@ -71,7 +71,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def huge_png(side: int = 20_000) -> bytes:
-    """A black square of one bit per pixel."""
+    """A black square with one bit per pixel."""
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes(side * (1 + (side + 7) // 8)), 1)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

@@ -1,4 +1,4 @@
-"""A case and what is expected of it, and the files that the cases consist of."""
+"""Cases with their expected outcomes, and helpers that create their files."""
 
 import io
 import json
@@ -23,8 +23,8 @@ PIL_FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "jfif": "JPEG", "png": "PNG", "ppm
 class Ready:
     """An import that succeeds. `warnings` are the codes of the report, in alphabetical order, separated by spaces.
 
-    `val` are the stems of the validation images, where the source gives the split. `boxes` are the objects of some
-    images, by the end of their path without its suffix; corners in pixels: left, top, right, bottom.
+    `val` are the stems of the validation images if the source defines the split. `boxes` are the objects of some images
+    by the end of their path without suffix; corners in pixels: left, top, right, bottom.
     """
 
     format: str
@@ -42,7 +42,7 @@ class Ready:
 class Refused:
     """An import that is refused with errors of these codes; their messages contain `texts`.
 
-    `left_out` is the outcome where images and objects with faults are left out.
+    `left_out` is the outcome if images and objects with faults are left out.
     """
 
     errors: str
@@ -57,7 +57,7 @@ Outcome = Ready | Refused
 class Case:
     """`upload` names the file of `build()` that is uploaded; otherwise its files lie in a folder of the server.
 
-    `accepted` are further outcomes that are as good. `wrong` says what is not yet as expected.
+    `accepted` are further acceptable outcomes. `wrong` describes a known deviation from the expected outcome.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Case:
 
 
 def photo(path: str, size: tuple[int, int] = SIZE) -> bytes:
-    """An image that differs from that of any other path, in the format of the suffix."""
+    """An image in the format of the suffix, different for each path."""
     return image(zlib.crc32(path.encode()), size, PIL_FORMATS[path.rpartition(".")[2].lower()])
 
 
@@ -79,7 +79,7 @@ def photos(*paths: str) -> Tree:
 
 
 def numbered(pattern: str, count: int) -> Tree:
-    """Images whose path contains the numbers from 0."""
+    """Images with numbers from 0 in their paths."""
     return photos(*(pattern.format(number) for number in range(count)))
 
 
@@ -102,7 +102,7 @@ def lines(*rows: str, end: str = "\n") -> bytes:
 
 
 def painted(*values: int, size: tuple[int, int] = SIZE, dtype: type = np.uint8) -> Image.Image:
-    """A mask with a rectangle of 8 x 18 pixels for each value on a background of 0."""
+    """A mask with a rectangle of 8 x 18 pixels per value on a background of 0."""
     values_HW = np.zeros((size[1], size[0]), dtype)
     for number, value in enumerate(values):
         values_HW[4 + 3 * number : 22 + 3 * number, 4 + 8 * number : 12 + 8 * number] = value

@@ -1,4 +1,4 @@
-"""Masks in the files and with the values that drawing programs write."""
+"""Masks with the files and values that drawing programs write."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ PALETTE = [part for value in range(256) for part in (value, 255 - value, (value 
 def masked(
     draw: Callable[[int], Image.Image], *, name: str = "p{}.png", count: int = 6, images: str = "p{}.jpg"
 ) -> Tree:
-    """Images with the mask that `draw` makes for each number."""
+    """Images with a mask drawn by `draw` for each number."""
     tree = numbered(f"images/{images}", count)
     return tree | {f"masks/{name.format(number)}": encoded(draw(number)) for number in range(count)}
 

@@ -1,4 +1,4 @@
-"""Exports of annotation programs and the layouts of published datasets."""
+"""Exports of annotation programs and layouts of published datasets."""
 
 from functools import partial
 
