@@ -245,7 +245,7 @@ class Measurement:
         before = sum(process.cpu_times()[:2])
         tasks = await self.connect()
         opening_ms = 1000 * (sum(process.cpu_times()[:2]) - before) / len(self.clients)
-        await asyncio.sleep(2)
+        await asyncio.sleep(2 + len(self.clients) / 200)  # until all have what they missed
         prober = asyncio.create_task(self.probe())
         self.counts = True
         cpu, start = sum(process.cpu_times()[:2]), time.monotonic()
@@ -256,7 +256,7 @@ class Measurement:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         tasks = await self.connect()
-        await asyncio.sleep(2)
+        await asyncio.sleep(2 + len(self.clients) / 200)  # until all have what they missed
         self.counts = True
         await asyncio.sleep(self.seconds / 2)
         prober.cancel()

@@ -33,7 +33,7 @@ MOST_DESCRIPTORS = 65_536
 #: Seconds after which a refused client may try again.
 RETRY_AFTER_S = 30
 #: Streams of each kind that are opened at the same time. Each takes a connection to the database meanwhile.
-OPENED_AT_ONCE = 8
+OPENED_AT_ONCE = 4
 #: Seconds in which a reader must take what it is sent. The rest of its connection's life is not waited for.
 SLOW_S = 20.0
 

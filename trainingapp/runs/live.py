@@ -49,6 +49,8 @@ MOST_BEHIND = 2000
 
 #: What clients have missed is read for one of them at a time, so that a run of a million events holds up no other.
 _BACKLOG = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
+#: Parts are rendered one after the other, so that events never wait for them.
+_PARTS = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
 #: The columns that decide which parts are rendered.
 _WATCHED = (
     *("status", "requested_action", "requested_at", "heartbeat_at", "last_event_at", "not_before", "attempt"),
@@ -178,7 +180,7 @@ class RunReader(Reader[News]):
         while missing := {self._audience(seat.audience) for seat in self.seats} - done:
             wanted = {audience: names if audience in self._parts else set(PARTS) for audience in missing}
             is_waiting = self._is_waiting
-            for audience, new in (await in_thread(self._rendered, wanted)).items():
+            for audience, new in (await in_thread_of(_PARTS, self._rendered, wanted)).items():
                 if is_waiting == self._is_waiting:
                     self._send_changed(audience, new)
             done |= missing

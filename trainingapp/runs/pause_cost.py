@@ -89,7 +89,8 @@ def pause_cost_of(run: TrainingRun) -> PauseCost:
     """The cost for the run in its present state."""
     key = (run.pk, run.created_at.timestamp(), run.status, run.attempt)
     saved = run.checkpoints.filter(damage="").order_by("-step").values_list("step", flat=True).first()
-    known = _remembered(*key, int(time.monotonic() // KNOWN_S))
+    # Not at the same moment for all runs: many may be watched.
+    known = _remembered(*key, int((time.monotonic() + run.pk % KNOWN_S) // KNOWN_S))
     return pause_cost(run.step, run.elapsed_s, Known(saved, known.bytes, known.is_estimate, known.ends_s, known.wait))
 
 
@@ -97,7 +98,7 @@ def pause_cost_of(run: TrainingRun) -> PauseCost:
 def _remembered(run_id: int, created: float, status: str, attempt: int, moment: int) -> Known:
     """What was known in this interval of KNOWN_S seconds; the other parameters only make the key of the cache."""
     run = TrainingRun.objects.filter(pk=run_id).select_related("dataset").first()
-    return Known() if run is None else read_known(run, remembered_board(moment))
+    return Known() if run is None else read_known(run, remembered_board(int(time.monotonic() // KNOWN_S)))
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import sys
 from argparse import ArgumentParser
 from types import FrameType
 
@@ -18,6 +19,8 @@ from trainingapp.worker.consumer import end_with_parent
 
 #: Seconds for requests in progress to end when the server stops.
 ANSWERS_END_S = 3
+#: Seconds after which a thread that renders lets the event loop send. Python's 0.005 are too long for many streams.
+SWITCH_S = 0.001
 
 
 class StudioServer(uvicorn.Server):
@@ -43,6 +46,7 @@ class Command(BaseCommand):
     def handle(self, *, host: str, port: int, **options: object) -> None:
         end_with_parent(signal.SIGTERM)
         raise_descriptor_limit()
+        sys.setswitchinterval(SWITCH_S)
         config = uvicorn.Config(
             "cvstudio.asgi:application",
             host=host,
