@@ -116,13 +116,16 @@ def write_image_results(path: Path, found: ImageResults | None, *, step: int, pa
         return
     about = {"format": FORMAT, "kind": found.kind, "step": step, "paths": paths_digest(paths)}
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            **{name: np.asarray(value) for name, value in about.items()},
-            quality_N=found.quality_N,
-            **dict(found.arrays),
-        )
+    values = {
+        **{name: np.asarray(value) for name, value in about.items()},
+        "quality_N": found.quality_N,
+        **found.arrays,
+    }
+    # As np.savez_compressed, which can refuse objects only from NumPy 2.2 on.
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in values.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
     temporary.replace(path)
 
 
