@@ -305,10 +305,13 @@ def requests() -> dict[str, str]:
     last = TrainingRun.objects.count() // 25
     admin = "/admin/trainingapp"
     return {
-        "runs, first page": "/",
-        "runs, last page": f"/?page={last}",
-        "runs, search": "/?q=run+77",
-        "runs, one status": "/?status=failed",
+        "home": "/",
+        "runs, first page": "/runs/",
+        "runs, last page": f"/runs/?page={last}",
+        "runs, search": "/runs/?q=run+77",
+        "runs, one status": "/runs/?status=failed",
+        "runs, sorted by best": "/runs/?sort=-best",
+        "runs, conditions": "/runs/?q=weight_decay<0.1+and+top1>0.5",
         "run, 1,000,000 points": f"/runs/{big}/",
         "run, small": f"/runs/{small}/",
         "run, running": f"/runs/{running}/",

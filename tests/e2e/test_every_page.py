@@ -57,7 +57,8 @@ job = Job.objects.create(kind="import_dataset", owner=admin, state="working", do
 importing = Dataset.objects.create(name="importing", owner=admin, source="/x", job=job)
 scenes = make_scenes(admin, "scenes with boxes and masks")
 proposed = make_proposed(admin, "a proposal with a long name")
-pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]
+pages = ["/login/", "/", "/runs/", "/runs/?status=failed&q=nothing", "/runs/new/", "/nothing/"]
+pages += ["/datasets/", "/datasets/import/"]
 create_token(admin, name="a token with_a_name_that_has_no_blank_to_break_the_line_at", scopes=["read"])
 pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
@@ -232,7 +233,7 @@ def test_keyboard_users_can_skip_to_the_content(
 def test_the_focus_is_always_visible(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
     log_in()
     unseen, buttons = [], 0
-    for address in ("/", "/runs/new/", "/runs/5/", "/runs/5/checkpoints/", "/weights/1/"):
+    for address in ("/", "/runs/", "/runs/new/", "/runs/5/", "/runs/5/checkpoints/", "/weights/1/"):
         page.goto(studio.url + address)
         for _press in range(40):
             page.keyboard.press("Tab")

@@ -51,7 +51,7 @@ def watched(page: Page) -> Transfers:
 def opened(page: Page, studio: Studio) -> Transfers:
     """What opening the runs transfers, until the page is live."""
     found = watched(page)
-    page.goto(f"{studio.url}/")
+    page.goto(f"{studio.url}/runs/")
     expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
     page.wait_for_load_state("load")
     page.evaluate("document.fonts.ready")

@@ -36,7 +36,7 @@ def test_nine_tabs_are_live(page: Page, studio: Studio, log_in: Callable[[], Non
     tabs = [page, *(page.context.new_page() for _number in range(TABS - 1))]
     for number, tab in enumerate(tabs[:-1]):
         tab.goto(f"{studio.url}/runs/{runs[number % 2]}/log/")
-    tabs[-1].goto(f"{studio.url}/")
+    tabs[-1].goto(f"{studio.url}/runs/")
     for run in runs:
         studio.python(STORE.format(run=run, text=f"first of {run}", step=1))
     for number, tab in enumerate(tabs[:-1]):

@@ -52,6 +52,11 @@ ARGUMENTS: dict[str, list[object]] = {
     "run_epochs": [1],
     "run_fork": [1],
     "run_edit": [1],
+    "run_star": [1],
+    "run_labels": [1],
+    "view_delete": [1],
+    "run_report": [1],
+    "run_report_markdown": [1],
     "queue_move": [1],
     "queue_priority": [1],
     "evaluation": [1],
@@ -186,7 +191,7 @@ def test_lists_need_few_queries(
 ) -> None:
     for _number in range(5):
         make()
-    with django_assert_max_num_queries(10):  # type: ignore[attr-defined]
+    with django_assert_max_num_queries(16):  # type: ignore[attr-defined]
         user_client.get(reverse("run_list"))
 
 

@@ -191,7 +191,7 @@ def run_verb_lines() -> list[Line]:
 
 
 LINES = [
-    Line("home", verb="", ok=302),
+    Line("home", verb=""),
     Line("run_list", verb=""),
     Line("event_stream", verb="", data=lambda world: {"topics": "runs"}),
     Line("run_list_csv", verb=""),

@@ -46,11 +46,6 @@ def post(client: Client, route: str, *arguments: Any, **data: Any) -> Any:
     return client.post(reverse(route, args=arguments), data, follow=True)
 
 
-def test_the_old_address_of_the_list_still_leads_to_it(user_client: Client) -> None:
-    response = user_client.get("/?status=failed")
-    assert (response.status_code, response.headers["Location"]) == (302, "/runs/?status=failed")
-
-
 # Facets
 
 

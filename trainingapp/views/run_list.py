@@ -54,12 +54,6 @@ MOST_SELECTED = 200
 
 
 @require_safe
-def home(request: HttpRequest) -> HttpResponse:
-    """The first page is the list of runs."""
-    return redirect(_address(request.META["QUERY_STRING"]))
-
-
-@require_safe
 def run_list(request: HttpRequest) -> HttpResponse:
     """The runs that the address chooses, as a page; htmx gets the table alone."""
     query = RunQuery.of(request.GET)

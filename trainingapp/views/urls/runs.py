@@ -6,6 +6,7 @@ from trainingapp.views import (
     batch_previews,
     checkpoints,
     evaluations,
+    home,
     preflights,
     run_changes,
     run_control,
@@ -23,7 +24,7 @@ from trainingapp.views import (
 register_converter(run_control.VerbConverter, "run_verb")
 
 urlpatterns: list[URLPattern] = [
-    path("", run_list.home, name="home"),
+    path("", home.home, name="home"),
     path("runs/", run_list.run_list, name="run_list"),
     path("runs.csv", run_list.run_list_csv, name="run_list_csv"),
     path("runs/selected/", run_list.runs_selected, name="runs_selected"),
