@@ -52,7 +52,7 @@ def check_whole(studio: Studio, run: int, reference: int) -> None:
     points = [event for event in studio.events(run, "metrics") if not event["superseded"]]
     steps = sorted(event["step"] for event in points if event["data"]["split"] == "train")
     assert steps == list(range(1, STEPS + 1))
-    numbers = [row["seq"] for row in studio.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ?", run)]
+    numbers = studio.numbers(run)
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     ours, theirs = weights(studio, run), weights(studio, reference)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

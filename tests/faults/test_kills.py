@@ -60,7 +60,7 @@ def check_equal(studio: Studio, run: int, undisturbed: tuple[Path, list[Any]]) -
     points = curve(studio, run)
     assert [point[:2] for point in points if point[0] == "train"] == [("train", step) for step in range(1, STEPS + 1)]
     assert sorted(points, key=repr) == sorted(expected, key=repr)
-    numbers = [row["seq"] for row in studio.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ?", run)]
+    numbers = studio.numbers(run)
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.studio import Studio, free_port, wait_for
+from trainingapp.contract.series import decode
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def steps_of(points: list[dict[str, Any]]) -> list[int]:
 
 def check_whole(studio: Studio, run: int, epochs: int) -> None:
     assert steps_of(studio.events(run, "metrics")) == list(range(1, epochs * 12 + 1))
-    numbers = [row["seq"] for row in studio.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ?", run)]
+    numbers = studio.numbers(run)
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
 
 
@@ -150,11 +151,11 @@ def test_a_database_server_that_is_stopped(studio: Studio, postgres: Postgres, f
     wait_for(lambda: postgres.rows(state)[0][0] == "stopped", 60, "the run is stopped")
     _status, step, attempt, recoveries = postgres.rows(state)[0]
     assert (attempt, recoveries) == (1, 0)
-    points = postgres.rows(
-        f"SELECT step FROM trainingapp_runevent WHERE run_id = {run} AND type = 'metrics' "
-        "AND data->>'split' = 'train' ORDER BY seq"
+    chunks = postgres.rows(
+        f"SELECT data FROM trainingapp_serieschunk WHERE run_id = {run} AND split = 'train' ORDER BY first_seq"
     )
-    assert [row[0] for row in points] == list(range(1, step + 1)), "nothing is missing, nothing twice"
+    steps = [each for (data,) in chunks for each in decode(data).step.tolist()]
+    assert steps == list(range(1, step + 1)), "nothing is missing, nothing twice"
     assert studio.stop(worker) == 0
 
 

@@ -227,6 +227,11 @@ class Studio:
                 events += _points_of(row)
         return sorted(events, key=lambda event: event["seq"])
 
+    def numbers(self, run_id: int) -> list[int]:
+        """The numbers of all stored events, metrics among them, in order."""
+        rows = self.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ? AND type != 'metrics'", run_id)
+        return sorted([*(row["seq"] for row in rows), *(event["seq"] for event in self.events(run_id, "metrics"))])
+
     def wait_for_status(self, run_id: int, status: str, timeout_s: float = 60) -> dict[str, Any]:
         wait_for(lambda: self.status(run_id) == status, timeout_s, f"run {run_id} is {status}")
         return self.run(run_id)

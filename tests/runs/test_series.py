@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
+from tests.helpers.plans import explained
 from tests.helpers.world import line, store_events, stored_events
 from trainingapp.contract.series import Point, decode
 from trainingapp.models import RunEvent, SeriesChunk, TrainingRun
@@ -149,6 +150,15 @@ def test_the_command_converts_and_the_page_shows_how_far_it_is(admin_client: Cli
     call_command("series", "convert", stdout=output, stderr=StringIO())
     assert output.getvalue() == "1 runs converted, 0 left.\n"
     assert "Converting" not in admin_client.get(reverse("disk")).content.decode()
+
+
+@pytest.mark.any_database  # PostgreSQL reads a table of two rows without an index
+def test_whether_runs_are_left_is_known_without_reading_them(make: MAKE) -> None:
+    make("completed")
+    with explained(TrainingRun._meta.db_table) as plans:
+        assert convert_some()
+        assert conversion().runs_left == 0
+    assert all("run_metrics_in_rows" in plan for plan in plans[:2]), plans
 
 
 def points(count: int, *, first: int = 1, attempt: int = 1, split: str = "train") -> list[Point]:

@@ -101,7 +101,7 @@ def _frames(chunks: QuerySet[SeriesChunk], previewed: Q, names: Collection[str] 
     """The split and the frame of each chunk; of those that match `previewed` the preview, where there is one."""
     content = Case(When(previewed & ~Q(preview=b""), then=F("preview")), default=F("data"))
     rows = chunks.order_by("first_seq").annotate(content=content).values_list("pk", "split", "content")
-    for pk, split, data in rows.iterator():
+    for pk, split, data in rows:
         if (frame := readable(pk, data, names)) is not None:
             yield split, frame
 
@@ -170,7 +170,7 @@ def series_of(run_ids: Sequence[int], metrics: Collection[str], max_points: int)
     long = {run_id for (run_id, _split, _name), total in totals.items() if total > most}
     content = Case(When(Q(run_id__in=long) & ~Q(preview=b""), then=F("preview")), default=F("data"))
     rows = chunks.order_by("run_id", "first_seq").annotate(content=content)
-    for pk, run_id, split, data in rows.values_list("pk", "run_id", "split", "content").iterator():
+    for pk, run_id, split, data in rows.values_list("pk", "run_id", "split", "content"):
         if (part := readable(pk, data, wanted[split])) is not None:
             parts.setdefault((run_id, split), []).append(part)
     found: dict[int, dict[str, Line]] = {run_id: {} for run_id in run_ids}
@@ -270,7 +270,7 @@ def _as_event(chunk: SeriesChunk, frame: Frame, index: int) -> RunEvent:
 def validations(run: TrainingRun, *, only_newest: bool = False) -> Iterator[tuple[Frame, int]]:
     """The validations that have an evaluation file, newest first: frame and index. Superseded ones are left out.
 
-    With `only_newest`, of rows of an older version only the newest one is read; chunks are read as far as needed.
+    With `only_newest`, of rows of an older version only the newest one is read. Chunks of validations are few.
     """
     old = EMPTY
     if run.metrics_in_rows:
@@ -288,7 +288,7 @@ def validations_by_run(runs: Sequence[TrainingRun]) -> dict[int, list[tuple[Fram
         for run_id, *columns in rows.values_list("run", *ROW_COLUMNS):
             found[run_id].append((frame_of([point_of_row(*columns)]), 0))
     chunks = SeriesChunk.objects.filter(run__in=found, split="val", superseded=False)
-    for run_id, pk, data in chunks.values_list("run", "pk", "data").iterator():
+    for run_id, pk, data in chunks.values_list("run", "pk", "data"):
         if (frame := readable(pk, data)) is not None:
             found[run_id] += _with_file(frame)
     for each in found.values():
@@ -303,7 +303,7 @@ def _seq(found: tuple[Frame, int]) -> int:
 
 def _in_chunks(run: TrainingRun) -> Iterator[tuple[Frame, int]]:
     chunks = run.series.filter(split="val", superseded=False).order_by("-first_seq").values_list("pk", "data")
-    for pk, data in chunks.iterator(chunk_size=4):
+    for pk, data in chunks:
         if (frame := readable(pk, data)) is not None:
             yield from _with_file(frame)
 

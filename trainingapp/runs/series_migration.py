@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import Count, QuerySet, Sum
 
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.runs.series import ROW_COLUMNS, point_of_row
+from trainingapp.supervision import shutting_down
 from trainingapp.supervision.series_store import CHUNK_POINTS, append_points
 
 logger = logging.getLogger(__name__)
@@ -41,33 +42,35 @@ class Conversion:
 
 def conversion() -> Conversion:
     """Counted by an index that is empty once everything is converted."""
-    left = TrainingRun.objects.filter(metrics_in_rows=True)
-    events = left.aggregate(events=Sum("event_seq"))["events"] or 0
-    return Conversion(left.count(), TrainingRun.objects.count(), events)
+    left = _left().aggregate(runs=Count("pk"), events=Sum("event_seq"))
+    return Conversion(left["runs"], TrainingRun.objects.count(), left["events"] or 0)
+
+
+def _left() -> QuerySet[TrainingRun]:
+    """The runs that are not converted. Without an order: another index would be taken for that."""
+    return TrainingRun.objects.filter(metrics_in_rows=True).order_by()
 
 
 def convert_some(most_s: float = float("inf"), report: Callable[[int], object] = lambda events: None) -> bool:
-    """Convert runs for about `most_s` seconds; returns whether none is left to be tried.
+    """Convert runs for about `most_s` seconds, or until the worker is stopped; returns whether each left was tried.
 
     `report` gets the number of events of each run that is done. With a limit, others get PAUSE_SHARE of the time. A run
     that cannot be converted is logged and left out: it stays readable as it is.
     """
-    deadline, last = time.monotonic() + most_s, 0
-    left = TrainingRun.objects.filter(metrics_in_rows=True).order_by("pk")
-    while run := left.filter(pk__gt=last).values("pk", "event_seq").first():
+    deadline = time.monotonic() + most_s
+    for run_id, events in sorted(_left().values_list("pk", "event_seq")):
         try:
             is_more = True
             while is_more:
                 began = time.monotonic()
-                is_more = _convert_batch(run["pk"])
-                if time.monotonic() > deadline:
+                is_more = _convert_batch(run_id)
+                if time.monotonic() > deadline or shutting_down.is_set():
                     return False
                 if most_s != float("inf"):
                     time.sleep((time.monotonic() - began) * PAUSE_SHARE / (1 - PAUSE_SHARE))
         except (ValueError, TypeError, AttributeError, OverflowError):
-            logger.exception("The metrics of run %s could not be converted; they stay in the old form.", run["pk"])
-        report(run["event_seq"])
-        last = run["pk"]
+            logger.exception("The metrics of run %s could not be converted; they stay in the old form.", run_id)
+        report(events)
     return True
 
 
