@@ -114,6 +114,7 @@ def test_a_run_from_start_to_end(
 
     # A reload in the middle shows the same, and the page stays live.
     page.locator("#tab-log").click()
+    expect(page.locator(".log-line").first).to_be_visible()
     page.reload()
     wait_for_steps(page, 3)
     check_log(page, studio, run_id)
