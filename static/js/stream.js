@@ -90,18 +90,21 @@ class Link {
     const resting = [...this.topics].filter((topic) => topic.isResting && !topic.hasEnded);
     if (document.hidden || !resting.length) return;
     const names = resting.map((topic) => `${topic.name}:${topic.after}`).join(",");
+    const tell = (state) => {
+      for (const topic of resting) topic.onState(state);
+    };
     try {
       const response = await fetch(`${this.address}?topics=${names}&poll=1`, { cache: "no-store", redirect: "manual" });
-      if (response.type === "opaqueredirect" || response.status === 401) return resting.forEach((topic) => topic.onState("logged-out"));
-      if (!response.ok) return resting.forEach((topic) => topic.onState("lost"));
+      if (response.type === "opaqueredirect" || response.status === 401) return tell("logged-out");
+      if (!response.ok) return tell("lost");
       const text = await response.text();
-      for (const topic of resting) topic.onState("live");
+      tell("live");
       for (const block of splitBlocks(text).blocks) {
         const message = parseBlock(block);
         for (const topic of resting) if (topic.name === message.topic) topic.handle(message);
       }
     } catch {
-      for (const topic of resting) topic.onState("lost");
+      tell("lost");
     }
   }
 }
