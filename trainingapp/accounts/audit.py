@@ -5,12 +5,12 @@ User, source and address are not passed down to them: a middleware (for pages, a
 once, with `acting`.
 """
 
-import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import TypedDict
 
 from axes.signals import user_locked_out
@@ -167,20 +167,16 @@ def address_of(request: HttpRequest) -> str | None:
     address = _address(request.META.get("REMOTE_ADDR", ""))
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
     # Each trusted proxy appended the address that it saw: read from the right, up to the first that is not ours.
-    while address is not None and hops and _is_trusted(address):
+    while address is not None and hops and any(ip_address(address) in network for network in settings.TRUSTED_PROXIES):
         address = _address(hops.pop())
     return address
 
 
 def _address(text: str) -> str | None:
     try:
-        return str(ipaddress.ip_address(text.strip("[]")))
+        return str(ip_address(text.strip("[]")))
     except ValueError:
         return None
-
-
-def _is_trusted(address: str) -> bool:
-    return any(ipaddress.ip_address(address) in network for network in settings.TRUSTED_PROXIES)
 
 
 def source_of(path: str) -> str:

@@ -1,6 +1,5 @@
 """Runs and their parts. The status of a run is changed by the run verbs only, here as everywhere."""
 
-from collections.abc import Iterable
 from urllib.parse import urlencode
 
 from django import forms
@@ -78,6 +77,8 @@ def run_action(verb: RunVerb) -> "Action[TrainingRun]":
             raise VerbError(refusal(verb.permission))
         return verb.perform(run, user=user, **values)
 
+    # Optional parameters of a new run keep their defaults: a copy, for example, gets the default name.
+    asked = [each for each in verb.parameters if each.is_required or not verb.makes_run]
     return verb_action(
         verb.admin_action,
         verb.admin_label or verb.label,
@@ -85,15 +86,9 @@ def run_action(verb: RunVerb) -> "Action[TrainingRun]":
         verb.done,
         perform,
         describes=_run_with_files if verb.permission == Verb.DELETE else _described,
-        # Optional parameters of a new run keep their defaults: a copy, for example, gets the default name.
-        form_class=_form_of([each for each in verb.parameters if each.is_required or not verb.makes_run]),
+        form_class=type("ParametersForm", (forms.Form,), {each.name: _field_of(each) for each in asked}),
         is_final=verb.permission == Verb.DELETE,
     )
-
-
-def _form_of(parameters: Iterable[Parameter]) -> type[forms.Form]:
-    """A form with a field for each parameter, which is a number or a text."""
-    return type("ParametersForm", (forms.Form,), {each.name: _field_of(each) for each in parameters})
 
 
 def _field_of(parameter: Parameter) -> forms.Field:

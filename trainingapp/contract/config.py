@@ -46,7 +46,10 @@ def config_fields(task: str) -> dict[str, ConfigField]:
 
 
 def _described(config: type[BaseRunConfig], name: str, field: FieldInfo) -> ConfigField:
-    lower, above, upper, below = (_bound(field, name) for name in ("ge", "gt", "le", "lt"))
+    lower, above, upper, below = (
+        next((getattr(item, bound) for item in field.metadata if hasattr(item, bound)), None)
+        for bound in ("ge", "gt", "le", "lt")
+    )
     is_literal = get_origin(field.annotation) is Literal
     choices = tuple(config.architectures) if name == "model" else get_args(field.annotation) if is_literal else ()
     kinds: dict[object, Kind] = {bool: "switch", int: "whole", float: "number"}
@@ -66,10 +69,6 @@ def _described(config: type[BaseRunConfig], name: str, field: FieldInfo) -> Conf
 def _setting(field: FieldInfo) -> Setting:
     """Raises StopIteration for a field without one; a test goes through all fields."""
     return next(item for item in field.metadata if isinstance(item, Setting))
-
-
-def _bound(field: FieldInfo, name: str) -> float | None:
-    return next((getattr(item, name) for item in field.metadata if hasattr(item, name)), None)
 
 
 def config_defaults(task: str, model: str) -> dict[str, JsonValue]:

@@ -105,10 +105,6 @@ class Evaluation:
     """The result of every image, for comparisons; see `contract/image_results.py`."""
 
 
-def _lines(curve: Curve) -> dict[str, object]:
-    return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
-
-
 def fixed_indices(count: int) -> list[int]:
     """At most FIXED_IMAGES indices spread evenly over `count` validation images: the same at every call."""
     chosen = min(count, FIXED_IMAGES)
@@ -157,7 +153,10 @@ def write_evaluation(
         "columns": [vars(column) for column in found.columns],
         "per_class": found.per_class,
         "confusion": {"names": found.confusion_names, "counts": found.confusion} if found.confusion else None,
-        "curves": [_lines(curve) for curve in found.curves],
+        "curves": [
+            {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
+            for curve in found.curves
+        ],
         "best_confidence": found.best_confidence,
         "thresholds": found.thresholds,
         "images": [

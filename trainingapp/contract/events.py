@@ -266,7 +266,8 @@ class EventLog:
         self.epoch = 0
         self.step = 0
         self._lock = threading.Lock()
-        _drop_torn_line(path)
+        if path.exists() and path.stat().st_size > (end := end_of_lines(path)):
+            os.truncate(path, end)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, event: Event, *, epoch: int | None = None, step: int | None = None) -> None:
@@ -358,12 +359,3 @@ def end_of_lines(path: Path) -> int:
                 return start + newline + 1
             end = start
     return 0
-
-
-def _drop_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    size = path.stat().st_size
-    end = end_of_lines(path)
-    if end < size:
-        os.truncate(path, end)

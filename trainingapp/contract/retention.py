@@ -61,10 +61,12 @@ def choose(
 ) -> Choice:
     """Apply the policy to the checkpoints of a run, given oldest first."""
     firm = _firm(items, may_resume=may_resume)
-    kept = _joined(firm, _kept_by_rules(items, policy, higher_is_better=higher_is_better))
+    by_rules = _kept_by_rules(items, policy, higher_is_better=higher_is_better)
+    kept = {file: [*firm.get(file, ()), *by_rules.get(file, ())] for file in firm | by_rules}
     if policy.days:
         youngest = now - policy.days * DAY_S
-        kept = {file: why for file, why in kept.items() if file in firm or _named(items, file).time >= youngest}
+        recent = {item.file for item in items if item.time >= youngest}
+        kept = {file: why for file, why in kept.items() if file in firm or file in recent}
     if policy.gb:
         kept = _within(items, kept, firm, policy.gb * GB)
     order = [item.file for item in items]
@@ -122,14 +124,6 @@ def _within(
             uses.subtract(item.parts.keys())
             total -= sum(size for name, size in item.parts.items() if not uses[name])
     return left
-
-
-def _joined(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    return {file: [*one.get(file, ()), *other.get(file, ())] for file in {**one, **other}}
-
-
-def _named(items: Sequence[Item], file: str) -> Item:
-    return next(item for item in items if item.file == file)
 
 
 @contextmanager

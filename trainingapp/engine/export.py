@@ -160,14 +160,6 @@ def _openvino(subject: _Subject, path: Path) -> _Compared:
     return _compared("OpenVINO", subject.card, subject.onnx.checks, runs[0])
 
 
-def _unlike(name: str, worst: float, worst_box: float) -> Message:
-    scores, allowed = number_text(worst, digits=2), number_text(TOLERANCE)
-    if worst_box > BOX_TOLERANCE_PIXELS:
-        pixels = number_text(worst_box, digits=2)
-        return BOXES_DIFFER(format=name, difference=scores, allowed=allowed, pixels=pixels)
-    return SCORES_DIFFER(format=name, difference=scores, allowed=allowed)
-
-
 def _compared(name: str, card: Card, checks: Sequence[Check], run: Run) -> _Compared:
     """The largest differences over all checks. Raises MessageError where they are too large, or `run` fails."""
     worst, worst_box, detections, outputs = 0.0, None, None, []
@@ -179,7 +171,11 @@ def _compared(name: str, card: Card, checks: Sequence[Check], run: Run) -> _Comp
             if len(check.expected) == len(NMS_OUTPUTS):
                 detections = (detections or 0) + len(check.expected[0])
     if not worst <= TOLERANCE or not (worst_box or 0.0) <= BOX_TOLERANCE_PIXELS:
-        raise MessageError(_unlike(name, worst, worst_box or 0.0))
+        scores, allowed = number_text(worst, digits=2), number_text(TOLERANCE)
+        if worst_box is not None and worst_box > BOX_TOLERANCE_PIXELS:
+            pixels = number_text(worst_box, digits=2)
+            raise MessageError(BOXES_DIFFER(format=name, difference=scores, allowed=allowed, pixels=pixels))
+        raise MessageError(SCORES_DIFFER(format=name, difference=scores, allowed=allowed))
     return _Compared(worst, worst_box, detections)
 
 

@@ -85,14 +85,13 @@ def _written(card: Card, network: nn.Module, report: TransferReport, folder: Pat
     apart = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
     save_file(apart, path, metadata={"format": "pt", "card": json.dumps(card, ensure_ascii=False)})
     flush(path)
-    return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path), "report": _report_data(report, left_out)}
-
-
-def _report_data(report: TransferReport, left_out: list[str]) -> dict[str, object]:
-    """How much fits, as the entry keeps it: numbers, and the first names of each kind."""
     names = asdict(report)
-    counts = {kind: len(found) for kind, found in names.items()}
-    return {"is_whole": not left_out, "counts": counts, "names": {k: found[:NAMES_KEPT] for k, found in names.items()}}
+    about: dict[str, object] = {
+        "is_whole": not left_out,
+        "counts": {kind: len(found) for kind, found in names.items()},
+        "names": {kind: found[:NAMES_KEPT] for kind, found in names.items()},
+    }
+    return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path), "report": about}
 
 
 def _check_finite(network: nn.Module, names: list[str]) -> None:

@@ -16,10 +16,6 @@ from trainingapp.presentation.text import Text
 from trainingapp.presentation.times import duration
 
 
-def _badge(run: TrainingRun) -> Text:
-    return status_badge(run.shown_status)
-
-
 def _progress(run: TrainingRun) -> Text:
     """A bar, and the epoch below it."""
     label = gettext("Progress of %(name)s") % {"name": run.name}
@@ -41,20 +37,12 @@ def _best(run: TrainingRun) -> Text:
     return format_html('{}<div class="quiet small">{}</div>', value, metric_label(run.best_metric_name))
 
 
-def _time(run: TrainingRun) -> Text:
-    return duration(run.elapsed_s or None)
-
-
-def _left(run: TrainingRun) -> Text:
-    return duration(run.eta_s)
-
-
 CELLS: dict[str, Callable[[TrainingRun], Text]] = {
-    "badge": _badge,
+    "badge": lambda run: status_badge(run.shown_status),
     "progress": _progress,
     "best": _best,
-    "time": _time,
-    "left": _left,
+    "time": lambda run: duration(run.elapsed_s or None),
+    "left": lambda run: duration(run.eta_s),
 }
 
 

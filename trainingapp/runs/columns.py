@@ -301,12 +301,6 @@ def _metric_column(key: str, known: Metric, aliases: tuple[str, ...]) -> Column:
     )
 
 
-def _config_columns() -> Iterator[Column]:
-    fixed = {name for column in _FIXED for name in (column.name, *column.aliases)}
-    fields = {field.name: field for task in TASKS for field in config_fields(task).values()}
-    yield from (_config_column(field) for name, field in fields.items() if name not in fixed)
-
-
 def _config_column(field: ConfigField) -> Column:
     kinds: dict[str, Kind] = {"whole": "number", "number": "number", "switch": "flag"}
     return Column(
@@ -327,7 +321,10 @@ def columns() -> dict[str, Column]:
 
 @lru_cache(maxsize=4)
 def _columns(tasks: tuple[str, ...]) -> dict[str, Column]:
-    return {column.name: column for column in (*_FIXED, *_metric_columns(), *_config_columns())}
+    fixed = {name for column in _FIXED for name in (column.name, *column.aliases)}
+    fields = {field.name: field for task in TASKS for field in config_fields(task).values()}
+    of_config = [_config_column(field) for name, field in fields.items() if name not in fixed]
+    return {column.name: column for column in (*_FIXED, *_metric_columns(), *of_config)}
 
 
 def shown_columns() -> dict[str, Column]:

@@ -179,7 +179,12 @@ class Comparison:
         for item in self.shown:
             for name, value in (item.validation.values if item.validation else {}).items():
                 found.setdefault(name, []).append(value)
-        return [_column(name, values) for name, values in found.items()]
+        columns = []
+        for name, values in found.items():
+            about = metric_of(name)
+            best = max(values) if about.higher_is_better else min(values)
+            columns.append(MetricColumn(name, _(about.label), about.is_share, about.higher_is_better, best))
+        return columns
 
     @cached_property
     def rows(self) -> list[RunRow]:
@@ -189,7 +194,8 @@ class Comparison:
         for item in self.shown:
             compared = metric_rows(item.validation, base) if item.validation else []
             by_name = {row.name: row for row in compared}
-            cells = [_cell(column, by_name.get(column.name)) for column in self.columns]
+            found = [(column, by_name.get(column.name)) for column in self.columns]
+            cells = [MetricCell(column, row, row is not None and row.value == column.best) for column, row in found]
             rows.append(RunRow(item, cells))
         return rows
 
@@ -201,7 +207,9 @@ class Comparison:
         names = dict.fromkeys(name for table in tables for name in table)
         found = []
         if len({item.run.dataset_id for item in self.shown}) > 1:
-            found.append(self._dataset_row())
+            own, common = [item.run.dataset for item in self.shown], self.base.run.dataset_id
+            values = [ConfigValue(dataset.name, "", has_effect=True, differs=dataset.pk != common) for dataset in own]
+            found.append(ConfigDifference("dataset", _("Dataset"), _("Data"), values))
         for name in names:
             rows = [table.get(name) for table in tables]
             if len({str(row.value) if row else "" for row in rows}) < 2:
@@ -215,11 +223,6 @@ class Comparison:
             ]
             found.append(ConfigDifference(name, about.label, about.section, values))
         return found
-
-    def _dataset_row(self) -> ConfigDifference:
-        own, base = [item.run.dataset for item in self.shown], self.base.run.dataset_id
-        values = [ConfigValue(dataset.name, "", has_effect=True, differs=dataset.pk != base) for dataset in own]
-        return ConfigDifference("dataset", _("Dataset"), _("Data"), values)
 
     @property
     def difference_groups(self) -> list[tuple[str, list[ConfigDifference]]]:
@@ -263,16 +266,6 @@ class Comparison:
             for chart in self.charts:
                 if metrics[chart["name"]] in lines:
                     yield _curve(item, chart, lines[metrics[chart["name"]]], since)
-
-
-def _column(name: str, values: list[float]) -> MetricColumn:
-    about = metric_of(name)
-    best = max(values) if about.higher_is_better else min(values)
-    return MetricColumn(name, _(about.label), about.is_share, about.higher_is_better, best)
-
-
-def _cell(column: MetricColumn, row: MetricRow | None) -> MetricCell:
-    return MetricCell(column, row, row is not None and row.value == column.best)
 
 
 def _curve(item: ComparedRun, chart: ChartFrame, line: Line, since: float) -> Curve:

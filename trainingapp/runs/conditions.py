@@ -119,7 +119,11 @@ class _Parser:
             return ~self._nested(self._one, token)
         if token.kind not in ("word", "text"):
             _fail(_("“%(text)s” is not expected here.") % {"text": token.text}, token)
-        return self._comparison(token) if self._peek().kind == "operator" else _named(token.text)
+        if self._peek().kind == "operator":
+            return self._comparison(token)
+        # Ids of the datasets, which are few: a join would compare the name of the dataset for each run.
+        datasets = Dataset.objects.filter(name__icontains=token.text)
+        return Q(name__icontains=token.text) | Q(dataset__in=datasets.values("pk"))
 
     def _nested(self, part: Callable[[], Q], token: Token) -> Q:
         self.depth += 1
@@ -142,7 +146,11 @@ class _Parser:
             text = _("There is no column “%(name)s”.") % {"name": word.text}
             hint = _("Did you mean “%(name)s”?") % {"name": close[0]} if close else ""
             _fail(f"{text} {hint}".strip(), word)
-        return _compared(column, operator, value)
+        sign = "=" if operator.text == "==" else operator.text
+        if column.kind in ("text", "status", "tag", "flag") and sign in _LOOKUPS:
+            _fail(_("“%(name)s” is not a number: use =, != or :.") % {"name": column.name}, operator)
+        found = _COMPARISONS[column.kind](column, "=" if sign == "!=" else sign, value)
+        return ~found if sign == "!=" else found
 
 
 def _token(match: re.Match[str]) -> Token:
@@ -156,19 +164,6 @@ def _token(match: re.Match[str]) -> Token:
 
 def _fail(message: str, token: Token) -> NoReturn:
     raise ConditionError(message, token.start, token.end)
-
-
-def _named(text: str) -> Q:
-    """Ids of the datasets with the text in their name: few, where a join would compare the name for each run."""
-    return Q(name__icontains=text) | Q(dataset__in=Dataset.objects.filter(name__icontains=text).values("pk"))
-
-
-def _compared(column: Column, operator: Token, value: Token) -> Q:
-    sign = "=" if operator.text == "==" else operator.text
-    if column.kind in ("text", "status", "tag", "flag") and sign in _LOOKUPS:
-        _fail(_("“%(name)s” is not a number: use =, != or :.") % {"name": column.name}, operator)
-    found = _COMPARISONS[column.kind](column, "=" if sign == "!=" else sign, value)
-    return ~found if sign == "!=" else found
 
 
 def _text(column: Column, sign: str, value: Token) -> Q:

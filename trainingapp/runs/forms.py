@@ -141,20 +141,18 @@ def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, s
     kept = Q(is_best=True) | Q(is_last=True)
     seen = visible_to(user, Checkpoint.objects.filter(kept, run__task=task))
     rows = seen.select_related("run").order_by("-created_at")
-    found = [("", gettext("Random weights")), *_models(task, user)]
+    models = visible_to(user, Weights.objects.filter(task=task, state=Weights.State.READY)).order_by("-created_at")
+    text = gettext("Model: %(name)s (%(model)s)")
+    found = [("", gettext("Random weights"))]
+    found += [
+        (model.start_name, text % {"name": model, "model": model.architecture})
+        for model in models[:CHECKPOINTS_OFFERED]
+    ]
     for row in rows[:CHECKPOINTS_OFFERED]:
         label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
         shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
         found.append((f"run/{row.run_id}/{row.file}", shown))
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
-
-
-def _models(task: str, user: AnyUser) -> list[tuple[str, str]]:
-    """Stored models that a run can start from."""
-    seen = visible_to(user, Weights.objects.filter(task=task, state=Weights.State.READY))
-    label = gettext("Model: %(name)s (%(model)s)")
-    rows = seen.order_by("-created_at")[:CHECKPOINTS_OFFERED]
-    return [(row.start_name, label % {"name": row, "model": row.architecture}) for row in rows]
 
 
 class ShareForm(forms.Form):

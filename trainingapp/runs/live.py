@@ -91,7 +91,14 @@ class RunReader(Reader[News]):
     @classmethod
     def read(cls, wanted: Mapping[Key, int]) -> Mapping[Key, News]:
         runs = TrainingRun.objects.only(*_WATCHED).in_bulk(list(wanted))
-        return {pk: (runs.get(pk), _news_of(runs.get(pk), position)) for pk, position in wanted.items()}
+        found: dict[Key, News] = {}
+        for pk, position in wanted.items():
+            run = runs.get(pk)
+            rows: list[RunEvent] = []
+            if run is not None and 0 <= position < run.event_seq:
+                rows = event_rows(run.pk, position, BATCH_ROWS, run.event_seq)
+            found[pk] = (run, rows)
+        return found
 
     async def take(self, found: News) -> None:
         run, rows = found
@@ -249,11 +256,6 @@ class RunReader(Reader[News]):
         reader = get_user_model().objects.filter(pk=audience.reader).first() if audience.reader else None
         with translation.override(audience.language):
             return render_parts(run, names, controls=audience.controls, may=audience.may, reader=reader)
-
-
-def _news_of(run: TrainingRun | None, position: int) -> list[RunEvent]:
-    is_news = run is not None and 0 <= position < run.event_seq
-    return event_rows(run.pk, position, BATCH_ROWS, run.event_seq) if run is not None and is_news else []
 
 
 def render_rows(rows: list[RunEvent], language: str) -> list[Message]:

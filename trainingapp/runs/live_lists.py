@@ -82,7 +82,10 @@ class ListReader(Reader[Look]):
         return TrainingRun.objects.count(), Host.objects.filter(seen_at__gte=heartbeat_deadline()).count()
 
     async def take(self, found: Look) -> None:
-        known = {pk: _facts(run) for pk, run in found.runs.items()}
+        known: dict[int, tuple[object, ...]] = {
+            pk: (run.shown_status, run.name, run.visibility, run.team_id, run.owner_id, run.version, run.archived_at)
+            for pk, run in found.runs.items()
+        }
         in_work = {pk for pk, run in found.runs.items() if run.status in IN_WORK}
         if self._known is None:
             self.position = max(map(_changed_at, found.runs.values()), default=0)
@@ -98,7 +101,7 @@ class ListReader(Reader[Look]):
                 if seat.is_listening:
                     seat.client.offer(batch)
         self._known, self._in_work, self._rest = known, in_work, found.rest
-        shown = {pk: _content(run) for pk, run in found.runs.items()}
+        shown = {pk: (run.shown_status, *(getattr(run, name) for name in _SHOWN)) for pk, run in found.runs.items()}
         changed = [run for pk, run in found.runs.items() if self._shown.get(pk, shown[pk]) != shown[pk]]
         self._shown = shown
         if changed and (audiences := {seat.audience for seat in self.seats if seat.is_listening}):
@@ -110,7 +113,12 @@ class ListReader(Reader[Look]):
     def _rows(self, runs: list[TrainingRun], audiences: Collection[Audience]) -> dict[Audience, Batch]:
         """The cells of the runs for those who may see some of them; users who see the same share one batch."""
         users = User.objects.in_bulk([audience.reader for audience in audiences if audience.reader])
-        cells = {language: _cells(runs, language) for language in {audience.language for audience in audiences}}
+        cells: dict[str, dict[int, dict[str, str]]] = {}
+        for language in {audience.language for audience in audiences}:
+            with translation.override(language):
+                cells[language] = {
+                    run.pk: {name: conditional_escape(cell(run)) for name, cell in CELLS.items()} for run in runs
+                }
         batches: dict[tuple[str, frozenset[int]], Batch] = {}
         found: dict[Audience, Batch] = {}
         for audience in audiences:
@@ -162,19 +170,6 @@ class QueueReader(ListReader):
 def now_ms() -> int:
     """The time as pages and streams of lists give it."""
     return round(time.time() * 1000)
-
-
-def _facts(run: TrainingRun) -> tuple[object, ...]:
-    return run.shown_status, run.name, run.visibility, run.team_id, run.owner_id, run.version, run.archived_at
-
-
-def _content(run: TrainingRun) -> tuple[object, ...]:
-    return run.shown_status, *(getattr(run, name) for name in _SHOWN)
-
-
-def _cells(runs: Iterable[TrainingRun], language: str) -> dict[int, dict[str, str]]:
-    with translation.override(language):
-        return {run.pk: {name: conditional_escape(cell(run)) for name, cell in CELLS.items()} for run in runs}
 
 
 def _changed_at(run: TrainingRun) -> int:

@@ -1,7 +1,5 @@
 """The verbs that keep order among runs: archive, restore, tags, notes; and what each user keeps: stars, saved views."""
 
-from collections.abc import Iterable
-
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
@@ -64,7 +62,9 @@ def tag_run(run: TrainingRun, *, add: str = "", remove: str = "", by: str = "") 
             raise FieldError("add", _("A run can have %(count)d tags.") % {"count": MAX_TAGS})
         if new or gone:
             run.tags.remove(*gone)
-            run.tags.add(*_tags(new))
+            # The same tag may exist in another case of its letters.
+            tags = [Tag.objects.filter(name__iexact=name).first() or Tag.objects.create(name=name) for name in new]
+            run.tags.add(*tags)
             Tag.objects.filter(pk__in=[tag.pk for tag in gone], runs=None).delete()
             run.save(update_fields=["updated_at"])
             audit.record("tag", run, by=by, details={"added": new, "removed": [tag.name for tag in gone]})
@@ -76,11 +76,6 @@ def _names(field: str, text: str) -> list[str]:
         return tag_names(text)
     except ValueError as error:
         raise FieldError(field, str(error)) from None
-
-
-def _tags(names: Iterable[str]) -> list[Tag]:
-    """The tags of these names, which are created where they do not exist in any case of their letters."""
-    return [Tag.objects.filter(name__iexact=name).first() or Tag.objects.create(name=name) for name in names]
 
 
 def note_run(run: TrainingRun, text: str, *, by: str = "") -> TrainingRun:

@@ -63,19 +63,6 @@ def _can_be_queued(run: TrainingRun) -> bool:
     return _is_installed(run) and not run.is_archived
 
 
-def _can_change_epochs(run: TrainingRun) -> bool:
-    return _can_be_queued(run) and (run.status != Status.RUNNING or not run.requested_action)
-
-
-def _can_resume(run: TrainingRun) -> bool:
-    is_ended = run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED)
-    return _can_be_queued(run) and (is_ended or run.waits_until is not None)
-
-
-def _can_pause(run: TrainingRun) -> bool:
-    return run.status == Status.QUEUED or takes_requests(run)
-
-
 def _can_stop(run: TrainingRun) -> bool:
     if run.status == Status.RUNNING:
         return run.requested_action in (RequestedAction.NOTHING, RequestedAction.PAUSE)
@@ -87,10 +74,6 @@ def _can_force_stop(run: TrainingRun) -> bool:
     if run.status != Status.RUNNING or run.requested_action == RequestedAction.KILL:
         return False
     return run.is_unanswered or run.is_quiet or run.is_silent
-
-
-def _can_fork(run: TrainingRun) -> bool:
-    return _is_installed(run) and run.checkpoints.filter(damage="").exists()
 
 
 def _from_a_form(run: TrainingRun) -> bool:
@@ -123,7 +106,10 @@ RUN_VERBS = VerbRegistry(
         function=resume_run,
         label=_("Resume"),
         help="Resume paused, stopped or failed runs from their newest valid checkpoint.",
-        is_possible=_can_resume,
+        is_possible=lambda run: (
+            _can_be_queued(run)
+            and (run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED) or run.waits_until is not None)
+        ),
         is_lifecycle=True,
         placement="button",
         icon="bi-play-fill",
@@ -142,7 +128,7 @@ RUN_VERBS = VerbRegistry(
         function=pause_run,
         label=_("Pause"),
         help="Save a checkpoint and free the device.",
-        is_possible=_can_pause,
+        is_possible=lambda run: run.status == Status.QUEUED or takes_requests(run),
         is_lifecycle=True,
         placement="button",
         icon="bi-pause-fill",
@@ -212,7 +198,7 @@ RUN_VERBS = VerbRegistry(
         function=extend_run,
         label=_("Change epochs"),
         help="Change the total epochs of a run; a completed run is queued again.",
-        is_possible=_can_change_epochs,
+        is_possible=lambda run: _can_be_queued(run) and (run.status != Status.RUNNING or not run.requested_action),
         parameters=(
             Parameter(
                 name="epochs",
@@ -240,7 +226,7 @@ RUN_VERBS = VerbRegistry(
         label=_("Fork from a checkpoint"),
         help="Create a run that starts from a checkpoint of another run.",
         permission=Verb.CREATE,
-        is_possible=_can_fork,
+        is_possible=lambda run: _is_installed(run) and run.checkpoints.filter(damage="").exists(),
         makes_run=True,
         parameters=(
             _NAME,

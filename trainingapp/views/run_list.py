@@ -91,6 +91,9 @@ def _table(request: HttpRequest, query: RunQuery) -> dict[str, object]:
     page = pages.get_page(request.GET.get("page"))
     groups = grouped(request.user, listed(request.user, list(page), shown), query, found, facets)
     statuses, selects = facets.counts("status"), can(request.user, Verb.CREATE)
+    views = SavedView.objects.filter(user_id=signed_in(request.user).pk)
+    # Tags have a field of their own; the others are possible for none of the runs listed.
+    left_out = ("tag", "archive" if query.archived else "restore")
     return {
         "page": page,
         "groups": groups,
@@ -102,11 +105,11 @@ def _table(request: HttpRequest, query: RunQuery) -> dict[str, object]:
         "problem": _place(query.conditions, problem) if problem else None,
         "sections": _sections(query, {column.name for column in shown}),
         "group_choices": [(name, label, name == query.group) for name, label in GROUPS.items()],
-        "views": _views(request, query),
+        "views": [(view, _address(view.query), view.query == query.encoded()) for view in views],
         "encoded": query.encoded(),
         "tags": tags_offered(),
         "has_runs": bool(facets.total) or seen.exists(),
-        "verbs": [verb for verb in RUN_VERBS.for_selection().values() if _suits(verb, query)],
+        "verbs": [verb for verb in RUN_VERBS.for_selection().values() if verb.name not in left_out],
         "selects": selects,
     }
 
@@ -115,11 +118,6 @@ def _place(text: str, problem: ConditionError) -> dict[str, str]:
     """What is wrong with the conditions, and the text around the place."""
     before, wrong, after = text[: problem.start], text[problem.start : problem.end], text[problem.end :]
     return {"before": before, "wrong": wrong, "after": after, "text": str(problem)}
-
-
-def _suits(verb: RunVerb, query: RunQuery) -> bool:
-    """Whether the verb can be possible for runs of such a list. Tags have a field of their own."""
-    return verb.name not in ("tag", "archive" if query.archived else "restore")
 
 
 def _sorting(query: RunQuery, name: str) -> tuple[str, str]:
@@ -195,12 +193,6 @@ def _sections(query: RunQuery, chosen: Iterable[str]) -> list[tuple[object, list
         (label, [(column, column.name in chosen) for column in known if column.section == section])
         for section, label in SECTIONS.items()
     ]
-
-
-def _views(request: HttpRequest, query: RunQuery) -> list[tuple[SavedView, str, bool]]:
-    """The user's saved views: each with its address, and whether it is the present list."""
-    rows = SavedView.objects.filter(user_id=signed_in(request.user).pk)
-    return [(view, _address(view.query), view.query == query.encoded()) for view in rows]
 
 
 class Echo:

@@ -98,6 +98,7 @@ def save_weights(
     # Before the end of its epoch, a checkpoint has the thresholds of the validation before it.
     evaluation = read_evaluation(run.folder, checkpoint.epoch) or {}
     earlier = evaluation or read_evaluation(run.folder, checkpoint.epoch - 1) or {}
+    kind, _slash, number = run.config.get("start_from", "").partition("/")
     weights = Weights(
         owner=by,
         note=note.strip(),
@@ -118,7 +119,7 @@ def save_weights(
         dataset=run.dataset,
         dataset_name=run.dataset.name,
         dataset_fingerprint=run.dataset.fingerprint,
-        parent=_parent(run),
+        parent=Weights.objects.filter(pk=int(number)).first() if kind == "weights" else None,
         **fields,
     )
     job = prepared_job(Job.Kind.SAVE_WEIGHTS, owner=by, params={"checkpoint": str(checkpoint.path)})
@@ -133,11 +134,6 @@ def _checkpoint(run: TrainingRun, file: str | None) -> Checkpoint:
     if checkpoint is None:
         raise VerbError(_("The run “%(name)s” has no checkpoint %(file)s.") % {"name": run.name, "file": file})
     return checkpoint
-
-
-def _parent(run: TrainingRun) -> Weights | None:
-    kind, _slash, number = run.config.get("start_from", "").partition("/")
-    return Weights.objects.filter(pk=int(number)).first() if kind == "weights" else None
 
 
 def _store(weights: Weights, job: Job) -> Weights:

@@ -52,7 +52,8 @@ def pt_pieces(content: Content, read: Read) -> Iterator[Bytes]:
     """The bytes of a file that `torch.load(weights_only=True)` reads, in order. Raises what `read` raises."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
-        archive.writestr(_member("data.pkl"), _pickled(content))
+        opcodes = _opcodes(content, iter(range(1 << 62)))  # the tensors are numbered in order
+        archive.writestr(_member("data.pkl"), b"\x80\x02" + b"".join(opcodes) + b".")  # a pickle, protocol 2
         archive.writestr(_member("byteorder"), b"little")
         for number, spec in enumerate(leaves(content, TensorSpec)):
             member = _member(f"data/{number}")
@@ -130,12 +131,6 @@ class _Sink:
 
 def _member(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(f"{ARCHIVE}/{name}")
-
-
-def _pickled(content: Content) -> bytes:
-    """A pickle, protocol 2, with the tensors of `content` numbered in order."""
-    numbers = iter(range(1 << 62))
-    return b"\x80\x02" + b"".join(_opcodes(content, numbers)) + b"."
 
 
 def _opcodes(value: object, numbers: Iterator[int]) -> Iterator[bytes]:

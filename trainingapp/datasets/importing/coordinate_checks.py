@@ -1,11 +1,10 @@
 """Checks that the boxes of a source have the unit and the form that its format specifies."""
 
-from collections.abc import Iterator
 from itertools import islice
 
 from trainingapp.contract.messages import dataset_images as messages
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.layout import Layout, Shape
+from trainingapp.datasets.sources.layout import Layout
 
 _SAMPLED = 2000
 _FEWEST = 3
@@ -18,7 +17,13 @@ def check_coordinates(layout: Layout, report: Report) -> None:
 
     Checks only the first boxes, since a file is written by one program.
     """
-    sample = list(islice(_pixel_boxes(layout), _SAMPLED))
+    in_pixels = (
+        (shape, image.declared_size)
+        for image in layout.images
+        for shape in image.shapes
+        if shape.box and not shape.relative
+    )
+    sample = list(islice(in_pixels, _SAMPLED))
     if len(sample) < _FEWEST:
         return
     boxes = [box for shape, _size in sample if (box := shape.box)]
@@ -33,14 +38,6 @@ def check_coordinates(layout: Layout, report: Report) -> None:
     if 2 * beyond > len(sized) >= _FEWEST and all(_are_corners(box, size) for box, size in sized):
         message = messages.BOXES_OF_CORNERS(where=first.param(), count=beyond, total=len(sized))
         report.fault("bad_annotation", message, first.path)
-
-
-def _pixel_boxes(layout: Layout) -> Iterator[tuple[Shape, tuple[int, int]]]:
-    """The objects with a box in pixels, and the declared size of their images."""
-    for image in layout.images:
-        for shape in image.shapes:
-            if shape.box and not shape.relative:
-                yield shape, image.declared_size
 
 
 def _are_corners(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:

@@ -8,7 +8,7 @@ from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.folder_names import folder_name, kind_of_path
-from trainingapp.datasets.sources.layout import Kind, Layout, SourceImage
+from trainingapp.datasets.sources.layout import Kind, Layout
 from trainingapp.datasets.sources.offers import Offer
 
 MOST_FOLDERS_NAMED = 6
@@ -53,7 +53,7 @@ def _as_chosen(layout: Layout, files: Files) -> Layout:
     if used == "none" and wanted != "none":
         layout = replace(layout, split_origin=reading_messages.SPLIT_NOT_GIVEN())
     elif used == "none":
-        images = _without_kinds(layout.images)
+        images = [replace(image, kind=None) for image in layout.images]
         layout = replace(layout, images=images, split_origin=reading_messages.SPLIT_IGNORED())
     elif used == "folders":
         if given or not layout.has_splits:
@@ -65,7 +65,3 @@ def _as_chosen(layout: Layout, files: Files) -> Layout:
         layout = replace(layout, split_origin=origin)
     files.offer(Offer("splits", used, choices, layout.split_origin))
     return layout
-
-
-def _without_kinds(images: list[SourceImage]) -> list[SourceImage]:
-    return [replace(image, kind=None) for image in images]

@@ -1,7 +1,6 @@
 """Well-known kinds of datasets that are not supported, so that errors can name them and suggest an alternative."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainingapp.contract.messages import Message, Template
@@ -70,7 +69,8 @@ def known_family(files: Files, *, only_certain: bool = False) -> tuple[Message, 
         path = re.compile(family.path, re.IGNORECASE)
         found = [file for file in files.source.files if path.search(file.path)][:_MOST_READ]
         if family.content:
-            found = [file for file in found if _matcher(family.content)(files.peek(file)[:_MOST_TEXT])]
+            content = re.compile(family.content.encode())
+            found = [file for file in found if content.match(files.peek(file)[:_MOST_TEXT])]
         if found:
             return messages.FAMILY_NOT_READ(path=found[0].path, family=family.name, advice=family.advice()), found[0]
     return None
@@ -80,8 +80,3 @@ def refuse_known_family(files: Files) -> None:
     """Raise DatasetError if the source is a dataset of a known, unsupported kind."""
     if found := known_family(files):
         raise DatasetError.one("unread_annotations", found[0], found[1].path)
-
-
-def _matcher(pattern: str) -> Callable[[bytes], bool]:
-    compiled = re.compile(pattern.encode())
-    return lambda content: compiled.match(content) is not None

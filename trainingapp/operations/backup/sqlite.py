@@ -25,7 +25,8 @@ def live_file() -> Path:
 def live_bytes() -> int:
     """The size of a copy: pages in the write-ahead log count as well."""
     with closing(sqlite3.connect(live_file(), timeout=TIMEOUT_S)) as source:
-        return _bytes(source)
+        (count,), (size,) = (source.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+        return int(count) * int(size)
 
 
 def copy_live(target: Path, report: ReportProgress) -> None:
@@ -80,11 +81,6 @@ def connected_to(file: Path) -> Iterator[None]:
 
 def _connect(file: Path, timeout_s: float = TIMEOUT_S) -> sqlite3.Connection:
     return sqlite3.connect(file, timeout=timeout_s, isolation_level=None)
-
-
-def _bytes(connection: sqlite3.Connection) -> int:
-    (count,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
-    return int(count) * int(size)
 
 
 def _progress(source: sqlite3.Connection, report: ReportProgress) -> Callable[[int, int, int], None]:

@@ -268,7 +268,10 @@ def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
     roles = {part for _file, _name, inner, _split in found.images for part in inner.split("/")[:-1]}
     masks = sorted(part for part in roles if folder_name(part).is_structure and "masks" in folder_name(part).roles)
     if wrong or masks:
-        _refuse_yolo_without_labels(files)
+        for file in files.ending(".yaml", ".yml"):
+            if b"names" in files.peek(file):
+                message = messages.YOLO_WITHOUT_LABELS(path=file.path)
+                raise DatasetError.one("no_label_file", message, file.path)
         refuse_known_family(files)
         lone = mask_pairs(files)
         if lone.lone_masks and not lone.pairs:
@@ -286,13 +289,6 @@ def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
     if "train" in kinds.values() and len(set(kinds.values())) > 1:
         report.error("mixed_layout", messages.FOLDERS_OF_SPLITS(folders=sorted(kinds)[:MOST_NAMED]), min(kinds))
     report.raise_errors()
-
-
-def _refuse_yolo_without_labels(files: Files) -> None:
-    for file in files.ending(".yaml", ".yml"):
-        if b"names" in files.peek(file):
-            message = messages.YOLO_WITHOUT_LABELS(path=file.path)
-            raise DatasetError.one("no_label_file", message, file.path)
 
 
 def _structure_among(classes: set[str]) -> set[str]:

@@ -23,11 +23,10 @@ _Json = dict[str, object]
 
 def recognise(files: Files) -> bool:
     """Whether there are JSON files with objects in folders called ann."""
-    return any(_is_supervisely(files.peek(file)) for file in _annotation_files(files)[:5])
-
-
-def _is_supervisely(content: bytes) -> bool:
-    return b'"objects"' in content and b'"size"' in content and (b'"tags"' in content or b'"classTitle"' in content)
+    return any(
+        b'"objects"' in content and b'"size"' in content and (b'"tags"' in content or b'"classTitle"' in content)
+        for content in map(files.peek, _annotation_files(files)[:5])
+    )
 
 
 def _annotation_files(files: Files) -> list[SourceFile]:
