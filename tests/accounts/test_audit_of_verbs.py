@@ -240,6 +240,7 @@ LOOKS = {
     "copied_name",
     "dataset_deletion_size",
     "deletion_size",
+    "exports_of",
     "find_token",
     "least_epochs",
     "may_import_from_somewhere",

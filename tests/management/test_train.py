@@ -288,8 +288,8 @@ def test_metrics_are_printed_without_superseded_points(run: TrainingRun) -> None
     assert "top1 0.5" in train("metrics", run.pk)
     assert train("metrics", run.pk, "--split", "train") == ""
     heading, row = train("metrics", run.pk, "--csv").splitlines()
-    assert heading == "seq,time,attempt,epoch,step,split,top1,loss"
-    assert row.endswith(",1,3,val,0.5,1.0")
+    assert heading == "seq,time,attempt,epoch,step,split,loss,top1"
+    assert row.endswith(",1,3,val,1.0,0.5")
     with pytest.raises(CommandError, match="cannot be combined"):
         train("metrics", run.pk, "--csv", "--json")
     with pytest.raises(CommandError, match="no such evaluation"):

@@ -15,15 +15,15 @@ PIECE_ROWS = 1000
 
 
 def metric_names(run: TrainingRun) -> list[str]:
-    """The names of all metrics of the run, in the order in which they were first recorded."""
-    names: dict[str, None] = {}
+    """The names of all metrics of the run, sorted."""
+    names: set[str] = set()
     if run.metrics_in_rows:
         rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False).order_by("seq")
         for data in rows.values_list("data", flat=True).iterator():
-            names |= dict.fromkeys(data.get("values", {}))
+            names.update(data.get("values", {}))
     for summary in run.series.filter(superseded=False).order_by("first_seq").values_list("summary", flat=True):
-        names |= dict.fromkeys(summary)
-    return [*names]
+        names.update(summary)
+    return sorted(names)  # PostgreSQL stores the keys of a document in an order of its own
 
 
 def metrics_csv(run: TrainingRun) -> Iterator[str]:
