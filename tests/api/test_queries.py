@@ -44,6 +44,11 @@ def test_known_parameters_are_accepted_by_get_and_head(api: Api, run: TrainingRu
     assert api.client.head("/api/v1/training/?x=1").status_code == 422
 
 
+def test_an_order_by_an_unknown_column_is_refused(api: Api) -> None:
+    found: dict[str, Any] = problem(api.get("training/?order=00"), 422)
+    assert found["errors"][0]["detail"] == "Choose a column of the list of runs, such as -best."
+
+
 def test_unauthorized_requests_learn_nothing_about_parameters(db: None) -> None:
     problem(Api().get("training/?statsu=x"), 401)
 

@@ -38,4 +38,6 @@ def test_the_comparison_finds_differences() -> None:
     assert differences(Facts({"model_state_dict": "b"}, points, one.evaluations), one) == ["model_state_dict differs"]
     assert len(differences(Facts(one.weights, points[:1], one.evaluations), one)) == 1
     assert len(differences(Facts(one.weights, [*points, points[0]], one.evaluations), one)) == 1
+    nothing = Facts(one.weights, [], one.evaluations)
+    assert len(differences(nothing, nothing)) == 1
     assert differences(Facts(one.weights, points, {}), one) == ["evaluations differ"]

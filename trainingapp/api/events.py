@@ -1,7 +1,7 @@
 """The event stream of a run for programs: Server-Sent Events with JSON, numbered as the run's events are.
 
-Each event is sent once and in order, under its own number: who comes back with Last-Event-ID goes on with the next one.
-What has no number is the state of the run, sent whenever it changes.
+Each event is sent once and in order, under its own number: a client that reconnects with Last-Event-ID continues with
+the next one. What has no number is the state of the run, sent whenever it changes.
 """
 
 import asyncio

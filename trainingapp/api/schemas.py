@@ -43,7 +43,7 @@ Hours = Annotated[float, Field(ge=0, le=MAX_LIMIT_HOURS)]
 Count = Annotated[int, Field(ge=0, le=MAX_RECOVERIES)]
 SOFT = "Hours after which the run saves and stops; 0: never."
 HARD = "Hours after which its trainer is killed; 0: never."
-RESTARTS = "Times that it goes on by itself after a crash."
+RESTARTS = "Times that it resumes automatically after a crash."
 #: Takes the studio's limit again.
 Studio = Literal["studio"]
 
@@ -53,7 +53,7 @@ TAKEN = ConfigDict(extra="forbid", strict=True)
 
 def _known_order(name: str) -> str:
     if name.removeprefix("-") not in shown_columns():
-        raise PydanticCustomError("literal_error", "Choose a column of the list of runs, such as -best")
+        raise PydanticCustomError("unknown_column", "Choose a column of the list of runs, such as -best")
     return name
 
 

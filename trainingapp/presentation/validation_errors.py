@@ -16,6 +16,7 @@ TEXTS: dict[str, Text] = {
     "multiple_of": _("Must be a multiple of %(multiple_of)s."),
     "choice_ruled_out": _("Must not be %(choice)s where %(other)s is %(value)s."),
     "literal_error": _("Choose one of %(expected)s."),
+    "unknown_column": _("Choose a column of the list of runs, such as -best."),
     "string_pattern_mismatch": _("This is not one of the values listed in the help text."),
     "int_parsing": _("Enter a whole number."),
     "int_from_float": _("Enter a whole number."),

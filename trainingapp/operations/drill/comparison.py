@@ -4,13 +4,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from trainingapp.operations.drill.installation import Installation
 
 #: Metrics that depend on the speed of the machine. All others must be equal.
 SPEEDS = frozenset({"images_per_s", "seconds", "validation_s"})
 
 #: Step, split, then name and value of each metric.
-Point = tuple[int | str | tuple[str, float], ...]
+Point = tuple[int | str | tuple[str, JsonValue], ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def facts_of(studio: Installation, run_id: int) -> Facts:
 def differences(ours: Facts, expected: Facts) -> list[str]:
     """The differences from the run that was not killed, one sentence each."""
     found = [f"{part} differs" for part in expected.weights if ours.weights.get(part) != expected.weights[part]]
+    if not expected.points:
+        found.append("the run that was not killed has no metrics to compare with")
     missing = [point[:2] for point in expected.points if point not in ours.points]
     extra = [point[:2] for point in ours.points if point not in expected.points]
     if missing or extra or len(ours.points) != len(expected.points):
@@ -51,10 +55,9 @@ def differences(ours: Facts, expected: Facts) -> list[str]:
 def gaps(studio: Installation, run_id: int, received: list[int]) -> list[str]:
     """Events that are duplicated or missing in the database, in the file, or in the numbers read from the stream."""
     run = studio.run(run_id)
-    rows = studio.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ? ORDER BY seq", run_id)
     expected = list(range(1, run["event_seq"] + 1))
     found = []
-    if [row["seq"] for row in rows] != expected:
+    if studio.numbers(run_id) != expected:
         found.append("the numbers of the stored events have gaps")
     size = (studio.run_folder(run_id) / "events.jsonl").stat().st_size
     if run["event_offset"] != size:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 import psutil
+from pydantic import JsonValue
+
+from trainingapp.contract.series import decode
 
 PARENT_DIR = Path(__file__).resolve().parents[3]
 #: Settings of the calling studio that the studio of the drill must not inherit.
@@ -35,17 +38,18 @@ class RunRow(TypedDict):
 
 
 class MetricsData(TypedDict):
-    """The data of a stored metrics event."""
+    """The data of a stored point."""
 
     split: str
-    values: dict[str, float]
+    values: dict[str, JsonValue]
 
 
 class MetricsRow(TypedDict):
-    """The columns of a stored metrics event that the drill reads."""
+    """What the drill reads of a stored point."""
 
+    seq: int
     step: int
-    superseded: int
+    superseded: bool
     data: MetricsData
 
 
@@ -146,10 +150,20 @@ class Installation:
         return cast(RunRow, row)
 
     def metrics(self, run_id: int) -> list[MetricsRow]:
-        """The stored metrics events of a run, in their order."""
-        sql = "SELECT * FROM trainingapp_runevent WHERE run_id = ? AND type = 'metrics' ORDER BY seq"
-        rows = self.rows(sql, run_id)
-        return [cast(MetricsRow, {**row, "data": json.loads(cast(str, row["data"]))}) for row in rows]
+        """The stored points of a run, in their order."""
+        points: list[MetricsRow] = []
+        for chunk in self.rows("SELECT * FROM trainingapp_serieschunk WHERE run_id = ?", run_id):
+            frame = decode(cast(bytes, chunk["data"]))
+            for index, seq in enumerate(frame.seq.tolist()):
+                data: MetricsData = {"split": str(chunk["split"]), "values": frame.values_at(index)}
+                step, superseded = int(frame.step[index]), bool(chunk["superseded"])
+                points.append({"seq": seq, "step": step, "superseded": superseded, "data": data})
+        return sorted(points, key=lambda point: point["seq"])
+
+    def numbers(self, run_id: int) -> list[int]:
+        """The numbers of all stored events of a run, those of points among them, in order."""
+        events = self.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ?", run_id)
+        return sorted([*(int(row["seq"] or 0) for row in events), *(point["seq"] for point in self.metrics(run_id))])
 
     def checkpoint_hashes(self, run_id: int) -> dict[str, str]:
         """The hash of each part of the last checkpoint. Raises DrillError if there is none or it cannot be read."""
