@@ -222,6 +222,14 @@ def test_counts_of_findings_have_thousands_separators(user_client: Client, user:
     assert "and 1,497 more" in html
 
 
+@pytest.fixture
+def own_data_dir(tmp_path: Path, settings: Any) -> Path:
+    """A data directory whose marker of demo scenes no test beside this one creates or removes."""
+    settings.DATA_DIR = tmp_path
+    return tmp_path
+
+
+@pytest.mark.usefixtures("own_data_dir")
 def test_pages_say_that_demo_scenes_are_being_prepared(user_client: Client, client: Client) -> None:
     with preparing():
         for address in ("dataset_list", "run_list"):
@@ -231,8 +239,7 @@ def test_pages_say_that_demo_scenes_are_being_prepared(user_client: Client, clie
     assert "Preparing demo scenes." not in user_client.get(reverse("dataset_list")).content.decode()
 
 
-def test_the_marker_of_a_killed_process_does_not_count(user_client: Client, settings: Any) -> None:
+def test_the_marker_of_a_killed_process_does_not_count(user_client: Client, own_data_dir: Path) -> None:
     for left in ("999999999", "", "x"):
-        (settings.DATA_DIR / "demo.preparing").write_text(left)
+        (own_data_dir / "demo.preparing").write_text(left)
         assert "Preparing demo scenes." not in user_client.get(reverse("dataset_list")).content.decode()
-    (settings.DATA_DIR / "demo.preparing").unlink()

@@ -50,17 +50,23 @@ def saved(run: TrainingRun, **fields: Any) -> Checkpoint:
 @pytest.mark.parametrize(
     ("status", "shown"),
     [
-        ("pending", ["start", "epochs", "clone", "edit", "share", "delete"]),
-        ("queued", ["pause", "stop", "epochs", "clone", "edit", "share"]),
-        ("running", ["pause", "stop", "checkpoint", "evaluate", "epochs", "clone", "edit", "share"]),
-        ("paused", ["resume", "stop", "epochs", "clone", "edit", "share", "delete"]),
-        ("completed", ["epochs", "clone", "edit", "share", "delete"]),
-        ("failed", ["resume", "epochs", "clone", "retry", "edit", "share", "delete"]),
+        ("pending", ["start", "epochs", "clone", "edit", "tag", "share", "archive", "delete"]),
+        ("queued", ["pause", "stop", "epochs", "clone", "edit", "tag", "share"]),
+        ("running", ["pause", "stop", "checkpoint", "evaluate", "epochs", "clone", "edit", "tag", "share"]),
+        ("paused", ["resume", "stop", "epochs", "clone", "edit", "tag", "share", "archive", "delete"]),
+        ("completed", ["epochs", "clone", "edit", "tag", "share", "archive", "delete"]),
+        ("failed", ["resume", "epochs", "clone", "retry", "edit", "tag", "share", "archive", "delete"]),
     ],
 )
 def test_the_owner_is_offered_what_is_possible(user_client: Client, make: MAKE, status: str, shown: list[str]) -> None:
     run = make(status, heartbeat_at=timezone.now())
     assert entries(user_client.get(run.get_absolute_url())) == shown
+
+
+def test_an_archived_run_is_offered_its_restoration(user_client: Client, make: MAKE) -> None:
+    shown = entries(user_client.get(make("paused", archived_at=timezone.now()).get_absolute_url()))
+    assert "restore" in shown
+    assert not {"resume", "archive"} & set(shown)
 
 
 def test_a_fork_is_offered_once_a_valid_checkpoint_exists(user_client: Client, make: MAKE) -> None:

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from trainingapp.api import problems
-from trainingapp.views import runs
+from trainingapp.views import run_list
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +22,7 @@ def failing(user_client: Client, monkeypatch: pytest.MonkeyPatch) -> Any:
         def fail(*args: Any) -> None:
             raise error
 
-        monkeypatch.setattr(runs, "render", fail)
+        monkeypatch.setattr(run_list, "render", fail)
         return user_client
 
     return fail_with
