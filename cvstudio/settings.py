@@ -425,6 +425,8 @@ STATICFILES_DIRS = [
 ]
 # Files are served from their source folders, under addresses that change with their content (cvstudio/static_files.py).
 WHITENOISE_USE_FINDERS = True
+# Nothing elsewhere uses these files.
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "cvstudio.static_files.VersionedStaticFilesStorage"},

@@ -76,6 +76,9 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
         response: HttpResponseBase = self._compressed(file, request) or self.serve(file, request)  # type: ignore[no-untyped-call]
         if version and version == static_version():
             response.headers["Cache-Control"] = IMMUTABLE
+            del response.headers[
+                "Last-Modified"
+            ]  # nobody asks again; thirty files of a page are over a kilobyte of them
         elif version:  # a page that was loaded before an upgrade, or another host that has been upgraded already
             response.headers["Cache-Control"] = "no-cache"
         return response

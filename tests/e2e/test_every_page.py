@@ -267,6 +267,7 @@ def test_the_list_filters_without_a_reload_and_keeps_the_focus(
     page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str], problems: list[str]
 ) -> None:
     log_in()
+    page.goto(f"{studio.url}/runs/")
     expect(page.locator(".row-title")).to_have_count(7)
     page.evaluate("window.untouched = true")
     page.get_by_role("searchbox").fill("paus")
@@ -297,6 +298,8 @@ def test_the_buttons_work_without_javascript(browser: Browser, studio: Studio, p
     page.get_by_label("User name").fill("admin")
     page.get_by_label("Password").fill("correct horse")
     page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    page.goto(f"{studio.url}/runs/")
     page.get_by_role("link", name="pending_with").click()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("[data-run-status]")).to_have_text("Queued")
@@ -307,6 +310,7 @@ def test_signing_out_elsewhere_is_reported(
     page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]
 ) -> None:
     log_in()
+    page.goto(f"{studio.url}/runs/")
     page.get_by_role("link", name="pending_with").click()
     expect(page.locator("#run-tab")).to_be_visible()
     studio.python("from django.contrib.sessions.models import Session\nSession.objects.all().delete()")
