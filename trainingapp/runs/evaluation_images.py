@@ -111,7 +111,7 @@ class Gallery:
         size = (sample.width, sample.height) if sample else (0, 0)
         truth = self._truth(sample) if sample else None
         prediction = self._prediction(index, made, sample) if made else None
-        page_url = f"{reverse('dataset_view', args=[self._run.dataset_id, index + 1])}?split=val" if sample else ""
+        page_url = self._page_url(index) if sample else ""
         return Card(index, path, url, *size, truth, prediction, score, page_url)
 
     def _sample(self, index: int, path: str) -> Sample | None:
@@ -129,7 +129,7 @@ class Gallery:
             self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd) for box in sample.boxes
         ]
         mask = sample.mask if kind == "mask" else ""
-        url = self._image_url(mask) if mask else ""
+        url = self._true_mask_url(mask) if mask else ""
         return Layer(chips, boxes if kind == "boxes" else [], url)
 
     def _prediction(self, index: int, made: Prediction, sample: Sample | None) -> Layer:
@@ -140,14 +140,22 @@ class Gallery:
         chips = [self._chip(label, share, is_right=label in truth) for label, share in guesses]
         surest = sorted(made.boxes or [], key=lambda box: -box[1])[:MOST_BOXES]
         boxes = [self._box(box[0], box[2:], confidence=box[1]) for box in surest if box[1] >= LEAST_CONFIDENCE]
-        mask_url = ""
-        if made.mask:
-            address = reverse("evaluation_mask", args=[self._run.pk, self._content.epoch, index])
-            mask_url = f"{address}?version={self._version}"
-        return Layer(chips, boxes, mask_url)
+        return Layer(chips, boxes, self._predicted_mask_url(index) if made.mask else "")
+
+    # The addresses of what is drawn; a report puts the images themselves there.
 
     def _image_url(self, path: str) -> str:
         return f"{reverse('dataset_image', args=[self._run.dataset_id, path])}?size={IMAGE_PIXELS}"
+
+    def _true_mask_url(self, path: str) -> str:
+        return self._image_url(path)
+
+    def _predicted_mask_url(self, index: int) -> str:
+        address = reverse("evaluation_mask", args=[self._run.pk, self._content.epoch, index])
+        return f"{address}?version={self._version}"
+
+    def _page_url(self, index: int) -> str:
+        return f"{reverse('dataset_view', args=[self._run.dataset_id, index + 1])}?split=val"
 
     def _chip(self, label: int, share: float | None = None, *, is_right: bool = False) -> Chip:
         return Chip(self._content.class_name(label), _colour(label), share, is_right)
