@@ -59,6 +59,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgres", action="store_true", help="Run the tests on TEST_DATABASE_URL instead of SQLite.")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let each process of pytest-xdist load the settings after this file, with a data folder of its own.
+
+    pytest-django loads them before it where this variable is inherited: all processes would share one folder.
+    """
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("postgres"):
         if "TEST_DATABASE_URL" not in os.environ:
