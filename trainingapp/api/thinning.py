@@ -6,8 +6,8 @@ from typing import TypedDict
 
 from pydantic import JsonValue
 
-from trainingapp.contract.series import thinned_indices
-from trainingapp.runs.series import Series, number, time_of
+from trainingapp.contract.series import thinned_indices, time_of
+from trainingapp.runs.series import Series, number
 
 
 class Entry(TypedDict):
@@ -40,7 +40,7 @@ def _kept(series: Series, most: int) -> Iterator[Entry]:
     for index in range(len(frame)):
         yield {
             "seq": int(frame.seq[index]),
-            "time": time_of(frame, index),
+            "time": time_of(int(frame.time_us[index])),
             "attempt": int(frame.attempt[index]),
             "epoch": number(int(frame.epoch[index])),
             "step": number(int(frame.step[index])),

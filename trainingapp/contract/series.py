@@ -22,6 +22,7 @@ import math
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
 import numpy as np
@@ -39,6 +40,17 @@ NO_NUMBER = -1
 #: Points of an interval of which a preview keeps the lowest and the highest value of each metric.
 PREVIEW_INTERVAL = 256
 _LEVEL = 3
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_of(time_us: int) -> datetime:
+    """The time of a point, from microseconds since 1970 in UTC."""
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def time_us_of(time: datetime) -> int:
+    """The reverse of `time_of`."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 class DamagedSeries(ValueError):

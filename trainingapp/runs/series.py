@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from heapq import merge
 from itertools import islice
 
@@ -27,6 +27,8 @@ from trainingapp.contract.series import (
     frame_of,
     joined,
     thinned_indices,
+    time_of,
+    time_us_of,
 )
 from trainingapp.models import RunEvent, SeriesChunk, TrainingRun
 
@@ -37,7 +39,6 @@ logger = logging.getLogger(__name__)
 FULL_POINTS = 100_000
 #: Rows of events that become a frame at a time.
 BATCH_ROWS = 4096
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,7 @@ def point_of_row(
     """The point that a row of an older version holds."""
     details = {name: value for name, value in data.items() if name not in ("split", "values")}
     split, values = data.get("split", "train"), data.get("values", {})
-    return Point(seq, attempt, (time - _EPOCH) // timedelta(microseconds=1), epoch, step, str(split), values, details)  # type: ignore[arg-type]  # JSON
-
-
-def time_of(frame: Frame, index: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=int(frame.time_us[index]))
+    return Point(seq, attempt, time_us_of(time), epoch, step, str(split), values, details)  # type: ignore[arg-type]  # JSON
 
 
 def number(value: int) -> int | None:
@@ -259,7 +256,7 @@ def _as_event(chunk: SeriesChunk, frame: Frame, index: int) -> RunEvent:
         seq=int(frame.seq[index]),
         attempt=int(frame.attempt[index]),
         type=RunEvent.Type.METRICS,
-        time=time_of(frame, index),
+        time=time_of(int(frame.time_us[index])),
         epoch=number(int(frame.epoch[index])),
         step=number(int(frame.step[index])),
         data={"split": chunk.split, "values": frame.values_at(index), **frame.details_at(index)},

@@ -5,18 +5,16 @@ small. Once that has TAIL_POINTS points, it is merged into the chunk before it, 
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q
 
-from trainingapp.contract.series import NO_NUMBER, Frame, Point, decode, encode, frame_of, joined
+from trainingapp.contract.series import NO_NUMBER, Frame, Point, decode, encode, frame_of, joined, time_of
 from trainingapp.models import SeriesChunk
 
 TAIL_POINTS = 256
 CHUNK_POINTS = 4096
 #: Points from which on a chunk has a preview, which saves readers of long series most of the bytes.
 PREVIEW_FROM = 1024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def append_points(run_id: int, points: Sequence[Point], *, superseded: bool = False) -> None:
@@ -52,7 +50,7 @@ def _write(row: SeriesChunk, frame: Frame) -> None:
     row.first_seq, row.last_seq = int(frame.seq[0]), int(frame.seq[-1])
     row.first_step = int(frame.step.min()) if has_all_steps else None
     row.last_step = int(frame.step.max()) if has_all_steps else None
-    row.last_time = _EPOCH + timedelta(microseconds=int(frame.time_us.max()))
+    row.last_time = time_of(int(frame.time_us.max()))
     row.count = len(frame)
     row.summary = {name: dict(summary) for name, summary in frame.summaries().items()}
     row.preview = encode(preview) if preview is not None and len(preview) < len(frame) / 4 else b""
