@@ -36,12 +36,16 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         Tag,
         Team,
         Weights,
+        WeightsAlias,
     )
 
     now = timezone.now()
     store_events(run, line("hello"), point(1))
     host = Host.objects.create(name="box", seen_at=now)
     device = Device.objects.create(host=host, kind="gpu", index=0, name="G")
+    weights = Weights.objects.create(
+        name="net", version=1, owner=user, task="classification", architecture="x", run=run
+    )
     made = [
         run,
         run.dataset,
@@ -60,7 +64,8 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         Team.objects.create(name="birds"),
         Tag.objects.create(name="baseline"),
         SavedView.objects.create(user=user, name="failures", query="status=failed"),
-        Weights.objects.create(name="net", version=1, owner=user, task="classification", architecture="x", run=run),
+        weights,
+        WeightsAlias.objects.create(name="net", alias="production", weights=weights),
         ApiToken.objects.create(user=user, name="ci", prefix="cvs_ab", digest="5ec4e7" * 10, scopes=["read"]),
         AuditEntry.objects.create(verb="start", source="page", username="ada"),
         IdempotencyKey.objects.create(user=user, key="k", method="POST", path="/", body_digest="0" * 64),

@@ -19,7 +19,7 @@ from tests.helpers.sources import two_classes, write_zip
 from tests.helpers.studio import REPOSITORY
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import line, point, store_events
-from trainingapp.models import Job, Team, TrainingRun, Weights
+from trainingapp.models import Job, Team, TrainingRun, Weights, WeightsAlias
 
 TEXT = (REPOSITORY / "docs" / "api.md").read_text()
 
@@ -53,6 +53,7 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
         state="ready",
         report={"is_whole": True},
     )
+    WeightsAlias.objects.create(name="birds", alias="production", weights=weights)
     weights.folder.mkdir(parents=True)
     weights.path.write_bytes(b"abc")
     Job.objects.create(kind="preflight", owner=user)

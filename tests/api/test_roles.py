@@ -17,7 +17,7 @@ from tests.api.test_training import checkpoint_of
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api
-from trainingapp.models import Dataset, Job, Team, TrainingRun, Weights
+from trainingapp.models import Dataset, Job, Team, TrainingRun, Weights, WeightsAlias
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 pytestmark = pytest.mark.django_db
@@ -119,6 +119,11 @@ CALLS: dict[str, tuple[str, str, Any]] = {
         b"no weights",
     ),
     "change_weights": (WEIGHTS, "control", {"note": "x"}),
+    "resolve_weights": ("weights/resolve?name=w&alias=production", "see", None),
+    "download_resolved_weights": ("weights/resolve/download?name=w&alias=production", "see", None),
+    "predict_resolved": ("weights/resolve/predict?name=w&alias=production", "use", IMAGES),
+    "set_weights_alias": (f"{WEIGHTS}/aliases/best", "control", {}),
+    "remove_weights_alias": (f"{WEIGHTS}/aliases/production", "control", None),
     "share_weights": (f"{WEIGHTS}/share", "share", {"visibility": "private"}),
     "export": (f"{WEIGHTS}/export", "use", {"formats": ["onnx"]}),
     "predict": (f"{WEIGHTS}/predict", "use", IMAGES),
@@ -169,6 +174,7 @@ def objects(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[
         dataset, open_dataset = make_dataset(owner), make_dataset(owner, "open")
         run = make_run(owner, dataset)
         weights = Weights.objects.create(name="w", version=1, owner=owner, task="classification", architecture="a")
+        WeightsAlias.objects.create(name="w", alias="production", weights=weights)
         for thing in (dataset, run, weights):
             type(thing).objects.filter(pk=thing.pk).update(visibility=visibility, team=team)
         TrainingRun.objects.update(status="queued")

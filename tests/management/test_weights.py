@@ -30,6 +30,17 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
     no_worker(monkeypatch)  # the command does the job itself
 
 
+def test_an_alias_names_a_version(user: User, weights_command: Callable[..., str]) -> None:
+    first, second = make_entry(user, name="tints"), make_entry(user, name="tints")
+    weights_command("alias", "tints:1", "production")
+    assert json.loads(weights_command("show", "tints@production", "--json"))["id"] == first.pk
+    assert weights_command("alias", "tints:2", "production") == "Aliases of tints v2: production.\n"
+    assert json.loads(weights_command("show", "tints@production", "--json"))["id"] == second.pk
+    weights_command("alias", "tints:2", "production", "--remove")
+    with pytest.raises(CommandError, match="There are no weights tints@production"):
+        weights_command("show", "tints@production")
+
+
 @pytest.fixture
 def weights_command() -> Callable[..., str]:
     def call(*arguments: str) -> str:
@@ -41,7 +52,7 @@ def weights_command() -> Callable[..., str]:
 
 
 def test_list_and_show(user: User, weights_command: Callable[..., str]) -> None:
-    assert weights_command("list").split() == "ID NAME STATE TASK ARCHITECTURE BYTES FROM OWNER".split()  # noqa: SIM905
+    assert weights_command("list").split() == "ID NAME ALIASES STATE TASK ARCHITECTURE BYTES FROM OWNER".split()  # noqa: SIM905
     entry = make_entry(user)
     make_entry(user, "detection", name="shapes", parent=entry)
     assert "tints v1" in weights_command("list", "--task", "detection")

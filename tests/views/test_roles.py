@@ -291,6 +291,7 @@ LINES = [
         data=lambda world: {"name": "other", "note": "", "licence": ""},
         ok=302,
     ),
+    weights_line("weights_alias", method="post", verb="change", data=lambda world: {"alias": "best"}, ok=302),
     weights_line("weights_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
     weights_line("weights_delete", verb="delete"),
     weights_line("weights_delete", method="post", verb="delete", ok=302),

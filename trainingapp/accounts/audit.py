@@ -42,6 +42,8 @@ VERBS: dict[str, Text] = {
     "read_again": _("read the source again of"),
     "save": _("saved as model"),
     "export": _("exported"),
+    "alias": _("set an alias of"),
+    "unalias": _("removed an alias of"),
     "predict": _("predicted with"),
     "pin": _("pinned"),
     "unpin": _("unpinned"),

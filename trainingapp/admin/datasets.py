@@ -1,6 +1,8 @@
 """Datasets with their images, and the models."""
 
 from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -20,7 +22,7 @@ from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.previews import image_page
 from trainingapp.datasets.reading_choices import reading_view
 from trainingapp.datasets.report import item_text
-from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.models import Dataset, TrainingRun, Weights, WeightsAlias
 from trainingapp.presentation.badges import status_badge
 from trainingapp.presentation.labels import format_label
 
@@ -133,6 +135,7 @@ class WeightsAdmin(ReadOnlyAdmin):
     list_display = (
         "name",
         "version",
+        "shown_aliases",
         "task",
         "architecture",
         "owner",
@@ -146,8 +149,15 @@ class WeightsAdmin(ReadOnlyAdmin):
     search_fields = ("name", "note", "architecture", "run_name", "dataset_name", "sha256", "owner__username")
     list_select_related = ("owner", "run")
     date_hierarchy = "created_at"
-    readonly_fields = ("page", "run_link", "dataset_link", "parent_link", "children_link")
+    readonly_fields = ("page", "shown_aliases", "run_link", "dataset_link", "parent_link", "children_link")
     view_on_site = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        return super().get_queryset(request).prefetch_related("aliases")
+
+    @admin.display(description=_("aliases"))
+    def shown_aliases(self, weights: Weights) -> str:
+        return ", ".join(each.alias for each in weights.aliases.all()) or "–"
 
     @admin.display(description=_("page"))
     def page(self, weights: Weights) -> SafeString | str:
@@ -172,3 +182,17 @@ class WeightsAdmin(ReadOnlyAdmin):
     @admin.display(description=_("size"), ordering="size_bytes")
     def shown_size(self, weights: Weights) -> str:
         return filesizeformat(weights.size_bytes)
+
+
+@admin.register(WeightsAlias)
+class WeightsAliasAdmin(ReadOnlyAdmin):
+    list_display = ("name", "alias", "weights_link", "moved_at")
+    list_filter = ("alias",)
+    search_fields = ("name", "alias")
+    list_select_related = ("weights",)
+    readonly_fields = ("weights_link",)
+    date_hierarchy = "moved_at"
+
+    @admin.display(description=_("version"), ordering="weights__version")
+    def weights_link(self, alias: WeightsAlias) -> SafeString | str:
+        return admin_link(alias.weights)

@@ -6,8 +6,10 @@ from django.db.models import QuerySet
 
 from trainingapp.accounts.permissions import Object, Verb, can, refusal, visible_to
 from trainingapp.api.callers import ApiRequest
+from trainingapp.api.model_schemas import AliasQuery
 from trainingapp.api.problems import Problem, not_found
 from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.weights.aliases import by_alias
 
 M = TypeVar("M", bound=Object)
 
@@ -43,6 +45,18 @@ def dataset_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> Dataset:
 def weights_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE, *, also: Verb | None = None) -> Weights:
     """`also` is a verb without an object, such as CREATE for an operation that starts a job."""
     weights = found(request, Weights.objects.select_related("owner", "team"), verb, pk=pk)
+    if also is not None:
+        require(request, also)
+    return weights
+
+
+def aliased(request: ApiRequest, wanted: AliasQuery, verb: Verb = Verb.SEE, *, also: Verb | None = None) -> Weights:
+    """The version of a model that an alias stands for. Raises Problem: 404 where there is none that the caller sees."""
+    rows = visible(request, Weights.objects.select_related("owner", "team"))
+    weights = by_alias(rows, wanted.name, wanted.alias)
+    if weights is None:
+        raise not_found()
+    require(request, verb, weights)
     if also is not None:
         require(request, also)
     return weights

@@ -1,10 +1,10 @@
 """What the API takes and gives about datasets, uploads, weights, devices, the queue and jobs."""
 
 from datetime import datetime
-from typing import Literal, Protocol, TypedDict
+from typing import Annotated, Literal, Protocol, TypedDict
 from uuid import UUID
 
-from ninja import Schema
+from ninja import Path, Schema
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from trainingapp.accounts.permissions import Verb, can
@@ -14,6 +14,7 @@ from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsS
 from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.export_options import LEAST_OPSET, MOST_OPSET, Axis
 from trainingapp.contract.limits import (
+    ALIAS_LENGTH,
     ARCHITECTURE_LENGTH,
     LICENCE_LENGTH,
     MAX_CLASSES,
@@ -220,6 +221,7 @@ class UploadResponse(Schema):
 class WeightsFilters(Paging):
     task: TaskName | None = Field(None, description="Only weights of this task.")
     name: Text | None = Field(None, max_length=NAME_LENGTH, description="Only versions of this name.")
+    alias: Text | None = Field(None, max_length=ALIAS_LENGTH, description="Only versions with this alias.")
     q: Text | None = Field(None, max_length=SEARCH_LENGTH, description="Only weights with this in their name or note.")
     order: Literal["name", "-name", "created", "-created"] = Field("-created")
 
@@ -237,10 +239,26 @@ class WeightsItem(Schema):
     state: WeightsState = Field(description="pending until a worker has written the file, then ready, or failed.")
     size_bytes: int
     created_at: datetime
+    aliases: list[str] = Field(description="Names, such as production, that stand for this version of the model.")
 
     @staticmethod
     def resolve_owner(weights: Weights) -> str:
         return weights.owner.get_username()
+
+    @staticmethod
+    def resolve_aliases(weights: Weights) -> list[str]:
+        return [each.alias for each in weights.aliases.all()]
+
+
+#: An alias in the path.
+AliasName = Annotated[Text, Path(min_length=1, max_length=ALIAS_LENGTH, description="The alias, such as production.")]
+
+
+class AliasQuery(Schema):
+    """Names one version of a model by an alias."""
+
+    name: Text = Field(min_length=1, max_length=NAME_LENGTH, description="The name of the model.")
+    alias: Text = Field(min_length=1, max_length=ALIAS_LENGTH, description="The alias, such as production.")
 
 
 class WeightsList(Page):

@@ -9,9 +9,11 @@ from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 
 from trainingapp.accounts.permissions import Verb
-from trainingapp.api.access import require, visible, weights_for
+from trainingapp.api.access import aliased, require, visible, weights_for
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.model_schemas import (
+    AliasName,
+    AliasQuery,
     JobResponse,
     WeightsCreate,
     WeightsExport,
@@ -29,9 +31,10 @@ from trainingapp.api.versions import IfMatch, changed, etag
 from trainingapp.contract.export_options import ExportOptions
 from trainingapp.datasets import uploads
 from trainingapp.models import Job, Weights
-from trainingapp.models.verbs import DeletionSize, VerbError
+from trainingapp.models.verbs import DeletionSize, FieldError, VerbError
 from trainingapp.runs.downloads import file_response, file_stem
 from trainingapp.weights import verbs as weights_verbs
+from trainingapp.weights.aliases import AliasRefusedError, remove_alias, set_alias
 from trainingapp.weights.forms import is_known
 
 router = Router(tags=["weights"])
@@ -42,9 +45,11 @@ ORDERS = {"name": ("name", "version"), "created": ("created_at", "pk")}
 @router.get("/", response=WeightsList, summary="List weights")
 def list_weights(request: ApiRequest, filters: Query[WeightsFilters]) -> dict[str, object]:
     """The weights that you may see; each version is a row."""
-    rows = visible(request, Weights.objects.select_related("owner"))
+    rows = visible(request, Weights.objects.select_related("owner").prefetch_related("aliases"))
     exact = {"task": filters.task, "name": filters.name}
     rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
+    if filters.alias:
+        rows = rows.filter(aliases__alias=filters.alias.lower())
     if filters.q:
         rows = rows.filter(Q(name__icontains=filters.q) | Q(note__icontains=filters.q))
     minus = "-" if filters.order.startswith("-") else ""
@@ -75,6 +80,41 @@ def upload_weights(request: ApiRequest, response: HttpResponse, about: Query[Wei
     return _taken_in(request, response, path, about)
 
 
+@router.get("/resolve", response=WeightsResponse, summary="Find weights by alias")
+def resolve_weights(request: ApiRequest, wanted: Query[AliasQuery], response: HttpResponse) -> Weights:
+    """The version of a model that an alias stands for now."""
+    weights = aliased(request, wanted)
+    response.headers["ETag"] = etag(weights_verbs.weights_tag(weights))
+    return weights
+
+
+@router.get("/resolve/download", response={200: None}, summary="Download weights by alias")
+def download_resolved_weights(request: ApiRequest, wanted: Query[AliasQuery]) -> StreamingHttpResponse:
+    """The file (safetensors) of the version that an alias stands for now."""
+    return _file(aliased(request, wanted, Verb.DOWNLOAD))
+
+
+@router.put("/{pk}/aliases/{alias}", response=WeightsResponse, summary="Set an alias of weights")
+def set_weights_alias(request: ApiRequest, pk: Id, alias: AliasName) -> Weights:
+    """Have an alias stand for this version. Another version of the model loses it at the same moment."""
+    weights = weights_for(request, pk, Verb.CHANGE)
+    try:
+        return set_alias(weights, alias, by=request.caller.user)
+    except AliasRefusedError as error:
+        raise Problem(403, str(error)) from None
+    except FieldError as error:
+        raise wrong_parameter("alias", str(error)) from None
+
+
+@router.delete("/{pk}/aliases/{alias}", response=WeightsResponse, summary="Remove an alias of weights")
+def remove_weights_alias(request: ApiRequest, pk: Id, alias: AliasName) -> Weights:
+    """Take an alias from this version. No version has it then."""
+    weights = weights_for(request, pk, Verb.CHANGE)
+    if not weights.aliases.filter(alias=alias.strip().lower()).exists():
+        raise not_found()
+    return remove_alias(weights, alias)
+
+
 @router.get("/{pk}", response=WeightsResponse, summary="Show weights")
 def show_weights(request: ApiRequest, pk: Id, response: HttpResponse) -> Weights:
     """One version, with all that it takes to use it. The ETag is what a change has to be sent with."""
@@ -100,7 +140,10 @@ def change_weights(
 @router.get("/{pk}/download", response={200: None}, summary="Download weights")
 def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
     """The file: safetensors."""
-    weights = weights_for(request, pk, Verb.DOWNLOAD)
+    return _file(weights_for(request, pk, Verb.DOWNLOAD))
+
+
+def _file(weights: Weights) -> StreamingHttpResponse:
     if not weights.path.is_file():
         raise not_found(_("The file no longer exists."))
     name = f"{file_stem(weights.name, 'weights')}-v{weights.version}.safetensors"

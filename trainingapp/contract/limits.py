@@ -12,6 +12,8 @@ ARCHITECTURE_LENGTH = 120
 USER_NAME_LENGTH = 150
 NOTE_LENGTH = 10_000
 TAG_LENGTH = 40
+#: The alias of a version of a model, such as production.
+ALIAS_LENGTH = 40
 #: Tags of one run.
 MAX_TAGS = 20
 #: The query string of a saved list of runs, and the views that a user may save.

@@ -9,7 +9,7 @@ from trainingapp.models.recovery import FailureRule, JournalEntry
 from trainingapp.models.run import TrainingRun
 from trainingapp.models.series import SeriesChunk
 from trainingapp.models.sharing import Team
-from trainingapp.models.weights import Weights
+from trainingapp.models.weights import Weights, WeightsAlias
 
 __all__ = [
     "ApiToken",
@@ -31,4 +31,5 @@ __all__ = [
     "Team",
     "TrainingRun",
     "Weights",
+    "WeightsAlias",
 ]

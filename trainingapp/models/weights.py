@@ -8,7 +8,13 @@ from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.contract.limits import ARCHITECTURE_LENGTH, FILE_NAME_LENGTH, LICENCE_LENGTH, NAME_LENGTH
+from trainingapp.contract.limits import (
+    ALIAS_LENGTH,
+    ARCHITECTURE_LENGTH,
+    FILE_NAME_LENGTH,
+    LICENCE_LENGTH,
+    NAME_LENGTH,
+)
 from trainingapp.contract.model_card import WEIGHTS_FILE, Card
 from trainingapp.models.sharing import Shared
 
@@ -165,3 +171,24 @@ class Weights(Shared):
             "licence": self.licence,
             "created": self.created_at.isoformat() if self.created_at else "",
         }
+
+
+class WeightsAlias(models.Model):
+    """A name, such as production, that stands for one version of a model until it is moved to another one.
+
+    `name` repeats that of the version, so that the database keeps each alias once for a model.
+    """
+
+    name = models.CharField(_("name"), max_length=NAME_LENGTH)
+    alias = models.CharField(_("alias"), max_length=ALIAS_LENGTH)
+    weights = models.ForeignKey(Weights, models.CASCADE, related_name="aliases", verbose_name=_("version"))
+    moved_at = models.DateTimeField(_("set"), auto_now=True)
+
+    class Meta:
+        ordering = ["alias"]
+        constraints = [models.UniqueConstraint(fields=["name", "alias"], name="weights_alias")]
+        verbose_name = _("alias")
+        verbose_name_plural = _("aliases")
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.alias}"

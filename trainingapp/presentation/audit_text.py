@@ -33,6 +33,8 @@ KINDS: dict[str, Text] = {
 DETAILS: dict[str, Text] = {
     "added": _("added"),
     "address": _("address"),
+    "alias": _("alias"),
+    "aliases": _("aliases"),
     "bytes": _("freed"),
     "dataset": _("dataset"),
     "epochs": _("number of epochs"),

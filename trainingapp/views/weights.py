@@ -12,12 +12,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, sees
-from trainingapp.accounts.users import signed_in
+from trainingapp.accounts.users import AnyUser, signed_in
+from trainingapp.contract.limits import ALIAS_LENGTH
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
@@ -26,31 +27,44 @@ from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_weights, weights_seen_by
 from trainingapp.views.files import attachment
 from trainingapp.weights import verbs as weights_verbs
+from trainingapp.weights.aliases import USUAL, aliases_of, remove_alias, set_alias
 from trainingapp.weights.forms import AboutForm, ExportForm, SaveForm, UploadForm
 
 WEIGHTS_ON_A_PAGE = 30
 DEEPEST = 4
 #: Entries of the audit trail on the page of a model; the audit page has the rest.
 ENTRIES_SHOWN = 50
+#: Versions, and metrics of them, in the table of a model. The list of models finds the others by name.
+VERSIONS_SHOWN = 50
+VERSION_METRICS = 4
 #: Metrics that the list shows, the first that there is.
 MAIN_METRICS = ("ap", "top1", "mean_iou", "ap50", "macro_f1", "dice", "pixel_accuracy", "loss")
 
 
 @require_safe
 def weights_list(request: HttpRequest) -> HttpResponse:
-    """The library as a tree: what was trained from what. By task and search text; htmx gets the table alone."""
+    """The library as a tree: what was trained from what. By task, alias and search text; htmx gets the table alone."""
     query, task = request.GET.get("q", "").strip(), request.GET.get("task", "")
+    alias = request.GET.get("alias", "").strip().lower()
     seen = weights_seen_by(request.user)
     found = seen.filter(Q(name__icontains=query) | Q(note__icontains=query) | Q(architecture__icontains=query))
+    if alias:
+        found = found.filter(aliases__alias=alias)
     rows = found.filter(task=task) if task in TASKS else found
     page = Paginator(tree_order(rows.values_list("pk", "parent_id")), WEIGHTS_ON_A_PAGE).get_page(
         request.GET.get("page")
     )
     listed = seen.annotate(parent_is_seen=sees(request.user, Weights, "parent_id"))
     by_pk = listed.select_related("owner", "parent", "run").in_bulk([pk for pk, _depth in page])
+    aliases = aliases_of(by_pk)
     context = {
         "page": page,
-        "rows": [ShownRow(weights=by_pk[pk], depth=depth, result=main_metric(by_pk[pk])) for pk, depth in page],
+        "rows": [
+            ShownRow(weights=by_pk[pk], depth=depth, result=main_metric(by_pk[pk]), aliases=aliases.get(pk, []))
+            for pk, depth in page
+        ],
+        "alias": alias,
+        "aliases": list(seen.exclude(aliases=None).values_list("aliases__alias", flat=True).distinct()),
         "query": query,
         "task": task,
         "counts": [(name, found.filter(task=name).count()) for name in TASKS],
@@ -79,11 +93,20 @@ def tree_order(pairs: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]
 
 
 class ShownRow(TypedDict):
-    """A row of the list: how deep it is indented, and the (name, value) of its most important metric."""
+    """A row of the list: how deep it is indented, its aliases, and the (name, value) of its most important metric."""
 
     weights: Weights
     depth: int
+    aliases: list[str]
     result: tuple[str, str] | None
+
+
+class ShownVersion(TypedDict):
+    """A version in the table of all versions: its aliases, and its values of the metrics that the table shows."""
+
+    weights: Weights
+    aliases: list[str]
+    values: list[tuple[str, float | None]]
 
 
 def main_metric(weights: Weights) -> tuple[str, str] | None:
@@ -91,6 +114,23 @@ def main_metric(weights: Weights) -> tuple[str, str] | None:
     wanted = [weights.config.get("best_metric", ""), *MAIN_METRICS]
     name = next((name for name in wanted if name in weights.metrics), None)
     return (name, metric(weights.metrics[name], name)) if name else None
+
+
+def versions_table(weights: Weights, reader: AnyUser) -> tuple[list[str], list[ShownVersion], int]:
+    """The metrics that are shown, the newest versions of the name, and how many the reader may see in all."""
+    seen = weights_seen_by(reader).filter(name=weights.name)
+    listed = list(seen.order_by("-version").annotate(run_is_seen=sees(reader, TrainingRun, "run_id"))[:VERSIONS_SHOWN])
+    wanted = [weights.config.get("best_metric", ""), *MAIN_METRICS]
+    names = [name for name in dict.fromkeys(wanted) if any(name in one.metrics for one in listed)]
+    names = names[:VERSION_METRICS]
+    aliases = aliases_of([one.pk for one in listed])
+    rows = [
+        ShownVersion(
+            weights=one, aliases=aliases.get(one.pk, []), values=[(name, one.metrics.get(name)) for name in names]
+        )
+        for one in listed
+    ]
+    return names, rows, seen.count()
 
 
 @require_safe
@@ -103,6 +143,7 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     while parent is not None and parent not in ancestors:
         ancestors.append(parent)
         parent = parent.parent
+    metrics, versions, version_count = versions_table(weights, request.user)
     context = {
         "section": "weights",
         "weights": weights,
@@ -113,11 +154,12 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "sharing": ShareForm(weights) if can(request.user, Verb.SHARE, weights) else None,
         "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
         "uses": uses,
-        # Newest first; each states whether its run may be named.
-        "versions": weights_seen_by(request.user)
-        .filter(name=weights.name)
-        .order_by("-version")
-        .annotate(run_is_seen=sees(request.user, TrainingRun, "run_id")),
+        "versions": versions,
+        "version_count": version_count,
+        "version_metrics": metrics,
+        "aliases": aliases_of([weights.pk]).get(weights.pk, []),
+        "usual_aliases": USUAL,
+        "alias_length": ALIAS_LENGTH,
         "ancestors": [one for one in reversed(ancestors) if can(request.user, Verb.SEE, one)],
         "origin_is_seen": weights.run is not None and can(request.user, Verb.SEE, weights.run),
         "exports": weights.report.get("exports", {}),
@@ -200,6 +242,26 @@ def weights_edit(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "weights/edit.html", context, status=422 if form.is_bound else 200)
 
 
+@require_POST
+def weights_alias(request: HttpRequest, pk: int) -> HttpResponse:
+    """Give the version an alias, or take the one of `remove` from it."""
+    weights = visible_weights(request, pk, Verb.CHANGE)
+    removed = request.POST.get("remove", "")
+    try:
+        if removed:
+            remove_alias(weights, removed)
+            done = _("“%(name)s” no longer has the alias “%(alias)s”.")
+        else:
+            set_alias(weights, request.POST.get("alias", ""), by=request.user)
+            done = _("“%(name)s” now has the alias “%(alias)s”.")
+    except VerbError as error:
+        messages.error(request, str(error))
+    else:
+        alias = (removed or request.POST["alias"]).strip().lower()
+        messages.success(request, done % {"name": weights, "alias": alias})
+    return redirect(f"{weights.get_absolute_url()}#versions")
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask, saying how much goes and what was made from it, and delete."""
@@ -213,7 +275,8 @@ def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": weights})
         return redirect("weights_list")
     size, uses = weights_verbs.weights_deletion_size(weights), weights_verbs.weights_uses(weights, request.user)
-    context = {"weights": weights, "size": size, "uses": uses, "section": "weights"}
+    aliases = aliases_of([weights.pk]).get(weights.pk, [])
+    context = {"weights": weights, "size": size, "uses": uses, "aliases": aliases, "section": "weights"}
     return render(request, "weights/delete.html", context)
 
 

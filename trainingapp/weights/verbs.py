@@ -50,7 +50,7 @@ from trainingapp.presentation.event_text import damage_text
 from trainingapp.presentation.messages import rendered
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs import checkpoint_files as housekeeping
-from trainingapp.weights import model_files
+from trainingapp.weights import aliases, model_files
 
 MOST_IMAGES = 50
 #: Exports of a user that the page of a model lists.
@@ -252,7 +252,7 @@ def update_weights(
     licence: str | None = None,
     tag: str | None = None,
 ) -> Weights:
-    """Change the description of a model. Under another name it becomes the next version of that name.
+    """Change the description of a model. Under another name it becomes the next version of that name, with its aliases.
 
     With `tag`, that of the entry as the caller read it: raises VersionError where it was changed since.
     """
@@ -264,6 +264,7 @@ def update_weights(
         if name is not None and checked_name(name) != weights.name:
             weights.name = checked_name(name)
             weights.version = _next_version(weights.name)
+            aliases.take_along(weights)
         weights.note = weights.note if note is None else note.strip()
         weights.licence = weights.licence if licence is None else _checked_licence(licence)
         changed = [field for field, value in before.items() if getattr(weights, field) != value]
@@ -303,7 +304,8 @@ def delete_weights(weights: Weights) -> DeletionSize:
         refresh_locked(weights)
         _check_unneeded(weights)
         job = weights.job
-        audit.record("delete", weights, details={"bytes": size.bytes})
+        named = [each.alias for each in weights.aliases.all()]
+        audit.record("delete", weights, details={"bytes": size.bytes, **({"aliases": named} if named else {})})
         with moved(weights.folder, trash):
             weights.delete()
     if job is not None and job.kind in model_files.MAKING:

@@ -26,6 +26,7 @@ from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.event_text import damage_text
 from trainingapp.weights import verbs as weights_verbs
+from trainingapp.weights.aliases import by_alias, remove_alias, set_alias
 
 #: Fields of a model in the JSON output.
 FIELDS = (  # noqa: SIM905
@@ -33,7 +34,7 @@ FIELDS = (  # noqa: SIM905
     "run_id run_name checkpoint_file epoch dataset_id dataset_name dataset_fingerprint parent_id licence note "
     "size_bytes sha256 report"
 ).split()
-HEADING = ("ID", "NAME", "STATE", "TASK", "ARCHITECTURE", "BYTES", "FROM", "OWNER")
+HEADING = ("ID", "NAME", "ALIASES", "STATE", "TASK", "ARCHITECTURE", "BYTES", "FROM", "OWNER")
 
 
 class RunName(TypedDict):
@@ -61,27 +62,32 @@ class Command(StudioCommand):
         listing.add_argument("--task", "--recipe", choices=list(TASKS), help="Only models of this task.")
         _add_json(listing)
         show = actions.add_parser("show", help="Show one model.")
-        show.add_argument("weights", metavar="ID|NAME[:VERSION]")
+        show.add_argument("weights", metavar="ID|NAME[:VERSION|@ALIAS]")
         _add_json(show)
         verify = actions.add_parser("verify", help="Compare the files of some models, or of all, with their hashes.")
-        verify.add_argument("weights", nargs="*", metavar="ID|NAME[:VERSION]")
+        verify.add_argument("weights", nargs="*", metavar="ID|NAME[:VERSION|@ALIAS]")
         verify.add_argument("--json", action="store_true", help="Print the damaged ones as a JSON array.")
         _add_making(actions)
         update = actions.add_parser("update", help="Change name, note or licence.")
-        update.add_argument("weights", metavar="ID|NAME[:VERSION]")
+        update.add_argument("weights", metavar="ID|NAME[:VERSION|@ALIAS]")
         update.add_argument("--name", help="The model becomes the next version of that name.")
         update.add_argument("--note")
         update.add_argument("--licence")
         _add_json(update)
-        add_share(actions, "ID|NAME[:VERSION]")
+        alias = actions.add_parser("alias", help="Set an alias of a model, such as production, or remove it.")
+        alias.add_argument("weights", metavar="ID|NAME[:VERSION|@ALIAS]")
+        alias.add_argument("alias")
+        alias.add_argument("--remove", action="store_true", help="Take the alias from this version.")
+        _add_json(alias)
+        add_share(actions, "ID|NAME[:VERSION|@ALIAS]")
         export = actions.add_parser("export", help="Export a model as a zip.")
-        export.add_argument("weights", metavar="ID|NAME[:VERSION]")
+        export.add_argument("weights", metavar="ID|NAME[:VERSION|@ALIAS]")
         export.add_argument("--format", action="append", choices=list(EXPORT_FILES), help="Repeatable; all by default.")
         _add_export_options(export)
         export.add_argument("--out", type=Path, metavar="FILE.zip", help="./NAME-vVERSION.zip by default.")
         _add_json(export)
         delete = actions.add_parser("delete", help="Delete models with their files.")
-        delete.add_argument("weights", nargs="+", metavar="ID|NAME[:VERSION]")
+        delete.add_argument("weights", nargs="+", metavar="ID|NAME[:VERSION|@ALIAS]")
         delete.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
         delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed, and what uses it.")
         _add_predict(actions)
@@ -93,7 +99,7 @@ class Command(StudioCommand):
             raise CommandError(str(error)) from None
 
     def _list(self, options: Options) -> None:
-        rows = Weights.objects.select_related("owner", "parent")
+        rows = Weights.objects.select_related("owner", "parent").prefetch_related("aliases")
         if options["task"]:
             rows = rows.filter(task=options["task"])
         if options["json"]:
@@ -155,6 +161,15 @@ class Command(StudioCommand):
             raise CommandError("Give --name, --note or --licence.")
         weights_verbs.update_weights(weights, **changes)
         self._print(_record(weights), options["json"], f"It is now “{weights}”.")
+
+    def _alias(self, options: Options) -> None:
+        weights = _weights(options["weights"])
+        if options["remove"]:
+            remove_alias(weights, options["alias"])
+        else:
+            set_alias(weights, options["alias"])
+        names = ", ".join(_aliases(weights)) or "none"
+        self._print(_record(weights), options["json"], f"Aliases of {weights}: {names}.")
 
     def _share(self, options: Options) -> None:
         self.stdout.write(share_item(_weights(options["item"]), options))
@@ -254,7 +269,7 @@ def _add_making(actions: Subcommands) -> None:
 
 def _add_predict(actions: Subcommands) -> None:
     predict = actions.add_parser("predict", help="Predict images, a folder or a dataset.")
-    predict.add_argument("weights", metavar="ID|NAME[:VERSION]")
+    predict.add_argument("weights", metavar="ID|NAME[:VERSION|@ALIAS]")
     predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE|FOLDER")
     predict.add_argument("--dataset", metavar="NAME")
     predict.add_argument("--split", choices=["train", "val", "all"], default="val")
@@ -281,12 +296,15 @@ def _prediction_of(weights: Weights, paths: list[Path]) -> Job:
 
 
 def _weights(wanted: str) -> Weights:
-    """Find a model by name (its newest version), by name and version, or by number. Raises CommandError."""
+    """Find a model by name (its newest version), name and version, name and alias, or number. Raises CommandError."""
     name, colon, version = wanted.rpartition(":")
     rows = Weights.objects.select_related("owner")
     found = rows.filter(name=wanted).order_by("-version").first()
     if found is None and colon and version.isdecimal():
         found = rows.filter(name=name, version=int(version)).first()
+    if found is None and "@" in wanted:
+        aliased, _at, alias = wanted.rpartition("@")
+        found = by_alias(rows, aliased, alias)
     if found is None and wanted.isdecimal():
         found = rows.filter(pk=int(wanted)).first()
     if found is None:
@@ -309,11 +327,21 @@ def _corrupted(weights: Weights) -> CorruptedWeights:
 
 def _record(weights: Weights) -> dict[str, object]:
     values = {name: getattr(weights, name) for name in FIELDS}
-    made = {"is_whole": weights.is_whole, "owner": weights.owner.get_username(), "path": str(weights.path)}
+    made = {
+        "is_whole": weights.is_whole,
+        "aliases": _aliases(weights),
+        "owner": weights.owner.get_username(),
+        "path": str(weights.path),
+    }
     return {**values, **made, "created_at": weights.created_at.isoformat()}
+
+
+def _aliases(weights: Weights) -> list[str]:
+    return [each.alias for each in weights.aliases.all()]
 
 
 def _summary(row: Weights) -> tuple[str, ...]:
     origin = str(row.parent or row.run_name or row.source)
-    about = (row.state, row.task, row.architecture, f"{row.size_bytes:,}", origin, row.owner.get_username())
+    aliases = ",".join(_aliases(row)) or "–"
+    about = (aliases, row.state, row.task, row.architecture, f"{row.size_bytes:,}", origin, row.owner.get_username())
     return (str(row.pk), str(row), *about)

@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern] = [
     path("weights/upload/", weights.weights_upload, name="weights_upload"),
     path("weights/<int:pk>/", weights.weights_detail, name="weights_detail"),
     path("weights/<int:pk>/edit/", weights.weights_edit, name="weights_edit"),
+    path("weights/<int:pk>/alias/", weights.weights_alias, name="weights_alias"),
     path("weights/<int:pk>/share/", sharing.weights_share, name="weights_share"),
     path("weights/<int:pk>/delete/", weights.weights_delete, name="weights_delete"),
     path("weights/<int:pk>/download/", weights.weights_download, name="weights_download"),
