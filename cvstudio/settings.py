@@ -160,6 +160,19 @@ class Environment(BaseSettings):
         description="Days within which every checkpoint and every model file is verified against its hashes once. "
         "0: never.",
     )
+    KEEP_SERIES_DAYS: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after the end of a run for which the points of its training are kept. Values of validations, "
+        "the latest and the best metrics stay; starred runs keep everything. 0: forever.",
+    )
+    KEEP_LOG_DAYS: int = Field(
+        0, ge=0, le=36_500, description="The same for the lines of its log in the database. 0: forever."
+    )
+    KEEP_EVENT_DAYS: int = Field(
+        0, ge=0, le=36_500, description="The same for its events of checkpoints and samples. 0: forever."
+    )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Default language: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of all displayed times, such as Europe/Paris.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -302,6 +315,9 @@ SPARE_TRAINER = env.SPARE_TRAINER
 IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]
 REDIS_URL = env.REDIS_URL
 SCRUB_DAYS = env.SCRUB_DAYS
+KEEP_SERIES_DAYS = env.KEEP_SERIES_DAYS
+KEEP_LOG_DAYS = env.KEEP_LOG_DAYS
+KEEP_EVENT_DAYS = env.KEEP_EVENT_DAYS
 MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
 TRUSTED_PROXIES = [ipaddress.ip_network(part, strict=False) for part in env.TRUSTED_PROXIES]
 AUDIT_DAYS = env.AUDIT_DAYS

@@ -50,6 +50,7 @@ VERBS: dict[str, Text] = {
     "verify": _("verified the hashes of"),
     "copy": _("copied"),
     "clean_up": _("cleaned up"),
+    "prune": _("removed old history of"),
     "cancel": _("cancelled"),
     "sign_in": _("signed in"),
     "sign_out": _("signed out"),

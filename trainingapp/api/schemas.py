@@ -212,6 +212,10 @@ class _Run(TrainingStatusResponse):
     started_at: datetime | None
     finished_at: datetime | None
     updated_at: datetime
+    series_removed_at: datetime | None = Field(
+        description="When the retention policy removed the points of the training; values of validations stay."
+    )
+    logs_removed_at: datetime | None = Field(description="When it removed the lines of the log.")
 
     @staticmethod
     def resolve_tags(run: TrainingRun) -> list[str]:

@@ -490,6 +490,21 @@ class BaseRunConfig(BaseModel):
             advanced=True,
         ),
     ] = 0.0
+    keep_history_days: Annotated[
+        float,
+        Field(ge=-1, le=MAX_KEPT_DAYS),
+        Setting(
+            _("Keep history"),
+            _(
+                "Removes points of the training, log lines and events this long after the end of the run. Starred runs "
+                "keep them. −1: as set for the studio. 0: never."
+            ),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.DAYS,
+            advanced=True,
+        ),
+    ] = -1.0
     checkpoint_format: Annotated[
         Literal["compact", "plain"],
         Setting(

@@ -223,6 +223,11 @@ class TrainingRun(Shared):
     #: Metrics of this run may still be rows of events, as version 0.2 and older stored them (`runs.series_migration`).
     metrics_in_rows = models.BooleanField(_("metrics in the old form"), default=False, editable=False)
 
+    #: When old parts of its history were removed (`runs.history`): points of training, lines of the log, other events.
+    series_removed_at = models.DateTimeField(_("points removed"), null=True, blank=True, editable=False)
+    logs_removed_at = models.DateTimeField(_("log removed"), null=True, blank=True, editable=False)
+    events_removed_at = models.DateTimeField(_("events removed"), null=True, blank=True, editable=False)
+
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     queued_at = models.DateTimeField(_("queued"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)

@@ -87,6 +87,12 @@ SPACE: dict[str, Text] = {
     "downloaded weights": _("Downloaded weights"),
     "database": _("Database"),
 }
+#: Kinds of the history of a run that the retention policy removes (`runs.history`).
+HISTORY: dict[str, Text] = {
+    "series": _("Training points"),
+    "logs": _("Lines of logs"),
+    "events": _("Events of checkpoints and samples"),
+}
 
 
 class ResumeCheckLook(NamedTuple):
@@ -167,6 +173,10 @@ def kept_because(reason: str) -> Text:
 
 def space_label(kind: str) -> Text:
     return SPACE.get(kind, kind)
+
+
+def history_label(kind: str) -> Text:
+    return HISTORY.get(kind, kind)
 
 
 def split_label(split: str) -> Text:

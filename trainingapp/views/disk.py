@@ -9,6 +9,7 @@ from django.views.decorators.http import require_http_methods
 
 from trainingapp.accounts.permissions import Verb
 from trainingapp.operations.disk_usage import measure, usage
+from trainingapp.runs.history import previews
 from trainingapp.runs.series_migration import conversion
 from trainingapp.views.access import require
 
@@ -33,6 +34,7 @@ def disk(request: HttpRequest) -> HttpResponse:
         "measured_at": datetime.fromtimestamp(found.measured_at, UTC),
         "kinds": [(kind, shares[:SHOWN], len(shares) - SHOWN) for kind, shares in kinds.items() if shares],
         "conversion": conversion(),
+        "retention": previews(),
         "section": "disk",
     }
     return render(request, "disk.html", context)

@@ -18,7 +18,7 @@ from trainingapp.jobs.kinds import Lane
 from trainingapp.jobs.wakeups import wake_jobs, wake_trainer
 from trainingapp.models import IdempotencyKey
 from trainingapp.runs import checkpoint_files as housekeeping
-from trainingapp.runs import series_migration
+from trainingapp.runs import history, series_migration
 from trainingapp.scheduling import forecast, inventory
 from trainingapp.scheduling.scheduler import claim_next, is_waiting
 from trainingapp.supervision import HOST, recover_lost_runs, shutting_down, supervise, worker_id
@@ -32,6 +32,8 @@ _folder_refuses = threading.Event()
 #: Seconds of each minute for which metrics are converted.
 CONVERTING_S = 40.0
 _converting = threading.Lock()
+#: Seconds of each hour for which old history is removed.
+PRUNING_S = 300.0
 _doing_jobs = {lane: threading.Lock() for lane in Lane}
 
 
@@ -114,8 +116,9 @@ def scrub() -> None:
 
 @db_periodic_task(crontab(minute="47"))
 def age_checkpoints() -> None:
-    """Remove old checkpoints by the retention policy of each run that has no trainer."""
+    """Remove old checkpoints and old history by the retention policy of each run that has no trainer."""
     housekeeping.apply_ages()
+    history.prune_some(PRUNING_S)
 
 
 @db_periodic_task(crontab())

@@ -1,0 +1,199 @@
+"""Retention of the history of runs: points of training, lines of logs and other events that are old are removed.
+
+The studio's settings say for how many days after its end a run keeps each; `keep_history_days` of its configuration
+overrides them. Values of validations stay, as evaluations are found by them, and so do changes of the status, the
+latest and the best metrics, and everything of runs that have not ended or that a user has starred.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet, Sum
+from django.db.models.functions import Length
+from django.utils import timezone
+
+from trainingapp.accounts import audit
+from trainingapp.models import RunEvent, SeriesChunk, TrainingRun
+from trainingapp.models.run import FINISHED
+from trainingapp.supervision import shutting_down
+
+logger = logging.getLogger(__name__)
+
+#: Rows that one transaction removes: chunks have up to some 100 kB each, events some 200 bytes.
+BATCH_CHUNKS = 100
+BATCH_EVENTS = 5000
+#: Share of the time for which the database is left to others.
+PAUSE_SHARE = 0.5
+#: Rows of events that a preview counts at most, and the bytes that one takes with its indexes, as measured on SQLite.
+MOST_COUNTED = 1_000_000
+EVENT_BYTES = 234
+#: Runs whose rows are counted by one query: SQLite limits the number of parameters.
+BATCH_RUNS = 500
+
+
+class Kind(StrEnum):
+    """What is removed by itself. Each has a column of the run for the time at which that was done."""
+
+    SERIES = "series"
+    LOGS = "logs"
+    EVENTS = "events"
+
+    @property
+    def column(self) -> str:
+        return f"{self.value}_removed_at"
+
+    @property
+    def days(self) -> int:
+        """For how many days after the end of a run the studio keeps it; 0 is forever."""
+        days: int = {
+            Kind.SERIES: settings.KEEP_SERIES_DAYS,
+            Kind.LOGS: settings.KEEP_LOG_DAYS,
+            Kind.EVENTS: settings.KEEP_EVENT_DAYS,
+        }[self]
+        return days
+
+
+#: The events of each kind. Those of the status stay: attempts and the script of a run are read from them.
+EVENT_TYPES = {
+    Kind.LOGS: (RunEvent.Type.LOG,),
+    Kind.EVENTS: (RunEvent.Type.CHECKPOINT, RunEvent.Type.SAMPLE),
+}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would be removed now: `count` points or rows, about `bytes`. `is_more`: counting stopped before the end."""
+
+    kind: Kind
+    days: int
+    runs: int
+    count: int
+    bytes: int
+    is_more: bool = False
+
+
+def previews() -> list[Preview]:
+    """What the next pruning would remove, by kind."""
+    ended = ended_runs()
+    return [_preview(kind, due_runs(kind, ended)) for kind in Kind]
+
+
+def _preview(kind: Kind, due: list[int]) -> Preview:
+    if kind is Kind.SERIES:
+        found = [_series_of(due[start : start + BATCH_RUNS]) for start in range(0, len(due), BATCH_RUNS)]
+        return Preview(kind, kind.days, len(due), sum(each[0] for each in found), sum(each[1] for each in found))
+    count = 0
+    for start in range(0, len(due), BATCH_RUNS):
+        rows = RunEvent.objects.filter(run__in=due[start : start + BATCH_RUNS], type__in=EVENT_TYPES[kind]).order_by()
+        count += rows[: MOST_COUNTED - count + 1].count()
+        if count > MOST_COUNTED:
+            break
+    counted = min(count, MOST_COUNTED)
+    return Preview(kind, kind.days, len(due), counted, counted * EVENT_BYTES, is_more=count > MOST_COUNTED)
+
+
+def _series_of(run_ids: list[int]) -> tuple[int, int]:
+    """Points and bytes of the series of these runs that would be removed."""
+    sums = _chunks(SeriesChunk.objects.filter(run__in=run_ids)).aggregate(
+        points=Sum("count"), bytes=Sum(Length("data")), previews=Sum(Length("preview"))
+    )
+    return sums["points"] or 0, (sums["bytes"] or 0) + (sums["previews"] or 0)
+
+
+def _chunks(rows: QuerySet[SeriesChunk]) -> QuerySet[SeriesChunk]:
+    """Those that age. Validations are few, and evaluations are found by them."""
+    return rows.exclude(split="val").order_by()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended. `own_days` is its `keep_history_days`; `removed` holds the last removal of each kind."""
+
+    pk: int
+    finished_at: datetime
+    own_days: float
+    removed: dict[Kind, datetime | None]
+
+    def is_due(self, kind: Kind, now: datetime) -> bool:
+        days = kind.days if self.own_days < 0 else self.own_days
+        removed_at = self.removed[kind]
+        # A run that was resumed after its history was removed has a new one.
+        is_left = removed_at is None or removed_at < self.finished_at
+        return bool(days) and is_left and self.finished_at < now - timedelta(days=days)
+
+
+def ended_runs() -> list[Ended]:
+    """The runs whose history may be removed, those that ended first at the beginning."""
+    rows = TrainingRun.objects.filter(status__in=FINISHED, finished_at__isnull=False, starred_by=None)
+    # The others are left alone until their metrics are chunks.
+    rows = rows.filter(metrics_in_rows=False).order_by("finished_at", "pk")
+    columns = ("pk", "finished_at", "config__keep_history_days", *(kind.column for kind in Kind))
+    return [
+        Ended(pk, finished_at, -1 if own is None else own, dict(zip(Kind, removed, strict=True)))
+        for pk, finished_at, own, *removed in rows.values_list(*columns)
+        if finished_at is not None
+    ]
+
+
+def due_runs(kind: Kind, ended: list[Ended], now: datetime | None = None) -> list[int]:
+    """Those of the runs that have kept this kind long enough."""
+    now = now or timezone.now()
+    return [run.pk for run in ended if run.is_due(kind, now)]
+
+
+def prune_some(most_s: float) -> dict[Kind, int]:
+    """Remove what is due for about `most_s` seconds, in short transactions; returns the rows by kind.
+
+    What is left is removed the next time. Others get PAUSE_SHARE of the time.
+    """
+    deadline = time.monotonic() + most_s
+    removed = dict.fromkeys(Kind, 0)
+    ended = ended_runs()
+    for kind in Kind:
+        for run_id in due_runs(kind, ended):
+            for rows in _prune_run(kind, run_id):
+                removed[kind] += rows
+                if time.monotonic() > deadline or shutting_down.is_set():
+                    return removed
+    return removed
+
+
+def _prune_run(kind: Kind, run_id: int) -> Iterator[int]:
+    """Remove one kind of a run's history batch by batch; gives the rows of each transaction."""
+    total = 0
+    while True:
+        began = time.monotonic()
+        with transaction.atomic():
+            run = TrainingRun.objects.select_for_update().filter(pk=run_id).only("pk", "status", "name").first()
+            # It may have been resumed or starred since.
+            if run is None or run.status not in FINISHED or run.starred_by.exists():
+                return
+            rows = _remove_batch(kind, run)
+            total += rows
+            if not rows:
+                TrainingRun.objects.filter(pk=run_id).update(**{kind.column: timezone.now()})
+                if total:
+                    audit.record("prune", run, details={"kind": kind.value, "rows": total})
+        yield rows
+        if not rows:
+            return
+        time.sleep(min(1.0, (time.monotonic() - began) * PAUSE_SHARE / (1 - PAUSE_SHARE)))
+
+
+def _remove_batch(kind: Kind, run: TrainingRun) -> int:
+    rows: QuerySet[Any]
+    if kind is Kind.SERIES:
+        rows, most = _chunks(run.series.all()), BATCH_CHUNKS
+    else:
+        rows, most = run.events.filter(type__in=EVENT_TYPES[kind]).order_by(), BATCH_EVENTS
+    numbers = list(rows.values_list("pk", flat=True)[:most])
+    for start in range(0, len(numbers), BATCH_RUNS):
+        rows.model._default_manager.filter(pk__in=numbers[start : start + BATCH_RUNS]).delete()
+    return len(numbers)
