@@ -89,9 +89,10 @@ export function valueRange(xs, columns, [from, to], isLog = false) {
   return low > high ? null : [low, high];
 }
 
-/** The range of an axis for values: with space above and below, and never empty. */
-export function padded([low, high], isLog = false) {
+/** The range of an axis for values: with space above and below, and never empty; or from zero, for amounts. */
+export function padded([low, high], isLog = false, fromZero = false) {
   if (isLog) return [low / 1.15, high * 1.15];
+  if (fromZero) return [0, high * 1.06 || 1];
   const space = (high - low) * 0.06 || Math.abs(high) * 0.05 || 0.5;
   return [low - space, high + space];
 }

@@ -11,7 +11,7 @@
 //     values: [{ step, epoch, time, value }, ...] }
 //
 // with its values in the order of the steps, `epoch` as a fraction and `time` in seconds since the run began. `dots` marks
-// each value, `isShare` shows it in per cent; `owner` groups lines that are hidden together. The group owns what the
+// each value, `isShare` shows it in per cent, `unit` stands behind it; `owner` groups lines that are hidden together. The group owns what the
 // toolbar sets (axis, smoothing, logarithmic scale), the zoom, which all its charts share and which new values leave as
 // it is, and the lines that are hidden. Its methods:
 //
@@ -21,12 +21,16 @@
 //   zoomTo(range)             [low, high] of the axis; null shows everything
 //   setAxis, setSmoothing, setLog
 //
+// A root with data-store remembers the toolbar by itself, with data-axis its first axis; a box with data-from-zero has an
+// axis of values that begins at zero.
+//
 // Keyboard: a chart that has the focus moves its cursor with the arrow keys, zooms with + and -, and shows everything
 // with Escape.
 import { clock, csvText, extent, padded, placeOf, smoothed, table, valueAt, valueRange, zoomRange } from "./chart_data.js";
 import { metricText, numberText, numbersApart } from "./numbers.js";
 
 const STORED = "studio-charts";
+const AXES = ["step", "epoch", "time"];
 const FAINT = "40"; // alpha of the values behind a smoothed line
 
 function token(name) {
@@ -148,6 +152,15 @@ class Chart {
     return this.lines.flatMap((line, index) => (this.group.isHidden(line) ? [] : [this.data[1 + index + (smoothing ? count : 0)]]));
   }
 
+  /** The range of the axis of values. */
+  valueRange() {
+    const { isLog } = this;
+    const isFromZero = this.box.dataset.fromZero !== undefined;
+    if (isFromZero && this.isShare) return [0, 1];
+    const found = valueRange(this.data[0], this.shownColumns(), this.group.window(), isLog);
+    return padded(found || (isLog ? [0.1, 1] : [0, 1]), isLog, isFromZero);
+  }
+
   build() {
     const { group, isLog, isShare } = this;
     const axis = { stroke: token("--studio-quiet"), grid: { stroke: token("--chart-grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
@@ -181,7 +194,7 @@ class Chart {
           x: { time: false, auto: false, range: (_plot, low, high) => (Number.isFinite(low) ? [low, high] : group.window()) },
           y: {
             distr: isLog ? 3 : 1,
-            range: () => padded(valueRange(this.data[0], this.shownColumns(), group.window(), isLog) || (isLog ? [0.1, 1] : [0, 1]), isLog),
+            range: () => this.valueRange(),
           },
         },
         axes: [
@@ -237,7 +250,7 @@ class Chart {
     const texts = [];
     const isRow = index !== null && index !== undefined && this.raw[0].length > 0;
     this.lines.forEach((line, number) => {
-      const shown = metricText(valueAt(this.raw[number + 1], isRow ? index : null), line.isShare);
+      const shown = metricText(valueAt(this.raw[number + 1], isRow ? index : null), line.isShare, line.unit);
       this.entries[number].querySelector("b").textContent = shown;
       texts.push(`${line.label} ${shown}`);
     });
@@ -317,8 +330,9 @@ export class ChartGroup {
     this.marks = [];
     this.hidden = new Set();
     this.zoom = null;
+    this.store = root.dataset.store ? `${STORED}-${root.dataset.store}` : STORED;
     const stored = this.stored();
-    this.axis = ["step", "epoch", "time"].includes(stored.axis) ? stored.axis : "step";
+    this.axis = AXES.includes(stored.axis) ? stored.axis : root.dataset.axis || "step";
     this.smoothing = Number(stored.smoothing) > 0 && Number(stored.smoothing) < 1 ? Number(stored.smoothing) : 0;
     this.isLog = stored.isLog === true;
     this.charts = new Map([...root.querySelectorAll("[data-chart]")].map((box) => [box.dataset.chart, new Chart(box, this)]));
@@ -337,7 +351,7 @@ export class ChartGroup {
 
   stored() {
     try {
-      return JSON.parse(localStorage.getItem(STORED)) || {};
+      return JSON.parse(localStorage.getItem(this.store)) || {};
     } catch {
       return {};
     }
@@ -345,7 +359,7 @@ export class ChartGroup {
 
   remember() {
     try {
-      localStorage.setItem(STORED, JSON.stringify({ axis: this.axis, smoothing: this.smoothing, isLog: this.isLog }));
+      localStorage.setItem(this.store, JSON.stringify({ axis: this.axis, smoothing: this.smoothing, isLog: this.isLog }));
     } catch {
       // storage is full or not allowed: the choice holds for this page
     }

@@ -26,8 +26,9 @@ export function numbersApart(values) {
   return texts;
 }
 
-/** A share as a percentage, any other number as it is; a dash for a missing value. */
-export function metricText(value, isShare) {
+/** A share as a percentage, any other number with its unit; a dash for a missing value. */
+export function metricText(value, isShare, unit = "") {
   if (value === null || value === undefined) return "–";
-  return isShare ? `${(value * 100).toFixed(1)} %` : numberText(value);
+  if (isShare) return `${(value * 100).toFixed(1)} %`;
+  return unit ? `${numberText(value)} ${unit}` : numberText(value);
 }

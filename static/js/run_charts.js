@@ -17,9 +17,12 @@ export class RunCharts {
         dashed: item.dataset.dashed !== undefined,
         dots: item.dataset.split === "val",
         isShare: item.dataset.share !== undefined,
+        unit: item.dataset.unit || "",
+        divisor: Number(item.dataset.divisor) || 1,
         colour: `--chart-${item.dataset.colour}`,
       })),
     }));
+    this.splits = new Set(this.charts.flatMap(({ series }) => series.map((one) => one.split)));
     const { totalSteps, totalEpochs, since, resumed } = root.dataset;
     this.resumed = resumed;
     this.since = Number(since) || 0;
@@ -61,7 +64,7 @@ export class RunCharts {
     }
     const fresh = newerThan(points, this.seq);
     if (!fresh.length) return;
-    this.points.push(...fresh);
+    this.points.push(...fresh.filter((point) => this.splits.has(point.split)));
     this.seq = fresh.at(-1).seq;
     this.points = thinned(this.points);
     this.draw();

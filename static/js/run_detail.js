@@ -90,6 +90,7 @@ function changed(what) {
 function metrics(json) {
   const points = JSON.parse(json);
   charts?.add(points);
+  if (points.some((point) => point.split === "system")) changed("system");
   const validated = points.filter((point) => point.split === "val");
   if (!validated.length) return;
   changed("validation");

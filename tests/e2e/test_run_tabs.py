@@ -31,6 +31,14 @@ TrainingRun.objects.filter(pk=run.pk).update(step=12, epoch=2, updated_at=timezo
 """
 
 
+MEASURED = """
+from tests.helpers.world import store_events
+from trainingapp.models import TrainingRun
+values = {"machine_memory_bytes": %d * 2**30}
+store_events(TrainingRun.objects.get(), {"type": "metrics", "data": {"split": "system", "values": values}})
+"""
+
+
 def test_tabs_are_opened_without_a_reload_and_stay_live(
     page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
 ) -> None:
@@ -57,6 +65,11 @@ def test_tabs_are_opened_without_a_reload_and_stay_live(
 
     # Each tab has an address, and what happened meanwhile is there.
     expect(page.locator("[data-chart=loss] [data-split=train] b")).to_have_text("0.25")
+    page.locator("#tab-system").press("Enter")
+    expect(page.locator("#run-tab")).to_contain_text("No measurements")
+    for size in (3, 4):  # the first one brings the charts, the next one comes into them
+        studio.python(MEASURED % size)
+        expect(page.locator("[data-chart=memory] [data-metric] b")).to_have_text(f"{size} GB")
     for name in ("charts", "evaluation", "checkpoints", "config", "activity", "log"):
         page.locator(f"#tab-{name}").press("Enter")
         expect(page.locator(f"#run-tab[data-tab={name}]")).to_be_visible()

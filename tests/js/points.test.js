@@ -33,6 +33,14 @@ test("a rewind removes what is recorded again", () => {
   assert.deepEqual(beforeRewind(points, { step: 20, validationDue: true }).map((point) => point.seq), [1, 2]);
 });
 
+test("what the machine was doing is kept by moments and not repeated", () => {
+  const measured = (seq, step, time, bytes) => ({ seq, step, time, split: "system", values: { bytes } });
+  const points = [measured(1, 30, 5, 2048), measured(2, 30, 10, 4096), train(3, 30, 1)];
+  assert.deepEqual(beforeRewind(points, { step: 20, validationDue: false }).map((point) => point.seq), [1, 2]);
+  const series = { split: "system", metric: "bytes", divisor: 1024 };
+  assert.deepEqual(valuesOf(points, series).map((one) => [one.time, one.value]), [[5, 2], [10, 4]]);
+});
+
 test("thinning halves the old training points and keeps validation and recent points", () => {
   const points = Array.from({ length: 101 }, (_, index) => train(index, index, 1));
   points.splice(10, 0, val(200, 10, 1));

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.helpers.plans import explained
-from tests.helpers.world import line, store_events, stored_events
+from tests.helpers.world import line, point, store_events, stored_events
 from trainingapp.contract.series import Point, decode
 from trainingapp.models import RunEvent, SeriesChunk, TrainingRun
 from trainingapp.operations.doctor.series import series as examined
@@ -21,6 +21,7 @@ from trainingapp.runs import series_migration
 from trainingapp.runs.evaluations import history, newest
 from trainingapp.runs.run_page import chart_points
 from trainingapp.runs.series import all_points, event_rows, read_series, series_of
+from trainingapp.runs.series_export import metrics_csv
 from trainingapp.runs.series_migration import conversion, convert_some
 from trainingapp.supervision import series_store
 from trainingapp.supervision.series_store import append_points, supersede
@@ -220,6 +221,23 @@ def test_superseding_is_exact_wherever_a_chunk_is_cut(
     run.refresh_from_db()
     left = [number for number, row in expected.items() if not row[3]]
     assert [point["seq"] for point in chart_points(run)] == left
+
+
+def test_measurements_of_the_machine_stay_apart_from_metrics(user_client: Client, run: TrainingRun) -> None:
+    measured = {"type": "metrics", "step": 5, "data": {"split": "system", "values": {"gpu_utilization": 0.5}}}
+    store_events(run, {**measured, "attempt": 1})
+    store_events(run, point(6, attempt=1))
+    supersede(run.pk, 2, 3, validation_due=False)
+    run.refresh_from_db()
+    assert [point["split"] for point in chart_points(run)] == []
+    assert [point["values"] for point in chart_points(run, split="system")] == [
+        {"gpu_utilization": 0.5}
+    ]  # not repeated
+    assert list(metrics_csv(run)) == ["seq,time,attempt,epoch,step,split\n"]
+    address = f"/api/v1/training/{run.pk}/metrics"
+    assert user_client.get(address).json()["items"] == []
+    named = user_client.get(address, {"names": "loss,system/gpu_utilization"}).json()["items"]
+    assert [entry["values"] for entry in named] == [{"gpu_utilization": 0.5}]
 
 
 def test_events_are_read_piece_by_piece_without_a_gap(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:

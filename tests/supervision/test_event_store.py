@@ -65,6 +65,19 @@ def test_each_event_becomes_one_row_in_order(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
+def test_measurements_of_the_machine_are_no_metrics_and_no_sign_of_life(running: TrainingRun) -> None:
+    log = log_of(running)
+    point(log, 1)
+    EventStore(running).pull_all()
+    before = TrainingRun.objects.get()
+    write(log, "system", epoch=1, step=1, values={"gpu_utilization": 0.5})
+    EventStore(TrainingRun.objects.get()).pull_all()
+    run = TrainingRun.objects.get()
+    assert (run.metrics, run.last_event_at) == (before.metrics, before.last_event_at)
+    assert everything()[-1].data == {"split": "system", "values": {"gpu_utilization": 0.5}}
+
+
+@pytest.mark.django_db
 def test_storing_again_stores_nothing(running: TrainingRun) -> None:
     log_of(running).log("hello")
     for _ in range(3):

@@ -38,6 +38,7 @@ ARGUMENTS: dict[str, list[object]] = {
     "run_detail": [1],
     "run_charts": [1],
     "run_config": [1],
+    "run_system": [1],
     "run_activity": [1],
     "run_name": [1],
     "run_log": [1],

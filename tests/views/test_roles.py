@@ -209,6 +209,7 @@ LINES = [
     run_line("run_detail"),
     run_line("run_charts"),
     run_line("run_config"),
+    run_line("run_system"),
     run_line("run_activity"),
     run_line("run_name", verb="change", ok=302),
     run_line("run_name", method="post", verb="change", data=lambda world: {"name": "renamed"}, ok=302),

@@ -1,5 +1,6 @@
 """The tabs of a run: an address for each, loaded alone when opened, and a header in which the name is edited."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,20 @@ def test_every_tab_has_an_address_and_is_loaded_alone(user_client: Client, run: 
     assert f'data-tab="{tab.name}"' in part
     assert 'id="part-header"' not in part
     assert "HX-Target" in response.headers["Vary"]
+
+
+def test_the_system_tab_shows_what_the_machine_has(user_client: Client, make: MAKE) -> None:
+    run = make("running")
+    address = reverse("run_system", args=[run.pk])
+    page = html(user_client.get(address))
+    assert "No measurements" in page
+    assert 'data-follows="system"' in page  # it is fetched again with the first of them
+    values = {"cpu_utilization": 0.25, "machine_memory_bytes": 3 * 2**30}
+    store_events(run, {"type": "metrics", "data": {"split": "system", "values": values}})
+    page = html(user_client.get(address))
+    assert re.findall('data-chart="(.+?)"', page) == ["utilization", "memory"]
+    assert 'data-metric="machine_memory_bytes"' in page
+    assert 'data-follows=""' in page
 
 
 def test_a_page_of_the_history_is_whole(user_client: Client, run: TrainingRun) -> None:

@@ -81,7 +81,8 @@ async def stream_events(
     """The events above Last-Event-ID, then new ones, until you disconnect or your token is revoked.
 
     `event:` is log, metrics, checkpoint, sample or status, each with an `id:`; and state, without one, which is a
-    TrainingStatusResponse. A comment every ten seconds shows that the stream lives. A deleted run sends `gone`.
+    TrainingStatusResponse. Metrics of the split system are what the trainer measures of its machine. A comment every
+    ten seconds shows that the stream lives. A deleted run sends `gone`.
     """
     if STREAMS.is_full:
         raise Problem(503, _("Too many streams are open."), headers={"Retry-After": str(RETRY_AFTER_S)})

@@ -29,6 +29,7 @@ from trainingapp.api.schemas import (
 )
 from trainingapp.api.thinning import thinned
 from trainingapp.contract.storage.exporting import ExportForm
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import (
@@ -53,11 +54,16 @@ SEARCHED_EVENTS = 20_000
 
 @router.get("/{pk}/metrics", response=MetricsList, summary="Metrics of a run")
 def list_metrics(request: ApiRequest, pk: Id, filters: Query[MetricsFilters]) -> dict[str, object]:
-    """The metrics, oldest first. A step that was repeated after a crash is listed once."""
+    """The metrics, oldest first. A step that was repeated after a crash is listed once.
+
+    What the trainer measures of its machine is listed only where `names` has it, such as system/gpu_utilization.
+    """
     run = run_for(request, pk)
     wanted = {name.strip() for name in (filters.names or "").split(",") if name.strip()}
     names = {name for text in wanted for name in (text, text.partition("/")[2])} or None
     stored = read_series(run, after=filters.since, names=names, is_for_chart=True)
+    if any(name.startswith(f"{SYSTEM}/") for name in wanted):
+        stored += read_series(run, after=filters.since, split=SYSTEM, names=names, is_for_chart=True)
     found = [_wanted(series, wanted) for series in stored]
     kept = thinned(found, filters.max_points)
     seq = max([filters.since, run.event_seq, *(int(series.frame.seq[-1]) for series in found if series.total)])

@@ -97,6 +97,16 @@ class Metrics(Event):
     extra: bool = False
 
 
+class System(Event):
+    """What the trainer and its machine use, taken by a thread beside the loop: see `contract/system_series.py`.
+
+    It is no sign that the loop is alive.
+    """
+
+    type: Literal["system"] = "system"
+    values: dict[str, float]
+
+
 class Progress(Event):
     """How far the run is; the newest replaces all earlier ones and none is stored as an event."""
 
@@ -213,11 +223,12 @@ class OtherEvent(Event):
 
 
 AnyStatus: TypeAlias = Started | Ended | Failed | RequestDone | ResumeCheck
-AnyEvent: TypeAlias = Log | Metrics | Progress | CheckpointSaved | SampleSaved | AnyStatus | OtherEvent
+AnyEvent: TypeAlias = Log | Metrics | System | Progress | CheckpointSaved | SampleSaved | AnyStatus | OtherEvent
 
 _BY_TYPE: dict[str, type[AnyEvent]] = {
     "log": Log,
     "metrics": Metrics,
+    "system": System,
     "progress": Progress,
     "checkpoint": CheckpointSaved,
     "sample": SampleSaved,

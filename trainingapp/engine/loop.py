@@ -44,6 +44,7 @@ from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
 from trainingapp.engine.step import training_step
+from trainingapp.engine.system_monitor import monitored
 from trainingapp.engine.tasks.registry import make_task, read_dataset
 from trainingapp.engine.tasks.task import Task
 from trainingapp.engine.transfer import forked, load_matching, starting_weights
@@ -80,23 +81,25 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     saving = Saving(folder, state, report, resume_check)
     requests = RequestHandler(control, state, precision, report, saving)
 
-    while not state.finished:
-        batches = _begin_epoch(state)
-        report.begin_epoch()
-        while not (ending := requests.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
-            step = training_step(state, batches, precision, seen=report.training_batch)
-            report.training_step(step.rate)
-            resume_check.after_step(step)
+    with monitored(events, device) as clock:
+        while not state.finished:
+            batches = clock.timed(_begin_epoch(state))
+            report.begin_epoch()
+            while not (ending := requests.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
+                step = training_step(state, batches, precision, seen=report.training_batch)
+                report.training_step(step.rate)
+                clock.end_step()
+                resume_check.after_step(step)
 
-        ending = ending or _validate(state, precision, report, requests)
-        if ending:
-            saving.save_now(ending)
-            step_ahead(state, batches, precision, resume_check, report.seconds_per_step)
-            return ENDED[ending]
-        saving.save_epoch()
-        requests.after_epoch()
+            ending = ending or _validate(state, precision, report, requests)
+            if ending:
+                saving.save_now(ending)
+                step_ahead(state, batches, precision, resume_check, report.seconds_per_step)
+                return ENDED[ending]
+            saving.save_epoch()
+            requests.after_epoch()
 
-    saving.complete()
+        saving.complete()
     if state.epochs_done < state.config.epochs:
         events.log(STOPPED_EARLY(epoch=state.best.epoch))
     return "completed"

@@ -1,6 +1,6 @@
 """What the charts of a run show: their lines by group, and the marks of what happened to the run."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypedDict
 
 from django.utils.functional import Promise
@@ -8,6 +8,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import JsonValue
 
+from trainingapp.contract.system_series import CHARTS, MEASURES, SYSTEM
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import RunEvent, TrainingRun
 
@@ -19,7 +20,10 @@ _NO_VALIDATION_LOSS = _("Training only: this task has no validation loss.")
 
 
 class Series(TypedDict):
-    """One line of a chart. `colour` is the number of a colour of the theme; a share is shown in per cent."""
+    """One line of a chart. `colour` is the number of a colour of the theme; a share is shown in per cent.
+
+    Values are divided by `divisor` and shown with `unit`.
+    """
 
     metric: str
     split: str
@@ -27,15 +31,18 @@ class Series(TypedDict):
     colour: int
     dashed: bool
     is_share: bool
+    unit: str
+    divisor: int
 
 
 class Chart(TypedDict):
-    """A chart with its lines. `note` explains what it lacks."""
+    """A chart with its lines. `note` explains what it lacks; the axis of values may have to begin at zero."""
 
     name: str
     title: str | Promise
     series: list[Series]
     note: str | Promise
+    from_zero: bool
 
 
 class Mark(TypedDict):
@@ -56,6 +63,8 @@ def _series(
         "colour": colour,
         "dashed": dashed,
         "is_share": is_share,
+        "unit": "",
+        "divisor": 1,
     }
 
 
@@ -92,7 +101,32 @@ def charts_of(name: str, config: Mapping[str, JsonValue]) -> list[Chart]:
 
 
 def _chart(name: str, title: str | Promise, series: list[Series], note: str | Promise = "") -> Chart:
-    return {"name": name, "title": title, "series": series, "note": note}
+    return {"name": name, "title": title, "series": series, "note": note, "from_zero": False}
+
+
+#: Units in which measures are shown, with the divisor of the stored values.
+_SHOWN_UNITS = {"bytes": ("GB", 1 << 30), "W": ("W", 1), "s": ("s", 1)}
+
+
+def system_charts(measured: Collection[str]) -> list[Chart]:
+    """The charts of what the run has measured of its machine, by the names of the measures."""
+    charts: list[Chart] = []
+    for name, title in CHARTS.items():
+        found = [measure for measure in MEASURES if MEASURES[measure].chart == name and measure in measured]
+        if not found:
+            continue
+        lines: list[Series] = []
+        for colour, measure in enumerate(found, start=1):
+            about = MEASURES[measure]
+            line = _series(measure, SYSTEM, gettext(about.label), colour, is_share=about.unit == "share")
+            line["unit"], line["divisor"] = _SHOWN_UNITS.get(about.unit, ("", 1))
+            lines.append(line)
+        unit = lines[0]["unit"]
+        words = {"title": gettext(title), "unit": unit}
+        chart = _chart(name, gettext("%(title)s (%(unit)s)") % words if unit else gettext(title), lines)
+        chart["from_zero"] = True
+        charts.append(chart)
+    return charts
 
 
 def marks_of(run: TrainingRun) -> list[Mark]:

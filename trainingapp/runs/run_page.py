@@ -14,10 +14,11 @@ from pydantic import JsonValue
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.series import Frame, thinned_indices
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.runs.charts import Chart, Mark, charts_of, marks_of, resumed_label
+from trainingapp.runs.charts import Chart, Mark, charts_of, marks_of, resumed_label, system_charts
 from trainingapp.runs.evaluations import newest_batch
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
 from trainingapp.runs.run_hint import RunHint, hint_of
@@ -33,6 +34,8 @@ LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
 LOG_LINES = 500
 #: Points of one series that a chart gets; longer series are thinned out.
 CHART_POINTS = 2000
+#: Newest chunks that are searched for what a run has measured.
+CHUNKS_SEARCHED = 20
 
 #: The parts of the page's frame, which are replaced as a whole, by the name of their partial: quick ones change with
 #: the status and with requests, those of the progress with every step, the others only with a new event. A tab is not
@@ -247,6 +250,13 @@ class RunPage:
         return newest_batch(self.run)
 
 
+def charts_of_machine(run: TrainingRun) -> list[Chart]:
+    """What the run has measured of its machine; none where it has measured nothing."""
+    summaries = run.series.filter(split=SYSTEM).order_by("-first_seq").values_list("summary", flat=True)
+    # Several chunks: a run may have moved from a CPU to a GPU.
+    return system_charts({name for summary in summaries[:CHUNKS_SEARCHED] for name in summary})
+
+
 def metric_point(event: RunEvent) -> Point:
     return {
         "seq": event.seq,
@@ -258,17 +268,19 @@ def metric_point(event: RunEvent) -> Point:
     }
 
 
-def chart_points(run: TrainingRun, *, after: int = 0) -> list[Point]:
-    """The metrics above number `after` without superseded ones, thinned to what a chart can show.
+def chart_points(run: TrainingRun, *, after: int = 0, split: str = "") -> list[Point]:
+    """The metrics above number `after` without superseded ones, or the points of `split`, thinned for a chart.
 
-    Each split has CHART_POINTS at most, among them the lowest and the highest loss of each interval: no spike is lost.
+    Each split has CHART_POINTS at most, among them the lowest and the highest loss of each interval, or, where there is
+    no loss, of every column: no spike is lost.
     """
     found = []
-    for series in read_series(run, after=after, is_for_chart=True):
+    for series in read_series(run, after=after, split=split, is_for_chart=True):
         frame = series.frame
         if len(frame) > CHART_POINTS:
-            loss = np.nan_to_num(frame.columns.get("loss", np.zeros(len(frame))))
-            frame = frame.take(thinned_indices(len(frame), [loss], CHART_POINTS // 2 - 1))
+            known = [frame.columns["loss"]] if "loss" in frame.columns else list(frame.columns.values())
+            columns = [np.nan_to_num(column) for column in known]
+            frame = frame.take(thinned_indices(len(frame), columns, CHART_POINTS // (2 * max(1, len(columns))) - 1))
         found += [_point(series.split, frame, index) for index in range(len(frame))]
     return sorted(found, key=lambda point: point["seq"])
 

@@ -30,6 +30,7 @@ from trainingapp.contract.series import (
     time_of,
     time_us_of,
 )
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.models import RunEvent, SeriesChunk, TrainingRun
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def read_series(
     names: Collection[str] | None = None,
     is_for_chart: bool = False,
 ) -> list[Series]:
-    """The series above number `after` without superseded points, one for each split, or only that of `split`.
+    """The series above number `after` without superseded points: those of metrics by split, or only that of `split`.
 
     `names` chooses metrics; by default all are read. `is_for_chart` allows previews of series longer than FULL_POINTS.
     """
@@ -81,8 +82,7 @@ def read_series(
         for frame_split, frame in _row_frames(run, after, split):
             parts.setdefault(frame_split, []).append(frame)
     chunks = SeriesChunk.objects.filter(run_id=run.pk, superseded=False, last_seq__gt=after)
-    if split:
-        chunks = chunks.filter(split=split)
+    chunks = chunks.filter(split=split) if split else chunks.exclude(split=SYSTEM)
     totals: dict[str, int] = {}
     if is_for_chart and run.event_seq - after > FULL_POINTS:
         totals = dict(chunks.order_by().values_list("split").annotate(total=Sum("count")))
@@ -211,7 +211,7 @@ def all_points(run: TrainingRun) -> Iterator[RunEvent]:
             stored = run.events.filter(type=RunEvent.Type.METRICS, seq__gt=after, seq__lte=run.event_seq)
             rows = list(stored.order_by("seq")[:BATCH_ROWS])
         found = _merged(run.pk, rows, after, BATCH_ROWS, run.event_seq)
-        yield from (event for event in found if not event.superseded)
+        yield from (event for event in found if not event.superseded and event.data.get("split") != SYSTEM)
         if len(found) < BATCH_ROWS:
             return
         after = found[-1].seq

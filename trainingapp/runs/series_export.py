@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator
 from itertools import islice
 
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.runs.series import all_points
 
@@ -21,7 +22,8 @@ def metric_names(run: TrainingRun) -> list[str]:
         rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False).order_by("seq")
         for data in rows.values_list("data", flat=True).iterator():
             names.update(data.get("values", {}))
-    for summary in run.series.filter(superseded=False).order_by("first_seq").values_list("summary", flat=True):
+    chunks = run.series.filter(superseded=False).exclude(split=SYSTEM).order_by("first_seq")
+    for summary in chunks.values_list("summary", flat=True):
         names.update(summary)
     return sorted(names)  # PostgreSQL stores the keys of a document in an order of its own
 

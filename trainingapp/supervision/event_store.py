@@ -23,6 +23,7 @@ from trainingapp.contract.events import (
     ResumeCheck,
     Started,
     StatusEvent,
+    System,
     end_of_lines,
     message_fields,
     parse_event,
@@ -31,6 +32,7 @@ from trainingapp.contract.events import (
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.runs import EVENTS_TRUNCATED, LATE_EVENTS
 from trainingapp.contract.series import Point
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.bell import ring
 from trainingapp.models.run import NO_ERROR, Status
@@ -121,7 +123,7 @@ class EventStore:
             if start < row.event_offset:
                 kept.insert(0, _notice(EVENTS_TRUNCATED(bytes=row.event_offset - start)))
             row.event_offset = batch[-1][1] if batch else start
-            if batch:
+            if any(map(is_sign_of_life, events)):
                 row.last_event_at = timezone.now()
             self._store(row, kept)
             row.heartbeat_at = timezone.now()
@@ -184,7 +186,7 @@ class EventStore:
                 append_points(row.pk, points)
                 points.clear()
             _apply(row, event)
-            if isinstance(event, Metrics):
+            if isinstance(event, Metrics | System):
                 row.event_seq += 1
                 points.append(_point(row, event))
             elif event.type in RunEvent.Type.values:
@@ -194,13 +196,19 @@ class EventStore:
         RunEvent.objects.bulk_create(rows)
 
 
-def _point(row: TrainingRun, event: Metrics) -> Point:
+def is_sign_of_life(event: AnyEvent) -> bool:
+    """Whether the loop itself has reported something: a thread beside it measures the machine even while it hangs."""
+    return not isinstance(event, System)
+
+
+def _point(row: TrainingRun, event: Metrics | System) -> Point:
     """The event as a point with the newest number of the run."""
     is_plain = event.model_fields_set <= PLAIN_FIELDS and not event.model_extra
     details = {} if is_plain else {name: value for name, value in event.as_data().items() if name not in PLAIN_FIELDS}
     time_us = round(event.time * 1e6)
     attempt = event.attempt or row.attempt
-    return Point(row.event_seq, attempt, time_us, event.epoch, event.step, event.split, event.values, details)
+    split = SYSTEM if isinstance(event, System) else event.split
+    return Point(row.event_seq, attempt, time_us, event.epoch, event.step, split, event.values, details)
 
 
 def _event_row(row: TrainingRun, event: AnyEvent) -> RunEvent:

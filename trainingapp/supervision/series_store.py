@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from django.db.models import Q
 
 from trainingapp.contract.series import NO_NUMBER, Frame, Point, decode, encode, frame_of, joined, time_of
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.models import SeriesChunk
 
 TAIL_POINTS = 256
@@ -61,9 +62,10 @@ def _write(row: SeriesChunk, frame: Frame) -> None:
 def supersede(run_id: int, before_attempt: int, step: int, *, validation_due: bool) -> None:
     """Mark what earlier attempts measured after `step`, and the validation at it where that is due.
 
-    A chunk in which only some points are superseded becomes two.
+    A chunk in which only some points are superseded becomes two. What the machine was doing is not repeated: it stays.
     """
     stored = SeriesChunk.objects.filter(run_id=run_id, attempt__lt=before_attempt, superseded=False)
+    stored = stored.exclude(split=SYSTEM)
     stored.filter(first_step__gt=step).update(superseded=True)
     touched = Q(last_step__gt=step) | Q(last_step=None)
     if validation_due:

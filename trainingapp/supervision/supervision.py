@@ -20,7 +20,7 @@ from trainingapp.contract.messages.runs import START_FAILED
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
 from trainingapp.models.run import RequestedAction, Status
-from trainingapp.supervision.event_store import EventStore, LostRunError
+from trainingapp.supervision.event_store import EventStore, LostRunError, is_sign_of_life
 from trainingapp.supervision.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervision.log_rate_limit import trim_log
 from trainingapp.supervision.memory_kills import MemoryKills, memory_kill_counter
@@ -155,10 +155,10 @@ class _Supervisor:
         with contextlib.suppress(OSError):  # a full or read-only disk: the log does not grow either
             if trim_log(self.folder / LOG_FILE, settings.TRAINER_LOG_BYTES):
                 self.log_start = 0
-        if events or self.store.has_news():
+        if any(map(is_sign_of_life, events)):
             self._watchdog.note_event()
         cause = self._watchdog.verdict(self.store.run)
-        if cause is None:
+        if cause is None or (cause == "hang" and self.store.has_news()):  # it may have reported something just now
             return
         logger.warning("The trainer of run %s is terminated: %s.", self.store.run.pk, cause)
         # A trainer that does not respond to the soft limit has still reached that limit.

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import can, visible_to
+from trainingapp.contract.system_series import INTERVAL_S
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.presentation.text import Text
@@ -23,7 +24,7 @@ from trainingapp.runs.comparison import comparable_runs
 from trainingapp.runs.evaluation_images import USUAL_CONFIDENCE, Gallery
 from trainingapp.runs.evaluations import EvaluationError, newest, read
 from trainingapp.runs.forms import ShareForm, config_changes, config_table
-from trainingapp.runs.run_page import log_events
+from trainingapp.runs.run_page import charts_of_machine, log_events
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import visible_run
 from trainingapp.views.run_control import context_of
@@ -55,6 +56,7 @@ TABS = (
     Tab("evaluation", _("Evaluation"), "bi-clipboard-data", "evaluation"),
     Tab("checkpoints", _("Checkpoints"), "bi-save", "run_checkpoints", "status checkpoint"),
     Tab("log", _("Log"), "bi-text-left", "run_log"),
+    Tab("system", _("System"), "bi-cpu", "run_system"),
     Tab("config", _("Config"), "bi-sliders", "run_config"),
     Tab("activity", _("Activity"), "bi-clock-history", "run_activity", "status"),
 )
@@ -117,6 +119,31 @@ def run_charts(request: HttpRequest, pk: int) -> HttpResponse:
     run = visible_run(request, pk)
     others = comparable_runs(visible_to(request.user, TrainingRun.objects.all()), run.task, [run.pk])
     return render_tab(request, run, "charts", {"compare_from": [run.pk], "comparable": others})
+
+
+@require_safe
+def run_system(request: HttpRequest, pk: int) -> HttpResponse:
+    """What the run uses of its machine; fetched again when the first measurement arrives."""
+    run = visible_run(request, pk)
+    charts = charts_of_machine(run)
+    context = {
+        "charts": charts,
+        "interval_s": INTERVAL_S,
+        "follows": "" if charts else "system",
+        "nothing": "" if charts else _nothing_measured(run),
+    }
+    return render_tab(request, run, "system", context)
+
+
+def _nothing_measured(run: TrainingRun) -> Text:
+    if run.status == TrainingRun.Status.RUNNING:
+        return _("The first measurement of GPU, CPU and memory appears here a few seconds after the first step.")
+    if not run.attempt:
+        return _("The use of GPU, CPU and memory is recorded while the run trains.")
+    return _(
+        "Nothing was measured: the run took only a few seconds, or was trained by an earlier version. "
+        "Attempts from now on record the use of GPU, CPU and memory."
+    )
 
 
 @require_safe

@@ -36,6 +36,7 @@ urlpatterns: list[URLPattern] = [
     path("events/", streams.event_stream, name="event_stream"),
     path("runs/<int:pk>/", run_tabs.run_detail, name="run_detail"),
     path("runs/<int:pk>/charts/", run_tabs.run_charts, name="run_charts"),
+    path("runs/<int:pk>/system/", run_tabs.run_system, name="run_system"),
     path("runs/<int:pk>/config/", run_tabs.run_config, name="run_config"),
     path("runs/<int:pk>/activity/", run_tabs.run_activity, name="run_activity"),
     path("runs/<int:pk>/name/", run_changes.run_name, name="run_name"),
