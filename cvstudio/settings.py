@@ -14,7 +14,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dj_database_url
@@ -34,6 +34,10 @@ _SOURCE_DIR = PACKAGE_DIR.parent
 BASE_DIR = PACKAGE_DIR / "_assets" if (PACKAGE_DIR / "_assets").is_dir() else _SOURCE_DIR
 
 NameList = Annotated[list[str], NoDecode]
+
+
+#: Scheme of MAIL_URL -> its usual port.
+_MAIL_PORTS = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
 
 
 def _default_data_dir() -> Path:
@@ -94,6 +98,25 @@ class Environment(BaseSettings):
     DATABASE_URL: str = Field("", description="postgres://user:password@host/name. Empty: SQLite in DATA_DIR.")
     REDIS_URL: str = Field(
         "", description="redis://host:6379/0, used for the task queue and page notifications. Empty: no Redis."
+    )
+    STUDIO_URL: str = Field(
+        "",
+        description="Address of the studio in e-mails and webhooks, such as https://studio.example.org. "
+        "Empty: http://HOST:PORT.",
+    )
+    MAIL_URL: str = Field(
+        "",
+        description="Mail server for notifications: smtp://user:password@host:587 (STARTTLS), smtps://host:465 (TLS) "
+        "or smtp+plain://host:25 (no encryption). Empty: no e-mails.",
+    )
+    MAIL_FROM: str = Field("cvstudio@localhost", description="Sender address of e-mails.")
+    WEBHOOKS_TO_PRIVATE_ADDRESSES: bool = Field(
+        False,
+        description="Allows webhooks of all users to private and loopback addresses. Those of administrators always "
+        "may.",
+    )
+    NOTIFICATION_DAYS: int = Field(
+        90, ge=1, le=3650, description="Days for which notifications and the log of their deliveries are kept."
     )
     MAX_TRAINING_PROCESSES: int = Field(
         2, ge=1, le=64, description="Maximum number of runs that train concurrently on this host."
@@ -209,6 +232,16 @@ class Environment(BaseSettings):
     def _issuer(cls, value: str) -> str:
         return _checked_url(value, {"https": "host", "http": "host"}, "https://id.example.org")
 
+    @field_validator("STUDIO_URL")
+    @classmethod
+    def _studio_url(cls, value: str) -> str:
+        return _checked_url(value, {"https": "host", "http": "host"}, "https://studio.example.org")
+
+    @field_validator("MAIL_URL")
+    @classmethod
+    def _mail_url(cls, value: str) -> str:
+        return _checked_url(value, dict.fromkeys(_MAIL_PORTS, "host"), "smtp://user:password@mail.example.org:587")
+
     @field_validator("REDIS_URL")
     @classmethod
     def _redis_url(cls, value: str) -> str:
@@ -244,7 +277,7 @@ def _checked_url(value: str, schemes: dict[str, str], example: str) -> str:
 
 
 #: Values that may contain a password are not repeated in messages.
-_SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "OIDC_CLIENT_SECRET"}
+_SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "OIDC_CLIENT_SECRET", "MAIL_URL"}
 
 
 def _read_environment() -> Environment:
@@ -322,6 +355,9 @@ MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
 TRUSTED_PROXIES = [ipaddress.ip_network(part, strict=False) for part in env.TRUSTED_PROXIES]
 AUDIT_DAYS = env.AUDIT_DAYS
 API_RATE_PER_MINUTE = env.API_RATE_PER_MINUTE
+STUDIO_URL = (env.STUDIO_URL or f"http://{env.HOST}:{env.PORT}").rstrip("/")
+WEBHOOKS_TO_PRIVATE_ADDRESSES = env.WEBHOOKS_TO_PRIVATE_ADDRESSES
+NOTIFICATION_DAYS = env.NOTIFICATION_DAYS
 #: Seconds without a heartbeat after which a run counts as lost.
 HEARTBEAT_LEASE_S = 10
 
@@ -486,6 +522,16 @@ CACHES: dict[str, dict[str, str]] = {
     if REDIS_URL
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }
+
+MAIL_IS_CONFIGURED = bool(env.MAIL_URL)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_IS_CONFIGURED else 'dummy'}.EmailBackend"
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.MAIL_FROM
+EMAIL_TIMEOUT = 15
+if env.MAIL_URL:
+    _mail = urlsplit(env.MAIL_URL)
+    EMAIL_HOST, EMAIL_PORT = _mail.hostname or "", _mail.port or _MAIL_PORTS[_mail.scheme]
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.scheme == "smtp", _mail.scheme == "smtps"
 
 CHANNEL_LAYERS: dict[str, dict[str, object]] = {}
 if REDIS_URL:

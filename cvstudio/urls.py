@@ -14,6 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("trainingapp.views.urls.weights")),
     path("", include("trainingapp.views.urls.jobs")),
     path("", include("trainingapp.views.urls.account")),
+    path("", include("trainingapp.views.urls.notifications")),
     path("", include("trainingapp.views.urls.system")),
     path("api/", include("trainingapp.api.root")),
     path("admin/", admin.site.urls),

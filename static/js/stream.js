@@ -73,7 +73,8 @@ class Link {
   }
 
   wanted() {
-    return document.hidden ? [] : [...this.topics].filter((topic) => !topic.isResting && !topic.hasEnded);
+    const open = document.hidden ? [] : [...this.topics].filter((topic) => !topic.isResting && !topic.hasEnded);
+    return open.some((topic) => topic !== bell) ? open : []; // the bell alone holds no stream
   }
 
   receive(message) {
@@ -110,6 +111,14 @@ class Link {
 }
 
 let link = null;
+let bell = null; // the notifications of the reader, which every page with a stream shows
+
+function showBell(html) {
+  const shown = document.querySelector("[data-bell]");
+  if (shown) shown.outerHTML = html;
+}
+
+const notify = (json) => import("./browser_notifications.js").then(({ show }) => show(JSON.parse(json)));
 
 export class Stream {
   // `after` is the number that the page has of the topic: of an event, or a time in milliseconds.
@@ -122,7 +131,10 @@ export class Stream {
       onState(state);
       this.hasEnded = true;
     };
-    link ||= new Link();
+    if (!link) {
+      link = new Link();
+      bell = new Stream("bell", { handlers: { bell: showBell, notify }, onState() {} });
+    }
     link.topics.add(this);
     link.want();
   }

@@ -21,9 +21,11 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
 
     from tests.helpers.world import line, point, store_events
     from trainingapp.models import (
+        Alarm,
         ApiToken,
         AuditEntry,
         Checkpoint,
+        Delivery,
         Device,
         DeviceHold,
         FailureRule,
@@ -32,9 +34,13 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         IdempotencyKey,
         Job,
         JournalEntry,
+        Notification,
+        NotificationSettings,
+        Occurrence,
         SavedView,
         Tag,
         Team,
+        Webhook,
         Weights,
         WeightsAlias,
     )
@@ -46,7 +52,15 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
     weights = Weights.objects.create(
         name="net", version=1, owner=user, task="classification", architecture="x", run=run
     )
+    occurrence = Occurrence.objects.create(event="run_failed", run=run)
+    webhook = Webhook.objects.create(owner=user, name="chat", url="https://hooks.example.org/a", secret="s" * 20)
     made = [
+        occurrence,
+        webhook,
+        Notification.objects.create(occurrence=occurrence, user=user),
+        NotificationSettings.objects.create(user=user, language="en"),
+        Delivery.objects.create(occurrence=occurrence, webhook=webhook),
+        Alarm.objects.create(name="disk_low"),
         run,
         run.dataset,
         run.events.get(),

@@ -15,6 +15,7 @@ from django.test import AsyncClient
 from tests.api.conftest import Api, api_of, problem, token_of
 from tests.api.test_training import checkpoint_of
 from tests.helpers.tiny import board_of, make_dataset, make_run
+from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
 from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api
 from trainingapp.models import Dataset, Job, Team, TrainingRun, Weights, WeightsAlias
@@ -70,8 +71,9 @@ def control_calls() -> dict[str, tuple[str, str, Any]]:
 
 
 #: operation -> (path, verb, body). The verb "list" is open to signed-in users, "create" to roles that may create,
-#: "use" to those of them that see the object, "own" to the owner of a job, and "part" to the owner of an upload. Where
-#: an operation has several actions, each has a line, with a suffix to its name.
+#: "administer" to administrators, "use" to those of them that see the object, "own" to the owner of a job, and "part"
+#: to the owner of an upload or a webhook. Where an operation has several actions, each has a line, with a suffix to its
+#: name.
 CALLS: dict[str, tuple[str, str, Any]] = {
     "list_runs": ("training/", "list", None),
     "create_run": ("training/", "create", {"name": "x", "dataset": "{open_dataset}"}),
@@ -136,6 +138,20 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "show_job": ("jobs/{job}", "own", None),
     "download_job_file": ("jobs/{job}/files/export.zip", "own", None),
     "cancel_job": ("jobs/{job}/cancel", "own", None),
+    "list_notifications": ("notifications", "list", None),
+    "read_notifications": ("notifications/read", "list", {}),
+    "list_webhooks": ("webhooks", "list", None),
+    "create_webhook": ("webhooks", "create", {"name": "x", "url": "https://hooks.example.org/a"}),
+    "create_webhook: installation": (
+        "webhooks",
+        "administer",
+        {"name": "x", "url": "https://hooks.example.org/a", "for_installation": True},
+    ),
+    "show_webhook": ("webhooks/{webhook}", "part", None),
+    "change_webhook": ("webhooks/{webhook}", "part", {"name": "x", "url": "https://hooks.example.org/a"}),
+    "test_webhook": ("webhooks/{webhook}/test", "part", None),
+    "list_deliveries": ("webhooks/{webhook}/deliveries", "part", None),
+    "delete_webhook": ("webhooks/{webhook}", "part", None),
 }
 #: Tested where its own thread sees what a test has made: in test_events.py.
 ELSEWHERE = {"stream_events"}
@@ -185,8 +201,15 @@ def objects(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"abc")
         upload = api_of(owner).post("uploads/", {"size": 3}).json()["id"]
-        numbers = {"run": run.pk, "dataset": dataset.pk, "open_dataset": open_dataset.pk, "weights": weights.pk}
-        return {**numbers, "job": job.pk, "upload": upload}
+        webhook = create_webhook(owner, WebhookValues(name="chat", url="https://hooks.example.org/a"))
+        numbers = {
+            "webhook": webhook.pk,
+            "run": run.pk,
+            "dataset": dataset.pk,
+            "open_dataset": open_dataset.pk,
+            "weights": weights.pk,
+        }
+        return {**numbers, "job": job.pk, "upload": upload, "webhook": webhook.pk}
 
     return make
 
@@ -212,6 +235,8 @@ def expected(verb: str, visibility: str, who: str) -> str:
         return "nobody"
     if verb in ("list", "create"):
         return "allowed" if who in {"list": SIGNED_IN, "create": CREATORS}[verb] else "forbidden"
+    if verb == "administer":
+        return "allowed" if who == "administrator" else "forbidden"
     if verb in ("own", "part"):
         return "allowed" if who in {"own": ONE_S_OWN, "part": {"owner"}}[verb] else "hidden"
     if who in MAY[visibility][verb]:

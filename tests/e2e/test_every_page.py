@@ -23,7 +23,12 @@ from tests.helpers.evaluations import evaluated, results
 from tests.helpers.world import line, point, started, store_events
 from tests.helpers.preflights import result as preflight_result
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Job, JournalEntry, TrainingRun, Weights
+from trainingapp.accounts.notifications.events import RUN_FAILED
+from trainingapp.accounts.notifications.outbox import announce
+from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
 from trainingapp.accounts.tokens import create_token
+from trainingapp.contract.messages import notifications as notices
+from trainingapp.models import Delivery
 
 PREFLIGHT = preflight_result(disk={"short_by_bytes": 10**9}, loader={"is_slower": True})
 admin = User.objects.get()
@@ -104,6 +109,13 @@ pages += ["/weights/", "/weights/upload/", f"/runs/{run.pk}/save/", f"/weights/{
 AuditEntry.objects.create(verb="import", kind="run", object_id=run.pk, object_name=run.name, source="page",
                           username="x" * 60, address="2001:db8:1234:5678:9abc:def0:1234:5678", details={"upload": True})
 pages += ["/audit/", "/account/", "/api/v1/docs"]
+message = notices.RUN_FAILED(run=run.name, reason=notices.NO_MAIL_SERVER())
+occurrence = announce(RUN_FAILED, message, run=run)
+webhook = create_webhook(admin, WebhookValues(name=long_name, url="https://hooks.example.org/" + "x" * 200))
+Delivery.objects.create(occurrence=occurrence, webhook=webhook, state="failed", tries=7, due_at=None, status_code=500,
+                        response="x" * 900, error_data=notices.ANSWERED(status=500).as_data())
+pages += ["/notifications/", "/notifications/?event=disk_low", "/notifications/settings/"]
+pages += ["/notifications/webhooks/new/", f"/notifications/webhooks/{webhook.pk}/"]
 result = pages
 """
 

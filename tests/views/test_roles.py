@@ -30,9 +30,22 @@ from tests.helpers.once import transaction_of_module
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import store_events
 from trainingapp.accounts import tokens as token_verbs
+from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
 from trainingapp.contract.config import config_fields
 from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
-from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, SavedView, Team, TrainingRun, Weights
+from trainingapp.models import (
+    ApiToken,
+    Checkpoint,
+    Dataset,
+    Job,
+    Notification,
+    Occurrence,
+    SavedView,
+    Team,
+    TrainingRun,
+    Webhook,
+    Weights,
+)
 from trainingapp.runs.organizing import save_view
 from trainingapp.runs.verb_registry import RUN_VERBS
 
@@ -130,12 +143,30 @@ def weights_line(route: str, **fields: Any) -> Line:
     return Line(route, thing="weights", args=lambda world: [world.weights.pk], **fields)
 
 
+def webhook_line(route: str, **fields: Any) -> Line:
+    return Line(route, thing="token", args=lambda world: [webhook_of_owner(world).pk], **fields)
+
+
 def token_of_owner(world: World) -> ApiToken:
     return token_verbs.create_token(world.people["owner"], name="laptop", scopes=["read"])[0]
 
 
 def view_of_owner(world: World) -> SavedView:
     return save_view(world.people["owner"], "mine", "sort=name")
+
+
+WEBHOOK = {"name": "chat", "url": "https://hooks.example.org/a", "format": "json", "language": "en", "is_enabled": "on"}
+
+
+def webhook_of_owner(world: World) -> Webhook:
+    return create_webhook(world.people["owner"], WebhookValues(name="chat", url=WEBHOOK["url"]))
+
+
+def notification_of_owner(world: World) -> Notification:
+    occurrence = Occurrence.objects.create(
+        event="run_failed", message_data={"code": "verbatim", "params": {"text": "x"}}
+    )
+    return Notification.objects.create(occurrence=occurrence, user=world.people["owner"])
 
 
 def status(value: str) -> Callable[[World], Any]:
@@ -200,6 +231,24 @@ LINES = [
     Line("runs_delete", "post", verb="", ok=302),
     Line("view_save", "post", verb="", data=lambda world: {"name": "mine", "query": "sort=name"}, ok=302),
     Line("view_delete", "post", thing="token", args=lambda world: [view_of_owner(world).pk], ok=302),
+    Line("notification_list", verb=""),
+    Line("notifications_read", "post", verb="", ok=302),
+    Line("notification_open", thing="token", args=lambda world: [notification_of_owner(world).pk], ok=302),
+    Line("notification_settings", verb=""),
+    Line("notification_settings", "post", verb="", data=lambda world: {"language": "en"}, ok=302),
+    Line("webhook_new", verb="create"),
+    Line("webhook_new", "post", verb="create", data=lambda world: WEBHOOK, ok=302),
+    Line("webhook", thing="token", args=lambda world: [webhook_of_owner(world).pk]),
+    Line(
+        "webhook",
+        "post",
+        thing="token",
+        args=lambda world: [webhook_of_owner(world).pk],
+        data=lambda world: WEBHOOK,
+        ok=302,
+    ),
+    Line("webhook_test", "post", thing="token", args=lambda world: [webhook_of_owner(world).pk], ok=302),
+    Line("webhook_delete", "post", thing="token", args=lambda world: [webhook_of_owner(world).pk], ok=302),
     run_line("run_star", method="post", data=lambda world: {"on": "1"}, ok=302),
     run_line("run_labels", verb="change"),
     run_line("run_labels", method="post", verb="change", data=lambda world: {"tags": "a", "note": ""}, ok=302),

@@ -25,7 +25,7 @@ from django.utils.translation import pgettext_lazy
 
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
-from trainingapp.models import ApiToken, AuditEntry, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
+from trainingapp.models import ApiToken, AuditEntry, Checkpoint, Dataset, Job, Team, TrainingRun, Webhook, Weights
 from trainingapp.presentation.text import Text
 
 Source = AuditEntry.Source
@@ -74,6 +74,7 @@ KINDS: dict[type[Model], str] = {
     Job: "job",
     ApiToken: "token",
     Team: "team",
+    Webhook: "webhook",
 }
 
 

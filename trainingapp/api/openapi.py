@@ -25,6 +25,7 @@ TAGS = [
     {"name": "datasets", "description": "Datasets, their import and uploads in parts."},
     {"name": "weights", "description": "The library of trained weights."},
     {"name": "system", "description": "Devices, the queue and jobs."},
+    {"name": "notifications", "description": "Your notifications, and webhooks."},
 ]
 #: Refusals of single operations, beside those that follow from rules.
 SPECIAL: dict[str, tuple[int, ...]] = {
@@ -43,6 +44,8 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "delete_dataset": (409,),
     "remove_weights": (409,),
     "change_weights": (409, 412, 428),
+    "create_webhook": (409,),
+    "change_webhook": (409,),
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"application/octet-stream": _BINARY}

@@ -18,6 +18,7 @@ from trainingapp.api import (
     comparisons,
     datasets,
     events,
+    notifications,
     predictions,
     records,
     sharing,
@@ -109,6 +110,7 @@ api.add_router("/weights", weights.router)
 api.add_router("/weights", predictions.router)
 api.add_router("", sharing.router)
 api.add_router("", system.router)
+api.add_router("", notifications.router)
 
 
 def _urls() -> list[URLPattern | URLResolver]:

@@ -13,6 +13,10 @@ from trainingapp.contract.retention import GB, LEAST_VALID
 FIRM = LEAST_VALID + 1
 
 
+#: A disk with less free space than this share, or these bytes, is almost full.
+LOW_SHARE, LOW_BYTES = 0.05, 5 * 2**30
+
+
 @dataclass(frozen=True)
 class DiskSpace:
     """`checkpoints` is the largest number that exists at once, including the one that is being written."""
@@ -51,6 +55,11 @@ def free_bytes_at(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def is_almost_full(*, total_bytes: int, free_bytes: int) -> bool:
+    """Whether a disk is almost full."""
+    return free_bytes < min(LOW_BYTES, total_bytes * LOW_SHARE)
 
 
 def disk_warning(space: DiskSpace) -> Message | None:

@@ -20,6 +20,11 @@ MAX_TAGS = 20
 VIEW_QUERY_LENGTH = 2000
 MAX_VIEWS = 100
 LICENCE_LENGTH = 200
+#: Addresses of webhooks, and the keys that sign what they send.
+URL_LENGTH = 500
+SECRET_LENGTH = 100
+#: Webhooks of one user, and of the installation.
+MAX_WEBHOOKS = 20
 #: A text to search for, and the name of an object in the audit trail.
 SEARCH_LENGTH = 200
 #: Conditions on runs, such as lr<0.01 and mAP50>0.6.

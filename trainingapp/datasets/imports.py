@@ -15,6 +15,7 @@ from trainingapp.contract.messages.jobs_and_models import (
     JOB_CANCELLED,
     JOB_ERROR,
 )
+from trainingapp.datasets.decisions import CANCELLED, decide
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.inspection import run_inspection
 from trainingapp.datasets.importing.session import Progress, remove_needless_upload
@@ -22,7 +23,6 @@ from trainingapp.datasets.report import report_item
 from trainingapp.jobs.kinds import ReportProgress
 from trainingapp.jobs.verbs import submit_job
 from trainingapp.models import Dataset, Job
-from trainingapp.models.text import storable
 
 #: Statuses that need a worker: the source is being inspected or imported.
 IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
@@ -93,7 +93,7 @@ def _until_decided(
 def note_failure(job: Job, message: Message) -> bool:
     """Refuse the dataset with a finding that states the reason. Returns False if the work had already ended."""
     if message.code == JOB_CANCELLED.code:
-        finding = report_item("error", "import_cancelled", IMPORT_CANCELLED())
+        finding = report_item("error", CANCELLED, IMPORT_CANCELLED())
     else:
         error = message.params["error"] if message.code == JOB_ERROR.code else message
         finding = report_item("error", "import_failed", IMPORT_FAILED(error=error))
@@ -101,7 +101,7 @@ def note_failure(job: Job, message: Message) -> bool:
     if dataset is None:
         return True
     in_work = Dataset.objects.filter(pk=dataset.pk, job=job, status__in=IN_WORK)
-    if not in_work.update(status=Dataset.Status.REFUSED, report=storable([finding])):
+    if not decide(in_work, status=Dataset.Status.REFUSED, report=[finding]):
         return False
     remove_needless_upload(dataset)
     return True

@@ -4,6 +4,7 @@ from trainingapp.models.dataset import Dataset
 from trainingapp.models.device import Device, DeviceHold, Forecast, Host
 from trainingapp.models.event import RunEvent
 from trainingapp.models.job import Job
+from trainingapp.models.notification import Alarm, Delivery, Notification, NotificationSettings, Occurrence, Webhook
 from trainingapp.models.organizing import SavedView, Tag
 from trainingapp.models.recovery import FailureRule, JournalEntry
 from trainingapp.models.run import TrainingRun
@@ -12,10 +13,12 @@ from trainingapp.models.sharing import Team
 from trainingapp.models.weights import Weights, WeightsAlias
 
 __all__ = [
+    "Alarm",
     "ApiToken",
     "AuditEntry",
     "Checkpoint",
     "Dataset",
+    "Delivery",
     "Device",
     "DeviceHold",
     "FailureRule",
@@ -24,12 +27,16 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JournalEntry",
+    "Notification",
+    "NotificationSettings",
+    "Occurrence",
     "RunEvent",
     "SavedView",
     "SeriesChunk",
     "Tag",
     "Team",
     "TrainingRun",
+    "Webhook",
     "Weights",
     "WeightsAlias",
 ]

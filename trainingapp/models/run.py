@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
+from django.dispatch import Signal
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -88,6 +89,11 @@ SORTED_BY = (
     *("name", "best_metric", "val_loss", "total_epochs", "elapsed_s"),
     *("learning_rate", "batch_size", "image_size", "architecture"),
 )
+
+
+#: Sent in the transaction of each change of a status, with `run` as it is stored now, `before` (the status before),
+#: `requested` (what was requested of it), `message` and `level`. What a receiver writes is committed with the change.
+run_moved = Signal()
 
 
 class TransitionError(Exception):
@@ -386,6 +392,7 @@ class TrainingRun(Shared):
                 )
             if to not in ALLOWED_MOVES[stored.status] or (to == Status.QUEUED and stored.is_archived):
                 raise TransitionError(f"Run {self.pk} is {stored.status}; it cannot become {to}.")
+            requested = stored.requested_action
             changes: dict[str, object] = {"status": to, **_status_times(to, now), **_place(stored, to), **fields}
             for name, value in changes.items():
                 setattr(stored, name, value)
@@ -408,6 +415,9 @@ class TrainingRun(Shared):
             stored.save(update_fields=[*changes, "event_seq", "updated_at"])
             if self.status == Status.RUNNING:
                 DeviceHold.objects.filter(run_id=self.pk, released_at=None).update(released_at=now)
+            run_moved.send(
+                TrainingRun, run=stored, before=self.status, requested=requested, message=message, level=level
+            )
         for name in (*changes, "event_seq", "updated_at"):
             setattr(self, name, getattr(stored, name))
 

@@ -11,6 +11,8 @@ class TrainingAppConfig(AppConfig):
 
     def ready(self) -> None:
         from trainingapp.accounts import audit
+        from trainingapp.accounts.notifications import outbox
         from trainingapp.operations import checks  # noqa: F401 - registers the system checks
 
         audit.listen()
+        outbox.listen()

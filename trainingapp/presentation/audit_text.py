@@ -25,6 +25,7 @@ KINDS: dict[str, Text] = {
     "job": _("job"),
     "token": _("token"),
     "team": _("team"),
+    "webhook": _("webhook"),
     "user": _("user"),
     "device": _("device"),
     "failurerule": _("failure rule"),

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from trainingapp.accounts.permissions import Verb, can, is_administrator, visible_to
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.disk_space import is_almost_full
 from trainingapp.models import Dataset, Device, DeviceHold, Host, Job, TrainingRun, Weights
 from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET, Status, heartbeat_deadline
 from trainingapp.presentation.text import Text
@@ -24,8 +25,6 @@ RECENT_SHOWN = 8
 ATTENTION_SHOWN = 8
 #: Failed runs are mentioned for so long.
 FAILED_DAYS = 7
-#: A disk with less free space than this share, or these bytes, is mentioned.
-LOW_SHARE, LOW_BYTES = 0.05, 5 * 2**30
 #: The loss of training that a card draws.
 SPARK_METRIC, SPARK_POINTS = "train/loss", 60
 SPARK_WIDTH, SPARK_HEIGHT = 120.0, 32.0
@@ -108,7 +107,7 @@ def _disk(user: AnyUser) -> list[Attention]:
     if not is_administrator(user):
         return []
     disk = shutil.disk_usage(settings.DATA_DIR)
-    if disk.free >= min(LOW_BYTES, disk.total * LOW_SHARE):
+    if not is_almost_full(total_bytes=disk.total, free_bytes=disk.free):
         return []
     text = _("%(free)d GB of %(total)d GB are free.") % {"free": disk.free // 2**30, "total": disk.total // 2**30}
     return [Attention("bi-hdd", _("The disk is almost full"), text, reverse("disk"))]

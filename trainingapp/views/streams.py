@@ -16,6 +16,7 @@ from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.models import TrainingRun
 from trainingapp.runs.live import RunReader
+from trainingapp.runs.live_bell import BellReader
 from trainingapp.runs.live_lists import ListReader, QueueReader
 from trainingapp.runs.run_page import further_rights
 from trainingapp.runs.stream_clients import CONNECTED, Audience, Client, Message
@@ -24,6 +25,8 @@ from trainingapp.runs.stream_readers import Wanted, follow
 #: Topics of one stream. A browser with more tabs in view is told to wait for some of them.
 MOST_TOPICS = 100
 _LISTS: dict[str, type[ListReader]] = {"runs": ListReader, "queue": QueueReader}
+#: The topic of the reader's own notifications.
+_BELL = "bell"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def _asked(text: str) -> list[Asked] | None:
         number = name.removeprefix("run.") if name.startswith("run.") else "0"
         if not all(value.isascii() and value.isdecimal() and len(value) < 19 for value in (number, after or "0")):
             return None
-        if name not in _LISTS and not name.startswith("run."):
+        if name not in _LISTS and name != _BELL and not name.startswith("run."):
             return None
         found[name] = Asked(name, int(after or 0))
     return list(found.values()) if 0 < len(found) <= MOST_TOPICS else None
@@ -77,7 +80,9 @@ def _wanted(user: AnyUser, asked: list[Asked], language: str) -> tuple[list[Want
     wanted: list[Wanted] = []
     gone: list[str] = []
     for one in asked:
-        if one.run_id is None:
+        if one.name == _BELL:
+            wanted.append(Wanted(BellReader, user.pk or 0, Audience(language, reader=user.pk), one.after))
+        elif one.run_id is None:
             wanted.append(Wanted(_LISTS[one.name], one.name, Audience(language, reader=user.pk), one.after))
         elif run := runs.get(one.run_id):
             audience = Audience(language, can(user, Verb.CONTROL, run), further_rights(user, run), user.pk)

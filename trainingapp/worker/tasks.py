@@ -11,12 +11,14 @@ from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
 from trainingapp.accounts import audit
+from trainingapp.accounts.notifications import delivery, outbox
 from trainingapp.contract.storage.durable import is_writable
 from trainingapp.datasets import imports, uploads
 from trainingapp.jobs import execution, lease
 from trainingapp.jobs.kinds import Lane
 from trainingapp.jobs.wakeups import wake_jobs, wake_trainer
 from trainingapp.models import IdempotencyKey
+from trainingapp.operations import disk_alarm
 from trainingapp.runs import checkpoint_files as housekeeping
 from trainingapp.runs import history, series_migration
 from trainingapp.scheduling import forecast, inventory
@@ -34,6 +36,8 @@ CONVERTING_S = 40.0
 _converting = threading.Lock()
 #: Seconds of each hour for which old history is removed.
 PRUNING_S = 300.0
+#: Deliveries at the same time in this process: a slow receiver delays the others less.
+_delivering = threading.BoundedSemaphore(2)
 _doing_jobs = {lane: threading.Lock() for lane in Lane}
 
 
@@ -85,20 +89,34 @@ def do_jobs(lane_name: str) -> None:
             return
 
 
+@db_task()
+def deliver_notifications() -> None:
+    """Send e-mails and webhooks that are due, one after the other; return at once when other threads do."""
+    if shutting_down.is_set() or not _delivering.acquire(blocking=False):
+        return
+    try:
+        while not shutting_down.is_set() and delivery.deliver_next():
+            pass
+    finally:
+        _delivering.release()
+
+
 @db_periodic_task(crontab())
 def health_check() -> None:
     """The look around of every minute; the worker's own watch looks more often."""
     check_for_work()
     forecast.keep_up()
     inventory.forget_gone()
+    disk_alarm.check_disk()
 
 
 @db_periodic_task(crontab())
 def cleanup_old_sessions() -> None:
-    """Remove what has expired: sessions, jobs, uploads, stored answers, entries of the audit trail."""
+    """Remove what has expired: sessions, jobs, uploads, stored answers, notifications, entries of the audit trail."""
     SessionStore.clear_expired()
     execution.remove_old_jobs()
     audit.remove_old()
+    outbox.remove_old()
     uploads.remove_old()
     remove_old_keys()
 
@@ -139,6 +157,8 @@ def check_for_work() -> None:
     if forecast.is_missing():
         forecast.keep_up()
     imports.adopt_imports()
+    if delivery.is_due():
+        deliver_notifications()
     for lane in Lane:
         if lease.waiting_jobs(lane).exists():
             wake_jobs(lane)

@@ -15,12 +15,12 @@ from django.conf import settings
 
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.decisions import decide
 from trainingapp.datasets.images.memory_budget import return_large_blocks
 from trainingapp.datasets.importing.reading_record import record_of_refused
 from trainingapp.datasets.report import DatasetError, ReportItem, report_item
 from trainingapp.datasets.sources.offers import Offer
 from trainingapp.models import Dataset
-from trainingapp.models.text import storable
 
 #: Called with the number of images done and their total, both 0 while unknown. An exception from it ends the work.
 Progress = Callable[[int, int], None]
@@ -58,7 +58,7 @@ class Heartbeat:
 
     def update(self, **values: object) -> None:
         """Update the row if it has the expected status. Raises GoneError otherwise."""
-        if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).update(**storable(values)):
+        if not decide(Dataset.objects.filter(pk=self.dataset.pk, status=self.expected), **values):
             raise GoneError
 
     def _look(self) -> None:
@@ -137,10 +137,8 @@ def _lock(descriptor: int, folder: Path) -> bool:
 
 
 def _refuse(dataset: Dataset, status: str, items: list[ReportItem], offers: tuple[Offer, ...] = ()) -> None:
-    values: dict[str, object] = {"report": storable(items)}
-    if offers:
-        values["reading"] = storable(record_of_refused(offers))
-    Dataset.objects.filter(pk=dataset.pk, status=status).update(status=Dataset.Status.REFUSED, **values)
+    reading = {"reading": record_of_refused(offers)} if offers else {}
+    decide(Dataset.objects.filter(pk=dataset.pk, status=status), status=Dataset.Status.REFUSED, report=items, **reading)
     log.info("import refused", dataset=dataset.pk, errors=len(items))
 
 

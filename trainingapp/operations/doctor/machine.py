@@ -13,11 +13,10 @@ from django.db.backends.utils import CursorWrapper
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
+from trainingapp.contract.disk_space import is_almost_full
 from trainingapp.operations.doctor.finding import Finding, ok
 from trainingapp.operations.doctor.health import data_folders, write_problem
 
-#: Free space below which a warning is given: the smaller of an amount in bytes and a share of the disk.
-LOW_BYTES, LOW_SHARE = 5 * 1024**3, 0.05
 #: Tables with more rows are read by `doctor --full` alone.
 MOST_CHECKED_ROWS = 50_000
 #: Seconds for importing torch: a cold network drive takes a minute.
@@ -96,7 +95,7 @@ def disk() -> Iterator[Finding]:
             yield Finding("disk", "error", message, _("Nothing can be saved. Make the studio's user its owner."))
     total, _used, free = shutil.disk_usage(data_folders()[0])
     message = _("%(free)s free of %(total)s.") % {"free": filesizeformat(free), "total": filesizeformat(total)}
-    if free < min(LOW_BYTES, total * LOW_SHARE):
+    if is_almost_full(total_bytes=total, free_bytes=free):
         meaning = _("Runs fail when it is full. Delete runs, checkpoints or datasets that are no longer needed.")
         yield Finding("disk", "warning", message, meaning)
     else:
