@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tests.helpers.images import make_run_dir
-from tests.helpers.trainers import EndAfter, assert_same_result, change_order, last_status, train_here
+from tests.helpers.trainers import EndAfter, assert_bit_equal, assert_same_result, change_order, last_status, train_here
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index
 from trainingapp.contract.errors import BadConfig, BadData, WeightsUnavailable
@@ -31,6 +31,7 @@ from trainingapp.engine.tasks.detection.networks import (
     head_prefixes,
     loss_parts,
 )
+from trainingapp.engine.tasks.detection.validation_loss import boxes_and_losses
 from trainingapp.engine.tasks.registry import make_task
 
 SIZE = 64
@@ -226,6 +227,26 @@ def test_architecture_gives_losses_gradients_and_boxes(name: str) -> None:
             assert set(found["labels"].tolist()) <= {label + first_label(name) for label in range(3)}
 
 
+@pytest.mark.parametrize("name", [*SMALL, "ssdlite320_mobilenet_v3_large"])
+def test_the_validation_loss_is_that_of_training_with_fixed_norms_and_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model = _build(name).eval()
+    images, targets = _images_and_targets(name)
+    with torch.inference_mode():
+        alone = model(images)
+        before = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
+        boxes, losses = boxes_and_losses(model, images, targets, seed=3)
+        assert_bit_equal(boxes, alone)
+        assert_bit_equal((torch.get_rng_state(), model.state_dict()), before)
+        assert not any(module.training or "forward" in vars(module) for module in model.modules())
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+                module.eval()
+        torch.manual_seed(3)
+        assert_bit_equal(losses, model(images, targets))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
@@ -336,14 +357,16 @@ def test_a_batch_is_drawn_with_its_boxes(boxes_dir: Path, tmp_path: Path) -> Non
 
 
 class _Oracle(nn.Module):
-    """Predicts the objects: in the pixels of the fitted image, 80 x 60 in 64 x 64."""
+    """Predicts the objects: in the pixels of the fitted image, 80 x 60 in 64 x 64. Its loss is their number."""
 
     def __init__(self, samples: list[Sample], label: int) -> None:
         super().__init__()
         self._samples = iter(samples)
         self._label = label
 
-    def forward(self, images_NCHW: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    def forward(self, images_NCHW: torch.Tensor, targets: Any = None) -> Any:
+        if self.training:
+            return {"classification": torch.tensor(float(sum(len(target["boxes"]) for target in targets)))}
         found = []
         for _image, sample in zip(images_NCHW, self._samples, strict=False):
             corners = [(box.left, box.top, box.right, box.bottom) for box in sample.boxes if not box.crowd]
@@ -358,12 +381,13 @@ def test_boxes_are_evaluated_in_pixels_of_the_image(boxes_dir: Path, tmp_path: P
     task = _task(boxes_dir, tmp_path / "run", model=name, batch_size=5)
     meter = task.validation_meter()
     samples = read_index(boxes_dir).split("val")
-    oracle = _Oracle(samples, first_label(name))
+    oracle = _Oracle(samples, first_label(name)).eval()
     for batch in task.val_batches():
         task.evaluate(oracle, batch, meter)
     found = task.evaluation(meter)
     assert found.values["ap"] == pytest.approx(1)
     assert found.values["f1"] == 1
+    assert found.values["loss"] == sum(not box.crowd for sample in samples for box in sample.boxes)
     truth = samples[2].boxes[0]
     [label, confidence, *corners] = found.predictions[2]["boxes"][0]
     assert (label, confidence) == (truth.label, 1)
@@ -423,7 +447,7 @@ def test_a_run_writes_its_evaluations(straight_detection: Path) -> None:
     content = read_evaluation(straight_detection, 2)
     assert content
     assert content["task"] == "detection"
-    assert {"ap", "ap50", "ap75", "ar", "f1"} <= content["values"].keys()
+    assert {"loss", "ap", "ap50", "ap75", "ar", "f1"} <= content["values"].keys()
     assert len(content["confusion"]["names"]) == 3
     assert set(content["predictions"]) == {str(index) for index in range(5)}
     assert json.dumps(content)

@@ -8,7 +8,7 @@ from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, BaseRunConfig
 from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
-from trainingapp.contract.metric_names import Metric
+from trainingapp.contract.metric_names import LOSS, Metric
 from trainingapp.contract.setting import Section, Setting, Unit, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 
@@ -175,6 +175,7 @@ TASK = TaskDescriptor(
     config=DetectionConfig,
     implementation="trainingapp.engine.tasks.detection.task:DetectionTask",
     metrics={
+        "loss": LOSS,
         "ap": Metric(_("mAP50-95")),
         "ap50": Metric(_("mAP50")),
         "ap75": Metric(_("mAP75")),
@@ -192,7 +193,6 @@ TASK = TaskDescriptor(
         "loss_objectness": _("Objectness loss"),
         "loss_proposal_box": _("Proposal box loss"),
     },
-    has_validation_loss=False,  # torchvision's detectors compute their losses in training mode alone
     annotation="boxes",
     prediction="boxes",
     image_fit="letterbox",

@@ -82,6 +82,10 @@ class BoxedImages:
         images = [BoxedImage(self._store.get(number), *self._truth[number]) for number in (index, *others)]
         return augmented(mosaic(images) if use_mosaic else images[0], self._augmentation)
 
+    def target(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """boxes_xyxy and labels_M of image `index` without any change, by the rules for targets: see `clipped`."""
+        return clipped(*self._truth[index], self._size)
+
     def collate(self, items: list[BoxedImage], indices_N: torch.Tensor) -> BoxBatch:
         return BoxBatch(
             torch.stack([item.image_CHW for item in items]),

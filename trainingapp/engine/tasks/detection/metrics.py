@@ -175,6 +175,11 @@ class DetectionRecords:
 
     def __init__(self) -> None:
         self.results: list[ImageResult] = []
+        self._losses: list[torch.Tensor] = []
+
+    def add_loss(self, loss: torch.Tensor, images: int) -> None:
+        """Add the mean loss of a batch of `images` images, a scalar on any device."""
+        self._losses.append(loss.detach().double() * images)
 
     def add(self, result: ImageResult) -> None:
         self.results.append(result)
@@ -186,7 +191,7 @@ class DetectionRecords:
         least = np.inf if best is None else best
         few = len(classes) <= LARGEST_CONFUSION
         return Evaluation(
-            values=coco.values() | {"f1": best_f1},
+            values=self._loss() | coco.values() | {"f1": best_f1},
             score="f1",
             score_higher_is_better=True,
             columns=COLUMNS,
@@ -199,6 +204,10 @@ class DetectionRecords:
             predictions={one.index: one.prediction() for one in self.results},
             image_results=image_results(self.results, best),
         )
+
+    def _loss(self) -> dict[str, float]:
+        """The mean over the images, where their losses were added."""
+        return {"loss": float(torch.stack(self._losses).sum()) / len(self.results)} if self._losses else {}
 
 
 def image_results(results: Sequence[ImageResult], best: float | None) -> ImageResults:

@@ -19,6 +19,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_boxes
 from trainingapp.engine.data.images import letterbox
+from trainingapp.engine.seeding import derived_seed
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImages
 from trainingapp.engine.tasks.detection.metrics import DetectionRecords, ImageResult, LossMeter
 from trainingapp.engine.tasks.detection.networks import (
@@ -30,6 +31,7 @@ from trainingapp.engine.tasks.detection.networks import (
     loss_parts,
 )
 from trainingapp.engine.tasks.detection.plain_outputs import box_differences, export_detector, plain_detector
+from trainingapp.engine.tasks.detection.validation_loss import boxes_and_losses
 from trainingapp.engine.tasks.task import BaseTask, Found
 
 LEAST_CONFIDENCE = 0.02
@@ -53,7 +55,8 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
         super().__init__(spec, dataset, device, unwanted_fds=unwanted_fds)
         self._first_label = first_label(spec.config.model)
         self._val_samples = self._samples("val")
-        self._use(self._items("train"), self._items("val"))
+        self._val_items = self._items("val")
+        self._use(self._items("train"), self._val_items)
 
     @classmethod
     def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
@@ -98,7 +101,7 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
 
     def loss(self, model: nn.Module, batch: BoxBatch, meter: LossMeter) -> torch.Tensor:
         images_NCHW = self._normalised(batch.images_NCHW)
-        targets = [{"boxes": boxes, "labels": labels + self._first_label} for boxes, labels in batch.by_image()]
+        targets = [self._target(boxes, labels) for boxes, labels in batch.by_image()]
         parts: dict[str, torch.Tensor] = {LOSS_NAMES[name]: part for name, part in model(images_NCHW, targets).items()}
         loss = torch.stack(list(parts.values())).sum()
         meter.update(loss, parts, len(images_NCHW))
@@ -110,8 +113,12 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
         return [image_with_boxes(image, boxes.cpu(), labels.cpu(), classes) for image, (boxes, labels) in pairs]
 
     def evaluate(self, model: nn.Module, batch: BoxBatch, meter: DetectionRecords) -> None:
-        found = model(self._normalised(batch.images_NCHW))
-        for index, one in zip(batch.indices_N.tolist(), found, strict=True):
+        indices = batch.indices_N.tolist()
+        targets = [self._target(*self._val_items.target(index), device=batch.images_NCHW.device) for index in indices]
+        seed = derived_seed(self._config.seed, "validation loss", *indices[:1])
+        found, losses = boxes_and_losses(model, self._normalised(batch.images_NCHW), targets, seed=seed)
+        meter.add_loss(torch.stack(list(losses.values())).sum(), len(indices))
+        for index, one in zip(indices, found, strict=True):
             # In pixels of the upright image instead of the square, as COCO's metrics sort objects by their area.
             sample = self._val_samples[index]
             fit = letterbox(sample.width, sample.height, self._config.image_size)
@@ -125,6 +132,12 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
 
     def evaluation(self, meter: DetectionRecords) -> Evaluation:
         return meter.evaluation(self._dataset.classes)
+
+    def _target(
+        self, boxes_xyxy: torch.Tensor, labels_M: torch.Tensor, device: torch.device | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The objects of an image as the network takes them."""
+        return {"boxes": boxes_xyxy.to(device), "labels": labels_M.to(device) + self._first_label}
 
     def _items(self, split: Split) -> BoxedImages:
         samples = self._samples(split)
