@@ -108,8 +108,10 @@ export function startEvaluation() {
     choice.form.querySelector("button").hidden = true;
   }
   if (element("travel-place")) new EpochPlayer(element("travel-place"), element("travel-play"), element("travel-epoch"));
-  element("confidence")?.addEventListener("input", filterBoxes);
   filterBoxes();
 }
 
 document.addEventListener("htmx:afterSwap", filterBoxes);
+document.addEventListener("input", (event) => {
+  if (event.target.id === "confidence") filterBoxes();
+});

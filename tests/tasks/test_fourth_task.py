@@ -188,9 +188,15 @@ def test_it_trains_and_its_pages_show_it(trained: TrainingRun, user_client: Clie
         assert text in page, text
     found = read(trained, 2)
     assert (found.kind, found.score, len(found.predictions)) == ("classes", "mean_error", 12)
-    page = user_client.get(reverse("evaluation", args=[trained.pk])).content.decode()
-    for text in ("Mean error in grades", "Within one grade", "Confusion matrix", 'id="notable"', 'class="guess'):
-        assert text in page, text
+    shown = {
+        "metrics": "Within one grade",
+        "confusion": 'class="matrix"',
+        "notable": 'id="notable"',
+        "images": 'class="guess',
+    }
+    for part, text in {**shown, "classes": "Per class"}.items():
+        page = user_client.get(reverse("evaluation", args=[trained.pk]), {"show": part}).content.decode()
+        assert text in page, part
     assert user_client.get(reverse("evaluation_csv", args=[trained.pk, 2, "classes"])).status_code == 200
 
 

@@ -18,6 +18,8 @@ from tests.helpers.tiny import make_run
 from tests.helpers.world import store_events
 from trainingapp.contract.evaluation import ImageScore, evaluation_path
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.runs.class_history import spread
+from trainingapp.runs.evaluations import Evaluated
 from trainingapp.supervision.series_store import supersede
 
 
@@ -104,7 +106,7 @@ def test_a_repeated_validation_counts_once(user_client: Client, run: TrainingRun
     for epoch in (1, 2, 3):
         evaluated(run, epoch)
     supersede(run.pk, 99, 12, validation_due=False)
-    text = page(user_client, run)
+    text = page(user_client, run, show="images")
     assert "after epoch 2" in text
     assert 'data-epochs="1,2"' in text
     assert [user_client.get(address).status_code for address in addresses(run, 3)] == [404] * 8
@@ -151,7 +153,7 @@ def test_a_missing_file_is_reported(user_client: Client, run: TrainingRun) -> No
 
 def test_labels_without_a_class_name_are_shown_as_numbers(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1, predictions={0: {"classes": [[7, 0.9], [-1, 0.1]]}})
-    assert re.search(r'class="guess">\s*<span>\s*7\s*<', page(user_client, run))
+    assert re.search(r'class="guess">\s*<span>\s*7\s*<', page(user_client, run, show="images"))
 
 
 def test_users_who_cannot_see_the_run_get_nothing(client: Client, run: TrainingRun) -> None:
@@ -186,6 +188,38 @@ def test_the_table_sorts_by_every_column_in_both_directions(user_client: Client,
     assert "sort=-recall" in text
 
 
+def test_each_class_has_its_score_by_epoch(user_client: Client, run: TrainingRun) -> None:
+    scores: list[tuple[float, float | None]] = [(0.25, 0.5), (0.5, None), (1.0, 0.0)]
+    for epoch, (first, second) in enumerate(scores, start=1):
+        if epoch == 2:  # one evaluation has no scores yet
+            assert "<polyline" not in page(user_client, run, "classes")
+        table: list[Any] = [{"class": "b", "recall": first, "images": 3}, {"class": "a", "recall": second, "images": 2}]
+        evaluated(run, epoch, per_class=table)
+    lines = re.findall('<polyline points="(.+?)"', page(user_client, run, "classes", sort="class"))
+    assert lines == ["0.0,11.0 96.0,21.0", "0.0,16.0 48.0,11.0 96.0,1.0"]  # of a, which lacks one, and of b
+    evaluation_path(run.folder, 2).write_text('{"per_class": [')  # a damaged file is left out
+    text = page(user_client, run, show="classes")
+    assert re.findall('<polyline points="(.+?)"', text)[0] == "0.0,16.0 96.0,1.0"
+    assert 'id="curve-by-epoch-classes"' in text
+    table = rows(user_client.get(f"/runs/{run.pk}/evaluation/3/curve-by-epoch-classes.csv"))
+    assert table[1:] == [["b", "1.0", "0.25"], ["b", "3.0", "1.0"], ["a", "1.0", "0.5"], ["a", "3.0", "0.0"]]
+
+
+def test_of_many_epochs_some_are_read_for_the_classes() -> None:
+    found = [Evaluated(epoch, epoch, {}) for epoch in range(1, 1000)]
+    epochs = [one.epoch for one in spread(found, 5)]
+    assert epochs == [1, 251, 500, 749, 999]
+
+
+def test_many_classes_come_page_by_page(user_client: Client, run: TrainingRun) -> None:
+    table = [{"class": f"c{number:02}", "recall": number / 100, "images": 1} for number in range(45)]
+    evaluated(run, 1, per_class=table)
+    text = page(user_client, run, show="classes", sort="-recall", page="3")
+    assert re.findall(r'fw-normal">(.+?)</th>', text) == ["c04", "c03", "c02", "c01", "c00"]
+    assert "3 of 3" in text
+    assert "sort=-recall" in re.findall('rel="prev" href="(.+?)"', text)[-1]
+
+
 def test_the_matrix_shows_counts_or_shares(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     cells = r'<td class="heat-[^>]*>([^<]*)<'
@@ -214,7 +248,7 @@ def test_tables_can_be_downloaded(user_client: Client, run: TrainingRun) -> None
 
 def test_without_a_matrix_its_download_is_not_found(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1, confusion=None)
-    assert "No confusion matrix" in page(user_client, run)
+    assert "No confusion matrix" in page(user_client, run, show="confusion")
     assert user_client.get(f"/runs/{run.pk}/evaluation/1/confusion.csv").status_code == 404
 
 
@@ -297,7 +331,7 @@ def test_boxes_of_ground_truth_and_predictions(user_client: Client, run: Trainin
     surest, weak = first["prediction"]["boxes"]  # what is hardly believed at all is left out
     assert [surest[side] for side in ("x", "y", "width", "height")] == ["3", "4", "18.5", "25"]
     assert (surest["name"], weak["name"]) == ("red", "blue")
-    text = page(user_client, run)
+    text = page(user_client, run, show="images")
     assert re.search(r'data-confidence="0.9000"\s*>', text)
     assert re.search(r'data-confidence="0.1000"\s+hidden>', text)
 
@@ -354,8 +388,8 @@ def test_a_file_that_is_not_a_mask_is_not_found(user_client: Client, run: Traini
 def test_a_dataset_without_its_files_is_reported(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     (run.dataset.folder / "samples.jsonl").unlink()
-    text = page(user_client, run)
-    assert text.count("This image is no longer in the dataset.") == 24  # the fixed and the worst
+    for part in ("images", "notable"):
+        assert page(user_client, run, show=part).count("This image is no longer in the dataset.") == 12, part
 
 
 def test_changed_dataset_files_are_not_shown_as_ground_truth(user_client: Client, run: TrainingRun) -> None:

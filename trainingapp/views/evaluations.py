@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -18,6 +19,7 @@ from PIL import Image
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.datasets.previews import coloured_mask
 from trainingapp.models import TrainingRun
+from trainingapp.runs.class_history import CURVE, HEIGHT, WIDTH, ClassHistory, class_history
 from trainingapp.runs.evaluation_curves import all_curves, plot
 from trainingapp.runs.evaluation_images import IMAGE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
 from trainingapp.runs.evaluations import (
@@ -44,12 +46,25 @@ PARTS = {
     "notable": "runs/_evaluation_notable.html",
 }
 
+#: Parts of the tab with an address of their own, and the parameter by which older addresses name them.
+SHOWN = {
+    "metrics": (gettext_lazy("Metrics"), ()),
+    "classes": (gettext_lazy("Per class"), ("sort",)),
+    "confusion": (gettext_lazy("Confusion matrix"), ("cells",)),
+    "images": (gettext_lazy("Same images by epoch"), ()),
+    "notable": (gettext_lazy("Best and worst images"), ("which", "class")),
+}
+#: Rows of the table by class on a page.
+CLASSES_ON_A_PAGE = 20
+#: The best or worst images on a page.
+IMAGES_ON_A_PAGE = 12
+
 _WHEN_EVALUATED = gettext_lazy("It is created by the validation at the end of the first epoch. Reload this page then.")
 
 
 @require_safe
 def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """What the validation after ?epoch= (the newest) found out, against the best epoch."""
+    """What the validation after ?epoch= (the newest) found out, against the best epoch: the part ?show= of it."""
     run = visible_run(request, pk)
     found = history(run)
     if not found:
@@ -59,13 +74,18 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     best = next((one for one in found if one.epoch == run.best_epoch), None)
     context: dict[str, object] = {"run": run, "now": now, "best": best, "newest": found[-1], "epochs": found}
     place = found.index(now)
+    shown = _shown(request)
     context |= {
+        "shown": shown,
+        "parts": [(name, label) for name, (label, _parameters) in SHOWN.items()],
+        "epoch_text": str(now.epoch),
+        "show_query": "" if shown == "metrics" else f"&show={shown}",
         "place": place,
         "earlier": found[place - 1].epoch if place else None,
         "later": found[place + 1].epoch if place + 1 < len(found) else None,
         "metrics": metric_rows(now, best),
     }
-    context |= _content_context(request, run, now, found)
+    context |= _content_context(request, run, now, found, shown)
     if can(request.user, Verb.CREATE):
         # The valid checkpoint with the weights that were validated; empty when none is kept.
         kept = run.checkpoints.filter(damage="")
@@ -73,6 +93,15 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
         context["fork_file"] = kept.values_list("file", flat=True).first() or ""
     template = PARTS.get(request.headers.get("HX-Target", ""), "") if "content" in context else ""
     return render(request, template, context) if template else render_tab(request, run, "evaluation", context)
+
+
+def _shown(request: HttpRequest) -> str:
+    """The part of the tab that is shown: what htmx replaces, ?show=, or the one that a parameter belongs to."""
+    for name in (request.headers.get("HX-Target", ""), request.GET.get("show", "")):
+        if name in SHOWN:
+            return name
+    of_parameter = (name for name, (_label, names) in SHOWN.items() if any(each in request.GET for each in names))
+    return next(of_parameter, "metrics")
 
 
 def _chosen(found: list[Evaluated], epoch: str) -> Evaluated:
@@ -86,34 +115,69 @@ def _chosen(found: list[Evaluated], epoch: str) -> Evaluated:
 
 
 def _content_context(
-    request: HttpRequest, run: TrainingRun, now: Evaluated, found: list[Evaluated]
+    request: HttpRequest, run: TrainingRun, now: Evaluated, found: list[Evaluated], shown: str
 ) -> dict[str, object]:
-    """What comes from the file of the epoch; without it the problem, and the curves that need none."""
+    """What the part `shown` takes from the file of the epoch; without it the problem, and the curves that need none."""
     try:
         content = read(run, now.epoch)
     except EvaluationError as error:
         return {"problem": str(error), "plots": [plot(curve) for curve in all_curves(None, found)]}
-    sort, cells = request.GET.get("sort", ""), request.GET.get("cells", "")
+    context: dict[str, object] = {
+        "content": content,
+        "confidence": USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence,
+    }
+    if shown == "metrics":
+        context["plots"] = [plot(curve) for curve in all_curves(content, found)]
+    elif shown == "classes":
+        context |= _classes_context(request, run, content, found)
+    elif shown == "confusion":
+        context["cells"] = "share" if request.GET.get("cells") == "share" else "count"
+        context["matrix"] = matrix_rows(content.confusion) if content.confusion else None
+    elif shown == "images":
+        context |= {"cards": Gallery(run, content).fixed(), "legend": legend(content)}
+    else:
+        context |= _notable_context(request, run, content)
+    return context
+
+
+def _classes_context(
+    request: HttpRequest, run: TrainingRun, content: EvaluationFile, found: list[Evaluated]
+) -> dict[str, object]:
+    """A page of the table by class, and the score of each class through the epochs."""
+    sort = request.GET.get("sort", "")
+    history_of_classes = class_history(run, content, found)
+    page = Paginator(class_rows(content, sort), CLASSES_ON_A_PAGE).get_page(request.GET.get("page"))
+    context: dict[str, object] = {"sort": sort, "heads": _heads(content, sort), "page_of_rows": page}
+    if history_of_classes is None or not history_of_classes.has_some:
+        return context | {"rows": [(row, "") for row in page]}
+    label = _(history_of_classes.column.label)
+    return context | {
+        "rows": [(row, history_of_classes.spark(row.name)) for row in page],
+        "spark_box": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}",
+        "spark_label": label,
+        "class_plot": plot(_class_curve(history_of_classes, [row.name for row in page])),
+    }
+
+
+def _class_curve(history_of_classes: ClassHistory, names: Sequence[str] = ()) -> CurveLines:
+    words = {"metric": _(history_of_classes.column.label)}
+    return history_of_classes.curve(_("%(metric)s by epoch") % words, _("Epoch"), names)
+
+
+def _notable_context(request: HttpRequest, run: TrainingRun, content: EvaluationFile) -> dict[str, object]:
+    """The best or the worst images, of one class or of all."""
     label, which = request.GET.get("class", ""), request.GET.get("which", "")
     is_class = label.isdecimal() and len(label) < 10 and int(label) < len(content.classes)
     chosen = int(label) if is_class else None
-    gallery = Gallery(run, content)
+    found = Gallery(run, content).notable(best=which == "best", label=chosen)
+    page = Paginator(found, IMAGES_ON_A_PAGE).get_page(request.GET.get("page"))
     return {
-        "content": content,
-        "sort": sort,
-        "heads": _heads(content, sort),
-        "rows": class_rows(content, sort),
-        "cells": "share" if cells == "share" else "count",
-        "matrix": matrix_rows(content.confusion) if content.confusion else None,
-        "plots": [plot(curve) for curve in all_curves(content, found)],
-        "cards": gallery.fixed(),
-        "notable": gallery.notable(best=which == "best", label=chosen),
+        "page_of_images": page,
+        "notable": page.object_list,
         "ends": [("worst", _("Worst")), ("best", _("Best"))],
         "which": "best" if which == "best" else "worst",
         "notable_title": _("Best images") if which == "best" else _("Worst images"),
         "label": chosen,
-        "legend": legend(content),
-        "confidence": USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence,
     }
 
 
@@ -219,7 +283,10 @@ def _curve(request: HttpRequest, pk: int, epoch: int, name: str) -> tuple[Traini
         content = read(run, epoch)
     except EvaluationError:
         content = None
-    curve = next((one for one in all_curves(content, found) if one.name == name), None)
+    curves = all_curves(content, found)
+    if content and name == CURVE and (history_of_classes := class_history(run, content, found)) is not None:
+        curves.append(_class_curve(history_of_classes))
+    curve = next((one for one in curves if one.name == name), None)
     if curve is None:
         raise Http404
     return run, curve
