@@ -88,6 +88,8 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "share_run": (f"{RUN}/share", "share", {"visibility": "private"}),
     "list_metrics": (f"{RUN}/metrics", "see", None),
     "run_metrics_csv": (f"{RUN}/metrics.csv", "see", None),
+    "run_metrics_parquet": (f"{RUN}/metrics.parquet", "see", None),
+    "run_metrics_tensorboard": (f"{RUN}/metrics.tfevents", "see", None),
     "list_logs": (f"{RUN}/logs", "see", None),
     "list_checkpoints": (f"{RUN}/checkpoints", "see", None),
     "run_script": (f"{RUN}/script", "see", None),

@@ -14,8 +14,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 OWN = {"cvstudio", "trainingapp", "tests", "benchmarks"}
 #: Declared for what they bring besides modules: a time zone database, a database driver and faster parsers that are
-#: found by name, the compiler of the translations, and what torch's SummaryWriter and a command of ours start from.
-NOT_IMPORTED = {"tzdata", "psycopg", "babel", "tensorboard"}
+#: found by name, and the compiler of the translations.
+NOT_IMPORTED = {"tzdata", "psycopg", "babel"}
+#: Modules of extras that need not be installed, and the distributions that bring them.
+OPTIONAL = {"pyarrow": ["pyarrow"]}
 
 
 def imported_modules(folder: str) -> set[str]:
@@ -41,7 +43,7 @@ def _normal(name: str) -> str:
 
 def needed(folder: str) -> set[str]:
     """Distributions that bring the third-party modules of `folder`."""
-    providers = importlib.metadata.packages_distributions()
+    providers = OPTIONAL | dict(importlib.metadata.packages_distributions())
     modules = imported_modules(folder) - OWN - set(sys.stdlib_module_names) - {"_typeshed"}  # of type checkers alone
     unknown = {module for module in modules if module not in providers}
     assert not unknown, f"not installed: {unknown}"
@@ -51,8 +53,8 @@ def needed(folder: str) -> set[str]:
 @pytest.mark.parametrize("folder", ["cvstudio", "trainingapp"])
 def test_every_import_of_the_packages_is_declared(folder: str) -> None:
     extras = PROJECT["optional-dependencies"]
-    # accounts/sign_on.py, datasets/images/decoding.py, operations/backup/postgres.py
-    only_where_installed = extras["sso"] + extras["heif"] + extras["prod"]
+    # accounts/sign_on.py, datasets/images/decoding.py, operations/backup/postgres.py, runs/series_files.py
+    only_where_installed = extras["sso"] + extras["heif"] + extras["prod"] + extras["parquet"]
     assert needed(folder) <= distributions(PROJECT["dependencies"] + only_where_installed)
 
 

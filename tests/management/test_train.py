@@ -294,3 +294,10 @@ def test_metrics_are_printed_without_superseded_points(run: TrainingRun) -> None
         train("metrics", run.pk, "--csv", "--json")
     with pytest.raises(CommandError, match="no such evaluation"):
         train("evaluation", run.pk)
+
+
+def test_metrics_are_written_for_tensorboard(run: TrainingRun, tmp_path: Path) -> None:
+    store_events(run, {"type": "metrics", "epoch": 1, "step": 3, "data": {"split": "val", "values": {"top1": 0.5}}})
+    assert train("metrics", run.pk, "--tensorboard", tmp_path / "board").endswith(" bytes.\n")
+    (written,) = (tmp_path / "board").glob("events.out.tfevents.*")
+    assert written.stat().st_size

@@ -44,6 +44,8 @@ ARGUMENTS: dict[str, list[object]] = {
     "run_log": [1],
     "run_metrics": [1],
     "run_metrics_csv": [1],
+    "run_metrics_parquet": [1],
+    "run_metrics_tensorboard": [1],
     "run_delete": [1],
     "run_share": [1],
     "job": ["0" * 8 + "-0000-4000-8000-" + "0" * 12],

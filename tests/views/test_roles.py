@@ -47,6 +47,7 @@ from trainingapp.models import (
     Weights,
 )
 from trainingapp.runs.organizing import save_view
+from trainingapp.runs.series_files import has_parquet
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
@@ -281,6 +282,8 @@ LINES = [
     run_line("run_report", verb="download"),
     run_line("run_report_markdown", verb="download"),
     run_line("run_metrics_csv", verb="download"),
+    run_line("run_metrics_parquet", verb="download", ok=200 if has_parquet() else 302),
+    run_line("run_metrics_tensorboard", verb="download"),
     run_line("run_checkpoints"),
     run_line("run_checkpoints", method="post", verb="delete", data=lambda world: {"file": "epoch_1.pt"}),
     run_line(

@@ -24,6 +24,7 @@ MAKE = Callable[..., TrainingRun]
 def test_the_tabs_link_to_them(user_client: Client, make: MAKE) -> None:
     run = make("completed", attempt=1)
     links = (("run_config", "run_script"), ("run_charts", "run_tensorboard"), ("run_charts", "run_metrics_csv"))
+    links += (("run_charts", "run_metrics_tensorboard"),)
     for tab, link in links:
         html = user_client.get(reverse(tab, args=[run.pk])).content.decode()
         assert reverse(link, args=[run.pk]) in html
@@ -52,7 +53,9 @@ def test_the_script_notes_what_the_configuration_does_not_determine(user_client:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("name", ["run_script", "run_tensorboard", "run_metrics_csv"])
+@pytest.mark.parametrize(
+    "name", ["run_script", "run_tensorboard", "run_metrics_csv", "run_metrics_parquet", "run_metrics_tensorboard"]
+)
 def test_anonymous_users_and_other_methods_are_refused(
     client: Client, user_client: Client, make: MAKE, name: str
 ) -> None:

@@ -15,7 +15,7 @@ from ninja import NinjaAPI
 from trainingapp.api.idempotency import HEADER, PATTERN
 from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.runs.downloads import CSV_TYPE, SCRIPT_TYPE, ZIP_TYPE
+from trainingapp.runs.downloads import CSV_TYPE, PARQUET_TYPE, SCRIPT_TYPE, ZIP_TYPE
 
 #: A part of the document: nested JSON.
 JsonObject = dict[str, Any]
@@ -43,6 +43,7 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "send_part": (409, 413),
     "delete_dataset": (409,),
     "remove_weights": (409,),
+    "run_metrics_parquet": (409,),
     "change_weights": (409, 412, 428),
     "create_webhook": (409,),
     "change_webhook": (409,),
@@ -68,6 +69,8 @@ CONTENTS: dict[str, JsonObject] = {
     "download_job_file": _FILE,
     "run_script": {SCRIPT_TYPE: {"schema": {"type": "string"}, "example": _SCRIPT_BEGINS}},
     "run_metrics_csv": {CSV_TYPE: {"schema": {"type": "string"}, "example": _CSV_BEGINS}},
+    "run_metrics_parquet": {PARQUET_TYPE: _BINARY},
+    "run_metrics_tensorboard": _FILE,
     "run_tensorboard": {ZIP_TYPE: _BINARY},
     "run_report": {"text/html": {"schema": {"type": "string"}}, ZIP_TYPE: _BINARY},
     "stream_events": {"text/event-stream": {"schema": _EVENT}},

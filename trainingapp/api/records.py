@@ -35,6 +35,8 @@ from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import (
     checkpoint_response,
     metrics_csv_response,
+    metrics_parquet_response,
+    metrics_tensorboard_response,
     script_response,
     tensorboard_response,
 )
@@ -97,6 +99,18 @@ def _wanted(series: Series, wanted: set[str]) -> Series:
 def run_metrics_csv(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
     """All points without thinning, oldest first, with a column for each metric. It is written while it is sent."""
     return metrics_csv_response(run_for(request, pk, Verb.DOWNLOAD))
+
+
+@router.get("/{pk}/metrics.parquet", response={200: None}, summary="Download the metrics of a run as Parquet")
+def run_metrics_parquet(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
+    """The same table as Parquet: float64, null for a metric that a point lacks. 409 where pyarrow is not installed."""
+    return metrics_parquet_response(run_for(request, pk, Verb.DOWNLOAD))
+
+
+@router.get("/{pk}/metrics.tfevents", response={200: None}, summary="Download the metrics of a run for TensorBoard")
+def run_metrics_tensorboard(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
+    """The same points as one event file of TensorBoard, with a scalar `NAME/SPLIT` (float32) for each metric."""
+    return metrics_tensorboard_response(run_for(request, pk, Verb.DOWNLOAD))
 
 
 @router.get("/{pk}/logs", response=LogList, summary="Log of a run")

@@ -19,12 +19,14 @@ from trainingapp.contract.storage.reading import is_plain, open_checkpoint
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.verbs import require_task
 from trainingapp.runs.series_export import metrics_csv
+from trainingapp.runs.series_files import metrics_parquet, metrics_tensorboard
 from trainingapp.runs.stream_clients import in_thread
 
 CHUNK_BYTES = 1 << 20
 SCRIPT_TYPE = "text/x-python"
 ZIP_TYPE = "application/zip"
 CSV_TYPE = "text/csv"
+PARQUET_TYPE = "application/vnd.apache.parquet"
 
 
 def file_response(path: Path, name: str, sha256: str = "") -> StreamingHttpResponse:
@@ -78,16 +80,35 @@ def tensorboard_response(run: TrainingRun) -> StreamingHttpResponse | None:
 
 def metrics_csv_response(run: TrainingRun) -> StreamingHttpResponse:
     """The metrics of the run as a CSV file, which is written while it is sent."""
-    response = StreamingHttpResponse(_texts(metrics_csv(run)), content_type=f"{CSV_TYPE}; charset=utf-8")
-    name = f"{file_stem(run.name, 'run')}-{run.pk}-metrics.csv"
+    pieces = (piece.encode() for piece in metrics_csv(run))
+    return _metrics_response(pieces, f"{CSV_TYPE}; charset=utf-8", f"{file_stem(run.name, 'run')}-{run.pk}-metrics.csv")
+
+
+def metrics_parquet_response(run: TrainingRun) -> StreamingHttpResponse:
+    """The same as Parquet. Raises VerbError where the package for it is not installed."""
+    name = f"{file_stem(run.name, 'run')}-{run.pk}-metrics.parquet"
+    return _metrics_response(metrics_parquet(run), PARQUET_TYPE, name)
+
+
+def metrics_tensorboard_response(run: TrainingRun) -> StreamingHttpResponse:
+    """The same as an event file; TensorBoard finds it by its name."""
+    return _metrics_response(metrics_tensorboard(run), "application/octet-stream", event_file_name(run))
+
+
+def event_file_name(run: TrainingRun) -> str:
+    return f"events.out.tfevents.{run.pk}.{file_stem(run.name, 'run')}"
+
+
+def _metrics_response(pieces: Iterator[bytes], content_type: str, name: str) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(_read_pieces(pieces), content_type=content_type)
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 
-async def _texts(pieces: Iterator[str]) -> AsyncIterator[bytes]:
+async def _read_pieces(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Each piece is read from the database in a thread, which keeps no connection open meanwhile."""
     while (piece := await in_thread(next, pieces, None)) is not None:
-        yield piece.encode()
+        yield piece
 
 
 def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha256: str = "") -> StreamingHttpResponse:

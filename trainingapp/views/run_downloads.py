@@ -8,7 +8,13 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.models.verbs import VerbError
-from trainingapp.runs.downloads import metrics_csv_response, script_response, tensorboard_response
+from trainingapp.runs.downloads import (
+    metrics_csv_response,
+    metrics_parquet_response,
+    metrics_tensorboard_response,
+    script_response,
+    tensorboard_response,
+)
 from trainingapp.runs.report import ReportFormat, report_response
 from trainingapp.views.access import controlled_run
 
@@ -28,6 +34,23 @@ def run_script(request: HttpRequest, pk: int) -> HttpResponse:
 def run_metrics_csv(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The metrics of the run as a table."""
     return metrics_csv_response(controlled_run(request, pk, Verb.DOWNLOAD))
+
+
+@require_safe
+def run_metrics_parquet(request: HttpRequest, pk: int) -> HttpResponse | StreamingHttpResponse:
+    """The same as Parquet, where the package for it is installed."""
+    run = controlled_run(request, pk, Verb.DOWNLOAD)
+    try:
+        return metrics_parquet_response(run)
+    except VerbError as error:
+        messages.error(request, str(error))
+        return redirect("run_charts", pk=run.pk)
+
+
+@require_safe
+def run_metrics_tensorboard(request: HttpRequest, pk: int) -> StreamingHttpResponse:
+    """The same as an event file of TensorBoard."""
+    return metrics_tensorboard_response(controlled_run(request, pk, Verb.DOWNLOAD))
 
 
 @require_safe

@@ -25,6 +25,7 @@ from trainingapp.runs.evaluation_images import USUAL_CONFIDENCE, Gallery
 from trainingapp.runs.evaluations import EvaluationError, newest, read
 from trainingapp.runs.forms import ShareForm, config_changes, config_table
 from trainingapp.runs.run_page import charts_of_machine, log_events
+from trainingapp.runs.series_files import has_parquet
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import visible_run
 from trainingapp.views.run_control import context_of
@@ -118,7 +119,8 @@ def run_charts(request: HttpRequest, pk: int) -> HttpResponse:
     """All charts, with one toolbar."""
     run = visible_run(request, pk)
     others = comparable_runs(visible_to(request.user, TrainingRun.objects.all()), run.task, [run.pk])
-    return render_tab(request, run, "charts", {"compare_from": [run.pk], "comparable": others})
+    context = {"compare_from": [run.pk], "comparable": others, "has_parquet": has_parquet()}
+    return render_tab(request, run, "charts", context)
 
 
 @require_safe

@@ -8,6 +8,8 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
 
 import yaml
 from django.contrib.auth.models import AnonymousUser, User
@@ -36,10 +38,11 @@ from trainingapp.presentation.messages import rendered, rendered_list
 from trainingapp.runs import evaluations
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.conditions import ConditionError, conditions
-from trainingapp.runs.downloads import run_script
+from trainingapp.runs.downloads import event_file_name, run_script
 from trainingapp.runs.limits import Limits
 from trainingapp.runs.series import all_points
 from trainingapp.runs.series_export import metrics_csv
+from trainingapp.runs.series_files import metrics_parquet, metrics_tensorboard
 from trainingapp.runs.verb_record import RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
@@ -198,6 +201,9 @@ class Command(StudioCommand):
             for piece in metrics_csv(_run(options["run"])):
                 self.stdout.write(piece, ending="")
             return
+        if options["parquet"] or options["tensorboard"]:
+            self._write_metrics(_run(options["run"]), options)
+            return
         rows = all_points(_run(options["run"]))
         points = [
             metric_record(row, options["name"]) for row in rows if options["split"] in (None, row.data.get("split"))
@@ -209,6 +215,18 @@ class Command(StudioCommand):
         for point in points:
             values = "  ".join(f"{name} {_cell(value, digits=6)}" for name, value in point["values"].items())
             self.stdout.write(f"epoch {point['epoch']}  step {point['step']}  {point['split']}  {values}")
+
+    def _write_metrics(self, run: TrainingRun, options: Options) -> None:
+        files: list[tuple[Path, Iterator[bytes]]] = []
+        if options["parquet"]:
+            files.append((options["parquet"], metrics_parquet(run)))
+        if options["tensorboard"]:
+            options["tensorboard"].mkdir(parents=True, exist_ok=True)
+            files.append((options["tensorboard"] / event_file_name(run), metrics_tensorboard(run)))
+        for path, pieces in files:
+            with path.open("wb") as file:
+                file.writelines(pieces)
+            self.stdout.write(f"{path}: {path.stat().st_size:,} bytes.")
 
     def _evaluation(self, options: Options) -> None:
         run = _run(options["run"])

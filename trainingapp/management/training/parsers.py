@@ -129,6 +129,8 @@ def _add_looking(actions: Subcommands) -> None:
     metrics.add_argument("--split", choices=["train", "val"])
     metrics.add_argument("--name", action="append", default=[], help="Only this metric; may be repeated.")
     metrics.add_argument("--csv", action="store_true", help="Print all metrics as CSV, a row for each point.")
+    metrics.add_argument("--parquet", type=Path, metavar="FILE", help="Write all metrics as Parquet (needs pyarrow).")
+    metrics.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="Write all metrics as an event file there.")
     evaluation = actions.add_parser("evaluation", help="Print the results of a validation, with those of each class.")
     evaluation.add_argument("--epoch", type=int, help="By default the newest.")
     logs = actions.add_parser("logs", help="Print the log of a run.")
