@@ -15,6 +15,7 @@ from django.utils import timezone
 from tests.helpers.plans import explained
 from tests.helpers.world import line, store_events
 from trainingapp.admin import runs as admin_runs
+from trainingapp.admin.filters import BoundedPaginator
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 EVENTS = reverse("admin:trainingapp_runevent_changelist")
@@ -69,10 +70,10 @@ def test_a_list_is_read_in_the_order_of_an_index(staff_client: Client, run: Trai
             assert not any("TEMP B-TREE FOR ORDER BY" in plan for plan in plans), plans
 
 
-def test_the_newest_events_are_listed_and_those_of_a_run_completely(
+def test_the_newest_events_are_listed_and_those_of_a_run_in_parts(
     staff_client: Client, make: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin_runs, "NEWEST_EVENTS", 3)
+    monkeypatch.setattr(admin_runs.RunEventAdmin, "newest", 3)
     old, new = make(), make()
     store_events(old, *(line(f"needle {number}") for number in range(5)))
     store_events(new, line("one"), line("two", level="error"))
@@ -80,14 +81,38 @@ def test_the_newest_events_are_listed_and_those_of_a_run_completely(
     assert [row.seq for row in shown(staff_client, EVENTS, q="needle")] == [5]
     assert [row.seq for row in shown(staff_client, EVENTS, level="error")] == [2]
     page = staff_client.get(EVENTS)
-    assert "The newest 3 events are listed" in page.content.decode()
+    assert "The newest 3 rows are listed" in page.content.decode()
     of_run = {"run__id__exact": old.pk}
-    assert [row.seq for row in shown(staff_client, EVENTS, **of_run)] == [5, 4, 3, 2, 1]
-    assert [row.seq for row in shown(staff_client, EVENTS, q="needle 0", **of_run)] == [1]
-    assert "newest 3 events" not in staff_client.get(EVENTS, of_run).content.decode()
+    assert [row.seq for row in shown(staff_client, EVENTS, **of_run)] == [5, 4, 3]
+    assert [row.seq for row in shown(staff_client, EVENTS, **of_run, before=3)] == [2, 1]
+    assert [row.seq for row in shown(staff_client, EVENTS, q="needle 0", **of_run, before=4)] == [1]
+    assert "newest 3 rows" not in staff_client.get(EVENTS, of_run).content.decode()
     assert (
         staff_client.get(reverse("admin:trainingapp_runevent_change", args=[old.events.first().pk])).status_code == 200
     )
+
+
+def test_the_newest_checkpoints_are_listed_and_all_of_a_run_or_a_day(
+    staff_client: Client, make: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_runs.CheckpointAdmin, "newest", 1)
+    old, new = make(), make()
+    first = checkpoint(old, 1, created_at=datetime(2024, 3, 1, tzinfo=UTC), is_pinned=True)
+    second = checkpoint(new, 2)
+    assert shown(staff_client, CHECKPOINTS) == [second]
+    assert shown(staff_client, CHECKPOINTS, is_pinned__exact=1) == []
+    assert shown(staff_client, CHECKPOINTS, run__id__exact=old.pk) == [first]
+    assert shown(staff_client, CHECKPOINTS, created_at__year="2024") == [first]
+    assert "?created_at__year=2024" in staff_client.get(CHECKPOINTS).content.decode()
+
+
+def test_no_more_rows_are_counted_than_are_paged(
+    staff_client: Client, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedPaginator, "most", 2)
+    for number in range(3):
+        checkpoint(run, number)
+    assert staff_client.get(CHECKPOINTS, {"run__id__exact": run.pk}).context["cl"].result_count == 2
 
 
 def test_the_run_is_chosen_by_its_number_and_other_filters_stay(staff_client: Client, run: TrainingRun) -> None:

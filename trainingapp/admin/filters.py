@@ -1,12 +1,14 @@
 """Filters of the admin's lists that read no row to know what can be chosen."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.presentation.text import Text
@@ -39,10 +41,27 @@ def known_values(column: str, label: Text, values: Iterable[str]) -> type[admin.
     return KnownValuesFilter
 
 
+def is_number(text: str) -> bool:
+    """Whether the text is a number that a column of numbers can hold."""
+    return text.isdecimal() and len(text) < 19
+
+
+class BoundedPaginator(Paginator[Any]):
+    """Counts so many rows at most: to count millions takes seconds. Pages beyond are reached by filters."""
+
+    most = 50_000
+
+    @cached_property
+    def count(self) -> int:
+        rows = self.object_list
+        return rows.order_by()[: self.most].count() if isinstance(rows, QuerySet) else len(rows)
+
+
 class RunFilter(admin.SimpleListFilter):
     """A filter by the number of a run, which is typed: a list of all runs has thousands of entries."""
 
     title = _("run")
+    label = _("Number of the run")
     parameter_name = "run__id__exact"
     template = "admin/run_filter.html"
 
@@ -56,7 +75,7 @@ class RunFilter(admin.SimpleListFilter):
         value = self.value()
         if not value:
             return queryset
-        return queryset.filter(run_id=int(value)) if value.isdecimal() and len(value) < 19 else queryset.none()
+        return queryset.filter(run_id=int(value)) if is_number(value) else queryset.none()
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, object]]:  # type: ignore[override]  # its template is another
         """One entry: the present number, the parameters that stay, and the address without a run."""
@@ -64,6 +83,26 @@ class RunFilter(admin.SimpleListFilter):
         yield {
             "value": self.value() or "",
             "name": self.parameter_name,
+            "label": self.label,
             "kept": kept.items(),
             "without": changelist.get_query_string(remove=[self.parameter_name]),
         }
+
+
+class BeforeFilter(RunFilter):
+    """In the list of one run, the rows below a number that is typed: the pages before the newest ones."""
+
+    title = _("number")
+    label = _("Below this number")
+    parameter_name = "before"
+
+    def __init__(self, request: HttpRequest, params: dict[str, str], model: type[Model], model_admin: AnyAdmin) -> None:
+        super().__init__(request, params, model, model_admin)
+        self._has_run = bool(request.GET.get(RunFilter.parameter_name))
+
+    def has_output(self) -> bool:
+        return self._has_run
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        value = self.value() or ""
+        return queryset.filter(seq__lt=int(value)) if is_number(value) else queryset

@@ -29,7 +29,7 @@ from trainingapp.admin.base import (
     page_link,
     verb_action,
 )
-from trainingapp.admin.filters import RunFilter, known_values
+from trainingapp.admin.filters import BeforeFilter, BoundedPaginator, RunFilter, is_number, known_values
 from trainingapp.contract.config import parse_config
 from trainingapp.models import (
     Checkpoint,
@@ -51,8 +51,6 @@ from trainingapp.runs.verb_record import Parameter, RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 SHOWN_DATA = 160
-#: Events of all runs that the list shows; those of one run are all listed.
-NEWEST_EVENTS = 50_000
 LEVELS = ("debug", "info", "warning", "error")
 SPLITS = ("train", "val")
 
@@ -237,32 +235,62 @@ class OfARunAdmin(ReadOnlyAdmin):
         return admin_link(row.run)
 
 
-@admin.register(RunEvent)
-class RunEventAdmin(OfARunAdmin):
-    list_display = ("seq", "run_link", "attempt", "time", "type", "level", "epoch", "step", "superseded", "shown_data")
-    list_filter = ("type", known_values("level", _("level"), LEVELS), "superseded", RunFilter)
-    search_fields = ("run__name", "data")
+class NewestRowsAdmin(OfARunAdmin):
+    """A list of millions of rows. Without a run or a date, the newest are listed: filters and search would read all.
+
+    What is counted is bounded too, and the order is always that of an index.
+    """
+
+    newest = 50_000
+    #: The order of the rows of one run.
+    order_of_run: tuple[str, ...] = ()
+    paginator = BoundedPaginator
     show_full_result_count = False
-    change_list_template = "admin/events.html"
+    change_list_template = "admin/newest.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
-        """In a list without a run, the newest events only: filters and search would read millions of rows."""
         rows = super().get_queryset(request)
-        if not self._is_newest(request):
+        if not self.is_newest(request):
             return rows
-        last = RunEvent.objects.aggregate(last=Max("pk"))["last"] or 0
-        return rows.filter(pk__gt=last - NEWEST_EVENTS)
+        last = self.model._default_manager.aggregate(last=Max("pk"))["last"] or 0
+        return rows.filter(pk__gt=last - self.newest)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """The newest first, by the order of an index."""
-        return ("-pk",) if self._is_newest(request) else ("-seq",)
+        if request.GET.get(RunFilter.parameter_name):
+            return self.order_of_run
+        return (f"-{self.date_hierarchy}", "-pk") if self.has_dates(request) else ("-pk",)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
-        newest = NEWEST_EVENTS if self._is_newest(request) else 0
+        newest = self.newest if self.is_newest(request) else 0
         return super().changelist_view(request, {**(extra_context or {}), "newest": newest})
 
-    def _is_newest(self, request: HttpRequest) -> bool:
-        return self.is_list(request) and not request.GET.get(RunFilter.parameter_name)
+    def is_newest(self, request: HttpRequest) -> bool:
+        has_run = bool(request.GET.get(RunFilter.parameter_name))
+        return self.is_list(request) and not has_run and not self.has_dates(request)
+
+    def has_dates(self, request: HttpRequest) -> bool:
+        """Whether the list is that of a year, a month or a day."""
+        return bool(self.date_hierarchy) and any(name.startswith(f"{self.date_hierarchy}__") for name in request.GET)
+
+
+@admin.register(RunEvent)
+class RunEventAdmin(NewestRowsAdmin):
+    list_display = ("seq", "run_link", "attempt", "time", "type", "level", "epoch", "step", "superseded", "shown_data")
+    list_filter = ("type", known_values("level", _("level"), LEVELS), "superseded", RunFilter, BeforeFilter)
+    search_fields = ("run__name", "data")
+    order_of_run = ("-seq",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        """Of a run, the newest events below ?before=: a log may have millions of lines."""
+        rows = super().get_queryset(request)
+        run, before = request.GET.get(RunFilter.parameter_name, ""), request.GET.get(BeforeFilter.parameter_name, "")
+        if not self.is_list(request) or not is_number(run):
+            return rows
+        numbers = RunEvent.objects.filter(run_id=int(run)).order_by("-seq").values_list("seq", flat=True)
+        if is_number(before):
+            numbers = numbers.filter(seq__lt=int(before))
+        oldest = list(numbers[self.newest - 1 : self.newest])
+        return rows.filter(seq__gte=oldest[0]) if oldest else rows
 
     @admin.display(description=_("data"))
     def shown_data(self, event: RunEvent) -> str:
@@ -271,19 +299,17 @@ class RunEventAdmin(OfARunAdmin):
 
 
 @admin.register(SeriesChunk)
-class SeriesChunkAdmin(OfARunAdmin):
+class SeriesChunkAdmin(NewestRowsAdmin):
     """Chunks of metrics: what is known of the points, not the points themselves."""
 
     list_display = ("first_seq", "run_link", "attempt", "split", "count", "shown_metrics", "last_time", "superseded")
     list_filter = (known_values("split", _("split"), SPLITS), "superseded", RunFilter)
     search_fields = ("run__name",)
-    show_full_result_count = False
+    #: Each has up to some 100 kB, of which a count reads a part.
+    newest = 5000
+    order_of_run = ("-first_seq",)
     exclude = ("preview", "data")
     deferred_in_list = (*OfARunAdmin.deferred_in_list, "preview", "data")
-
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """The newest first, by the order of an index."""
-        return ("-first_seq",) if request.GET.get(RunFilter.parameter_name) else ("-pk",)
 
     @admin.display(description=_("metrics"))
     def shown_metrics(self, chunk: SeriesChunk) -> str:
@@ -291,7 +317,8 @@ class SeriesChunkAdmin(OfARunAdmin):
 
 
 @admin.register(Checkpoint)
-class CheckpointAdmin(OfARunAdmin):
+class CheckpointAdmin(NewestRowsAdmin):
+    order_of_run = ("-step", "-id")
     list_display = (
         "file",
         "run_link",

@@ -23,12 +23,17 @@ register = template.Library()
 def date_links(cl: ChangeList) -> dict[str, Any] | None:
     """As Django's own `date_hierarchy`, which truncates the time of every row, but with one look into the index for
     each year, month or day that has rows."""
+    field = str(cl.date_hierarchy)
+    has_dates = any(name.startswith(f"{field}__") for name in cl.params)
+    # A list of the newest rows only: dates lead out of it.
+    is_newest = getattr(cl.model_admin, "newest", 0) and not has_dates
+    rows = cl.model._default_manager.all() if is_newest else cl.queryset
     asked = SimpleNamespace(
         date_hierarchy=cl.date_hierarchy,
         model=cl.model,
         params=cl.params,
         get_query_string=cl.get_query_string,
-        queryset=_Seeker(cl.queryset, str(cl.date_hierarchy)),
+        queryset=_Seeker(rows, field),
     )
     return date_hierarchy(cast(ChangeList, asked))
 
