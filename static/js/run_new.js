@@ -62,6 +62,7 @@ async function problem() {
 
 let isChecked = false;
 if (form) {
+  for (const part of document.querySelectorAll("[data-needs-script]")) part.hidden = false;
   offer();
   notice.querySelector("[data-draft-discard]").addEventListener("click", discard);
   let timer = null;

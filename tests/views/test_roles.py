@@ -321,6 +321,7 @@ LINES = [
     run_line("run_fork", verb="create"),
     run_line("run_fork", method="post", verb="create", data=forked, ok=302),
     Line("preflight_start", "post", verb="create", data=new_run, ok=302),
+    Line("run_outlook", "post", verb="create", data=new_run),
     Line("job", thing="job", args=lambda world: [world.job.pk]),
     Line("job_cancel", "post", thing="job", args=lambda world: [world.job.pk], ok=302),
     run_line("weights_save", verb="control"),

@@ -14,6 +14,7 @@ from trainingapp.views import (
     run_files,
     run_forks,
     run_list,
+    run_outlook,
     run_tabs,
     runs,
     sharing,
@@ -76,6 +77,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/labels/", run_list.run_labels, name="run_labels"),
     path("runs/<int:pk>/edit/", run_changes.run_edit, name="run_edit"),
     path("runs/new/check/", preflights.preflight_start, name="preflight_start"),
+    path("runs/new/outlook/", run_outlook.run_outlook, name="run_outlook"),
     path("runs/<int:pk>/<run_verb:verb>/", run_control.run_control, name="run_control"),
     path("runs/<int:pk>/save/", weights.weights_save, name="weights_save"),
 ]

@@ -1,0 +1,73 @@
+"""What the form of a new run leads to, while it is filled in: the schedule of the learning rate, and when it starts."""
+
+from dataclasses import replace
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from trainingapp.accounts.users import signed_in
+from trainingapp.contract.config import RunConfig
+from trainingapp.contract.schedule_preview import lr_curve
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.runs.evaluation_curves import HISTORY, Plot, plot
+from trainingapp.runs.evaluations import CurveLines, Series
+from trainingapp.runs.forms import RunForm
+from trainingapp.runs.verb_registry import RUN_VERBS
+from trainingapp.scheduling.forecast import Span, duration, read_board, read_history, wait_if_queued
+from trainingapp.scheduling.placement import Request
+from trainingapp.views.access import require
+
+
+@require_POST
+def run_outlook(request: HttpRequest) -> HttpResponse:
+    """The learning rate of the run in the form, and when it would start; nothing is stored. The name may be missing."""
+    require(request, RUN_VERBS["create"].permission)
+    values = request.POST.copy()
+    values["name"] = values.get("name") or _("New run")
+    task = values.get("task", "")
+    form = RunForm(values, task=task if task in TASKS else DEFAULT_TASK, user=request.user)
+    if not form.is_valid():  # the fields themselves are checked when the form is submitted
+        return render(request, "runs/_outlook.html", {"is_incomplete": True})
+    config, dataset = form.config, form.cleaned_data["dataset"]
+    steps = _steps_per_epoch(config, dataset)
+    points = lr_curve(config, steps_per_epoch=steps)
+    run = TrainingRun(
+        pk=0,
+        name=form.cleaned_data["name"],
+        owner=signed_in(request.user),
+        dataset=dataset,
+        task=config.task,
+        config=config.model_dump(mode="json"),
+        total_epochs=config.epochs,
+    )
+    board = read_board()
+    suited = board.cluster.suited(Request.of(run.config))
+    length, basis = Span(float("inf"), float("inf")), 0
+    if suited:
+        length, basis = duration(run, dataset, read_history(), suited[0][1].kind)
+    context = {
+        "plot": _schedule_plot(points),
+        "highest": max(rate for _epoch, rate in points),
+        "last": points[-1][1],
+        "ahead": len(board.queue),
+        "wait": wait_if_queued(run, board) if suited else None,
+        "length": length if basis else None,
+        "basis": basis,
+    }
+    return render(request, "runs/_outlook.html", context)
+
+
+def _steps_per_epoch(config: RunConfig, dataset: Dataset) -> int:
+    """Optimizer steps; of an automatic batch size only that there is at least one."""
+    batches = -(-dataset.count("train") // config.batch_size)
+    return max(1, -(-batches // config.accumulation_steps))
+
+
+def _schedule_plot(points: list[tuple[float, float]]) -> Plot:
+    title = _("Learning rate")
+    series = [Series(label=title, points=points)]
+    found = plot(CurveLines(name=f"{HISTORY}schedule", title=title, x=_("Epoch"), y=title, series=series))
+    return replace(found, y="")  # the title has it
