@@ -61,6 +61,13 @@ class Environment(BaseSettings):
     ALLOWED_HOSTS: NameList = Field(
         ["localhost", "127.0.0.1", "[::1]"], description="Host names that the studio serves, separated by commas."
     )
+    DATABASE_POOL: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="PostgreSQL: connections that each process keeps open and lends to its threads, at most; at least "
+        "MAX_TRAINING_PROCESSES + 8. 0: each request and each look of a stream opens a connection of its own.",
+    )
     CSRF_TRUSTED_ORIGINS: NameList = Field(
         [], description="Origins behind a proxy that may submit forms, such as https://studio.example.org."
     )
@@ -429,6 +436,10 @@ _DATABASE: dict[str, object] = {
 if env.DATABASE_URL:
     _parsed = dj_database_url.parse(env.DATABASE_URL, conn_health_checks=True)
     _DATABASE = {**_DATABASE, "NAME": _parsed["NAME"]} if "sqlite" in _parsed["ENGINE"] else {**_parsed}
+    if env.DATABASE_POOL and "postgresql" in _parsed["ENGINE"]:
+        # None is opened before it is needed: a command takes one, and idle ones are closed after ten minutes.
+        pool = {"min_size": 0, "max_size": env.DATABASE_POOL, "timeout": 20}
+        _DATABASE["OPTIONS"] = {**_parsed.get("OPTIONS", {}), "pool": pool}
 DATABASES = {"default": _DATABASE}
 
 AUTH_PASSWORD_VALIDATORS = [

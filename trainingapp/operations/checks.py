@@ -3,6 +3,7 @@
 import ipaddress
 import stat
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -177,3 +178,13 @@ def check_capacity(**kwargs: object) -> list[CheckMessage]:
             id="cvstudio.W009",
         )
     ]
+
+
+@register("database")
+def check_pool(**kwargs: object) -> list[CheckMessage]:
+    """Refuse to start with a pool of connections and without the package for it: no page could be served."""
+    options = settings.DATABASES["default"].get("OPTIONS")
+    if not isinstance(options, dict) or "pool" not in options or find_spec("psycopg_pool"):
+        return []
+    hint = "pip install 'cvstudio[prod]', or set DATABASE_POOL to 0."
+    return [Error("DATABASE_POOL needs the package psycopg_pool.", hint=hint, id="cvstudio.E008")]
