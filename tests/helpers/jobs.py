@@ -1,12 +1,16 @@
 """Jobs for tests that act as the worker."""
 
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
+import pytest
 from django.utils import timezone
 
 from trainingapp.contract.messages import Message
 from trainingapp.datasets.imports import request_import
-from trainingapp.jobs import execution, lease
+from trainingapp.jobs import attempts, execution, lease
 from trainingapp.jobs.kinds import Lane
 from trainingapp.models import Dataset, Job
 
@@ -16,11 +20,34 @@ def no_worker(monkeypatch: object) -> None:
     monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda lane: None)  # type: ignore[attr-defined]
 
 
-def work_off(lane: Lane | None = None) -> Job:
-    """Execute the oldest waiting job like a worker. Returns its stored state afterwards."""
+#: The engine process that the tests of this process share; the product's own is ended after each foreground command.
+engine = attempts.WarmProcess()
+atexit.register(engine.drop)
+
+
+@contextmanager
+def shared_engine() -> Iterator[None]:
+    """Let one engine process do all jobs: starting one takes seconds, and --jobs does the same as --job for each."""
+
+    def attempt(job: Job, *, is_warm: bool) -> attempts.EngineAttempt:
+        return engine_attempt(job, is_warm=True)
+
+    engine_attempt = attempts.EngineAttempt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempts, "warm_process", engine)
+        patch.setattr(attempts, "EngineAttempt", attempt)
+        yield
+
+
+def work_off(lane: Lane | None = None, *, is_shared: bool = True) -> Job:
+    """Execute the oldest waiting job like a worker. Returns its stored state afterwards.
+
+    An engine job is done by the process that tests share, unless `is_shared` is false.
+    """
     job = lease.claim_job(lane)
     assert job is not None, "no job waits"
-    execution.work(job)
+    with shared_engine() if is_shared else nullcontext():
+        execution.work(job)
     job.refresh_from_db()
     return job
 

@@ -26,7 +26,7 @@ def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) 
 def done(user: User, dataset: Dataset, **config: Any) -> Job:
     params = {"config": {**TINY, **config}, "dataset_dir": str(dataset.folder)}
     job_verbs.request_job(Job.Kind.PREFLIGHT, owner=user, params=params)
-    return work_off()
+    return work_off(is_shared=False)
 
 
 def test_it_reports_what_the_run_needs(user: User, tints: Dataset) -> None:

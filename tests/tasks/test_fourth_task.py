@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.helpers.images import make_run_dir
-from tests.helpers.jobs import no_worker, work_off
+from tests.helpers.jobs import engine, no_worker, work_off
 from tests.helpers.trainers import EndAfter, Trainer, assert_same_result, change_order, last_status, train_here
 from tests.tasks import grading
 from trainingapp.api.openapi import query_names, schema_of
@@ -30,7 +30,6 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.tasks.registry import METRICS, TASKS, VARIABLE, register
 from trainingapp.datasets.importing.importer import run_import
-from trainingapp.jobs.attempts import warm_process
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.runs.evaluations import read
 from trainingapp.scheduling.scheduler import claim_next
@@ -58,8 +57,8 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def forget_processes_and_document() -> None:
-    """What was started or made before a change of the tasks does not know of it: the warm process, the API document."""
-    warm_process.drop()
+    """The engine of jobs and the API document do not know of a change of the tasks after their start."""
+    engine.drop()
     schema_of.cache_clear()
     query_names.cache_clear()
 

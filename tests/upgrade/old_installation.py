@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.studio import REPOSITORY, Studio, wait_for
+from tests.helpers.studio import REPOSITORY, Studio
 
 #: The last commit of version 0.1.
 COMMIT = "2b44a5f"
@@ -20,28 +20,50 @@ CONFIG: dict[str, Any] = {"epochs": 3, "autosave_minutes": 0.01, "keep_checkpoin
 #: Steps after which the run is requested to pause: within its second epoch of 60 steps.
 PAUSE_AFTER = 75
 
+#: The scene of the old browser tests. It is only for display: a worker must not treat its running run as lost.
+SCENE = """
+from datetime import timedelta
+from django.contrib.auth.models import User
+from django.utils import timezone
+from tests.e2e.test_every_page import SCENE
+from trainingapp.models import TrainingRun
+User.objects.create_superuser("admin", password="correct horse")
+scope = {}
+exec(SCENE, scope)
+pages = scope["result"]
+later = timezone.now() + timedelta(days=1)
+TrainingRun.objects.filter(status="running").update(heartbeat_at=later)
+TrainingRun.objects.filter(status="queued").update(not_before=later)
+"""
 #: Runs that really train, in addition to those of the scene: one to its end, one that is paused.
 TRAIN = f"""
-from django.contrib.auth.models import User
 from tests.studio import TINY
 from tests.tiny import make_dataset, make_run
 admin = User.objects.get()
 dataset = make_dataset(admin, "trained on", pictures={IMAGES})
 config = {{**TINY, **{CONFIG!r}}}
-result = [make_run(admin, dataset, name, start=True, **config).pk for name in ("undisturbed", "paused midway")]
+trained = [make_run(admin, dataset, name, start=True, **config).pk for name in ("undisturbed", "paused midway")]
 """
 
 
-#: Requests the pause in the process that observes the steps, since starting a command each time would be too slow.
-PAUSE = """
+#: Observes the runs in one process, since starting a command for each look would take longer than the training.
+OBSERVE = """
 import time
-from trainingapp import lifecycle
 from trainingapp.models import TrainingRun
-deadline = time.monotonic() + 240
-while TrainingRun.objects.get(pk=run).step < step:
-    assert time.monotonic() < deadline, "the run has not come to this step"
-    time.sleep(0.02)
-lifecycle.pause_run(TrainingRun.objects.get(pk=run))
+def wait_until(run, is_reached, what):
+    deadline = time.monotonic() + 240
+    while not is_reached(TrainingRun.objects.get(pk=run)):
+        assert time.monotonic() < deadline, f"run {run}: {what}"
+        time.sleep(0.05)
+"""
+PAUSE = f"""
+{OBSERVE}
+from trainingapp import lifecycle
+wait_until(paused, lambda run: run.step >= {PAUSE_AFTER}, "it has not come to the step of the pause")
+lifecycle.pause_run(TrainingRun.objects.get(pk=paused))
+wait_until(paused, lambda run: run.status == "paused", "it is not paused")
+wait_until(completed, lambda run: run.status == "completed", "it is not completed")
+result = [TrainingRun.objects.get(pk=run).step for run in (paused, completed)]
 """
 
 
@@ -85,33 +107,11 @@ def make_old_installation(folder: Path, **env: str) -> OldInstallation:
     code = extract(folder / "code")
     studio = Studio(folder / "data", code, **{"PYTHONPATH": str(code), **env})
     studio.manage("migrate", "-v0", "--skip-checks")
-    studio.python(
-        """
-        from django.contrib.auth.models import User
-        User.objects.create_superuser("admin", password="correct horse")
-        """
-    )
-    pages: list[str] = studio.python(
-        "from tests.e2e.test_every_page import SCENE\nscope = {}\nexec(SCENE, scope)\nresult = scope['result']"
-    )
-    # The scene is only for display: a worker must not treat its running run as lost.
-    studio.python(
-        """
-        from datetime import timedelta
-        from django.utils import timezone
-        from trainingapp.models import TrainingRun
-        later = timezone.now() + timedelta(days=1)
-        TrainingRun.objects.filter(status="running").update(heartbeat_at=later)
-        TrainingRun.objects.filter(status="queued").update(not_before=later)
-        """
-    )
-    completed, paused = studio.python(TRAIN)
+    pages, (completed, paused) = studio.python(f"{SCENE}\n{TRAIN}\nresult = [pages, trained]")
     worker = studio.start_worker()
     try:
-        studio.python(f"run, step = {paused}, {PAUSE_AFTER}\n{PAUSE}")
-        wait_for(lambda: shown(studio, paused)["status"] == "paused", 60, "the run is paused")
-        wait_for(lambda: shown(studio, completed)["status"] == "completed", 180, "the other run is completed")
-        assert shown(studio, paused)["step"] < shown(studio, completed)["step"]
+        paused_at, completed_at = studio.python(f"paused, completed = {paused}, {completed}\n{PAUSE}")
+        assert paused_at < completed_at
     finally:
         studio.stop(worker)
     return OldInstallation(studio, pages, completed, paused, studio.python(POINTS))

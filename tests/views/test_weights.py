@@ -18,7 +18,6 @@ from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.library import make_entry
 from tests.helpers.tiny import make_run
 from tests.weights.test_weights import state_of
-from trainingapp.jobs.attempts import warm_process
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.weights import verbs as weights_verbs
 
@@ -49,13 +48,6 @@ def image(size: tuple[int, int] = (40, 30)) -> SimpleUploadedFile:
     file = io.BytesIO()
     Image.new("RGB", size, "red").save(file, "PNG")
     return SimpleUploadedFile("red.png", file.getvalue(), "image/png")
-
-
-def work() -> Job:
-    try:
-        return work_off()
-    finally:
-        warm_process.drop()
 
 
 PAGES = ["weights_detail", "weights_export", "weights_try", "weights_download", "weights_edit", "weights_delete"]
@@ -143,7 +135,7 @@ def test_an_upload_becomes_a_model(user_client: Client, tmp_path: Path) -> None:
     response = user_client.post("/weights/upload/", {**UPLOAD, "file": file})
     weights = Weights.objects.get()
     assert response["Location"] == weights.get_absolute_url()
-    work()
+    work_off()
     html = user_client.get(weights.get_absolute_url()).content.decode()
     assert "Matching weights" in html
     assert "Try" in html
@@ -220,7 +212,7 @@ def test_an_export_is_polled_and_downloaded(user_client: Client, other_user: Use
     assert user_client.post(page, {"formats": ["gif"]}).status_code == 422
     followed = user_client.post(page, {"formats": ["pt", "safetensors"]})["Location"]
     assert "Waiting for a worker" in user_client.get(followed).content.decode()
-    job = work()
+    job = work_off()
     html = user_client.get(followed).content.decode()
     assert "identical bit by bit" in html
     assert "because the dataset no longer exists" in html
@@ -242,7 +234,7 @@ def test_an_export_is_found_again_on_the_pages_of_its_model(
     waiting = user_client.get(entry.get_absolute_url()).content.decode()
     assert "Your exports" in waiting
     assert "export.zip" not in waiting
-    job = work()
+    job = work_off()
     file = reverse("job_file", args=[job.pk, "export.zip"])
     for address in (entry.get_absolute_url(), page):
         html = user_client.get(address).content.decode()
@@ -260,7 +252,7 @@ def test_export_options_are_passed_to_the_job(user_client: Client, entry: Weight
     assert user_client.post(page, chosen).status_code == 302
     options = {"batch": "dynamic", "size": "dynamic", "opset": 13, "half": True, "nms": False}
     assert Job.objects.get(kind=Job.Kind.EXPORT).params["options"] == options
-    work()
+    work_off()
     html = user_client.get(entry.get_absolute_url()).content.decode()
     assert "dynamic batch size · dynamic height and width · opset 13 · weights in half precision" in html
     assert "Compared with PyTorch with the same rounded weights." in html
@@ -290,7 +282,7 @@ def test_images_are_predicted(user_client: Client, user: User, other_user: User,
     response = user_client.post(page, {"images": [image(), image()]})
     job = Job.objects.get()
     assert response["Location"] == reverse("job", args=[job.pk])
-    work()
+    work_off()
     html = user_client.get(response["Location"]).content.decode()
     assert "2 images" in html
     assert "red.png" in html
@@ -326,7 +318,7 @@ def test_a_dataset_is_predicted(user_client: Client, entry: Weights, tints: Data
     page = reverse("weights_predict_many", args=[entry.pk])
     assert "Choose a dataset" in user_client.post(page, {}).content.decode()
     response = user_client.post(page, {"dataset": tints.pk, "split": "val"})
-    work()
+    work_off()
     html = user_client.get(response["Location"]).content.decode()
     assert "12 images of tints were predicted" in html
     assert "Top-1" in html

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.messages.engine_jobs import CONVERSION_DIFFERS
 from trainingapp.contract.storage.reading import open_checkpoint
 from trainingapp.datasets.importing.importer import run_import
-from trainingapp.jobs.attempts import warm_process
 from trainingapp.models import Dataset, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.scheduling.scheduler import claim_next
@@ -41,14 +40,12 @@ TEN_BITS = {"integers": SCALE, "floats": None, "bands": None}
 
 
 @pytest.fixture(autouse=True)
-def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.DATASETS_DIR = tmp_path / "datasets"
     no_worker(monkeypatch)
     monkeypatch.setattr("trainingapp.worker.tasks.start_training", lambda: None)
-    yield
-    warm_process.drop()
 
 
 def dark(label: int, number: int) -> bytes:

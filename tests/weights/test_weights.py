@@ -78,10 +78,6 @@ def saved_row(run: TrainingRun) -> Checkpoint:
     )  # fmt: skip
 
 
-def work() -> Job:
-    return work_off()
-
-
 def upload(user: User, path: Path, file_name: str = "", **changes: Any) -> Weights:
     values: dict[str, Any] = {
         "name": "mine", "task": "classification", "architecture": "mobilenet_v3_small", "image_size": 32,
@@ -103,7 +99,7 @@ def state_of(classes: int = 2) -> dict[str, torch.Tensor]:
 def test_a_checkpoint_becomes_a_model_with_its_origin(trained: TrainingRun, user: User) -> None:
     weights = weights_verbs.save_weights(trained, name="Tints", note="First", licence="CC0", by=user)
     assert (weights.state, weights.version, weights.path.exists()) == ("pending", 1, False)
-    assert work().state == "done"
+    assert work_off().state == "done"
     weights.refresh_from_db()
     best = trained.checkpoints.get(is_best=True)
     assert (weights.state, weights.is_whole) == ("ready", True)
@@ -164,7 +160,7 @@ def test_a_run_without_such_a_checkpoint_cannot_be_saved(
 
 def test_a_checkpoint_deleted_meanwhile_is_reported_on_the_model(saved_row: Checkpoint, user: User) -> None:
     weights = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
-    assert work().state == "failed"
+    assert work_off().state == "failed"
     weights.refresh_from_db()
     assert (weights.state, "no longer exist" in weights.problem) == ("failed", True)
     # A failed entry does not stand in the way of another try.
@@ -190,7 +186,7 @@ def test_an_upload_that_fits_is_ready(user: User, tmp_path: Path, suffix: str) -
     else:
         save_file(state, path)
     weights = upload(user, path)
-    assert work().state == "done"
+    assert work_off().state == "done"
     weights.refresh_from_db()
     assert (weights.state, weights.is_whole, weights.source) == ("ready", True, "upload")
     assert weights.report["counts"] == {"matched": len(state), "other_shape": 0, "missing": 0, "unused": 0}
@@ -204,7 +200,7 @@ def test_an_upload_that_fits_in_part_can_only_start_runs(user: User, tmp_path: P
     path = tmp_path / "other.safetensors"
     save_file(state_of(classes=5), path)
     weights = upload(user, path)
-    work()
+    work_off()
     weights.refresh_from_db()
     assert (weights.state, weights.is_whole) == ("ready", False)
     assert weights.report["names"]["other_shape"] == ["classifier.3.weight", "classifier.3.bias"]
@@ -221,14 +217,11 @@ def test_an_uploaded_classifier_may_have_several_labels_per_image(user: User, tm
     state["classifier.3.bias"] += 5
     save_file(state, path)
     weights = upload(user, path, label_mode="multi")
-    work()
+    work_off()
     weights.refresh_from_db()
     assert (weights.state, weights.config["label_mode"]) == ("ready", "multi")
-    try:
-        weights_verbs.predict(weights, images=[("plain.png", image())], by=user)
-        job = work()
-    finally:
-        warm_process.drop()
+    weights_verbs.predict(weights, images=[("plain.png", image())], by=user)
+    job = work_off()
     assert job.state == "done", job.message
     [found] = json.loads((job.folder / "predictions.json").read_text())["images"]
     assert found["labels"] == [label for label, share in found["classes"] if share >= 0.5]
@@ -272,13 +265,13 @@ def test_characters_that_no_database_stores_are_replaced_visibly(user: User, tmp
     path = tmp_path / "odd.safetensors"
     save_file({**state_of(), "odd\0name": torch.zeros(2)}, path)
     fits = upload(user, path)
-    assert work().state == "done"
+    assert work_off().state == "done"
     fits.refresh_from_db()
     assert "odd\ufffdname" in str(fits.report)
 
     save_file({"odd\0name": torch.zeros(2)}, path)
     fits_not = upload(user, path, name="other")
-    assert work().state == "failed"
+    assert work_off().state == "failed"
     fits_not.refresh_from_db()
     assert "it has odd\ufffdname" in fits_not.problem
 
@@ -413,7 +406,7 @@ def test_an_interrupted_deletion_is_completed_or_undone(user: User, settings: An
 def test_an_export_is_a_zip_and_its_report_is_stored_on_the_model(user: User, tints: Dataset) -> None:
     weights = make_entry(user, dataset=tints)
     weights_verbs.export_weights(weights, formats=["pt", "safetensors"], by=user)
-    job = work()
+    job = work_off()
     assert job.state == "done", job.message
     assert (job.result["images"], job.result["are_drawn"]) == (10, False)
     with zipfile.ZipFile(job.folder / job.result["file"]) as archive:
@@ -459,11 +452,11 @@ def test_images_are_predicted_by_a_warm_process_of_the_worker(user: User) -> Non
             for file in images.values():
                 file.seek(0)
             weights_verbs.predict(weights, images=list(images.items()), by=user)
-            job = work()
+            job = work_off(is_shared=False)
             assert job.state == "done", job.message
         many = [(f"{number}.png", image()) for number in range(50)]
         weights_verbs.predict(weights, images=many, by=user)
-        assert work().result["images"] == 50
+        assert work_off(is_shared=False).result["images"] == 50
     finally:
         warm_process.drop()
     assert (job.result["images"], job.result["problems"]) == (5, 1)
@@ -499,10 +492,10 @@ def test_a_file_that_is_not_an_image_is_refused_immediately(
 @pytest.mark.any_database
 def test_a_dataset_is_evaluated_as_the_run_evaluated_it(user: User, trained: TrainingRun) -> None:
     weights = weights_verbs.save_weights(trained, name="Tints", by=user)
-    work()
+    work_off()
     weights.refresh_from_db()
     weights_verbs.predict_dataset(weights, trained.dataset, split="val", by=user)
-    job = work()
+    job = work_off()
     assert job.state == "done", job.message
     for name, value in weights.metrics.items():
         assert job.result["values"][name] == pytest.approx(value, abs=1e-5), name
@@ -520,6 +513,6 @@ def test_only_a_folder_of_class_folders_is_evaluated(user: User, tmp_path: Path,
     with pytest.raises(VerbError, match="cannot be read"):
         weights_verbs.predict_folder(weights, tmp_path / "shown", by=user)
     weights_verbs.predict_folder(weights, tmp_path / "shown", by=admin)
-    job = work()
+    job = work_off()
     assert job.state == "done", job.message
     assert (job.result["images"], "top1" in job.result["values"]) == (2, True)
