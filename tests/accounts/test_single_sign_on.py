@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.helpers.studio import Studio, free_port, wait_for
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+#: The studios of these tests have their own databases.
+pytestmark = pytest.mark.any_database
 CLIENT, SECRET = "studio", "s3cret-of-the-studio"
 
 

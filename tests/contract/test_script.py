@@ -72,6 +72,7 @@ def test_it_repeats_a_run_that_found_its_batch_size_itself(new_run, tmp_path: Pa
     assert_bit_equal(one["model_state_dict"], other["model_state_dict"])
 
 
+@pytest.mark.long
 def test_after_an_interruption_it_continues(new_run, tmp_path: Path, dataset_dir: Path) -> None:
     run_dir = new_run(**{**HARD, "epochs": 6})
     train_here(run_dir)

@@ -23,8 +23,6 @@ from trainingapp.datasets.sources.image_kinds import HAS_AVIF
 from trainingapp.engine.data.images import load_image
 from trainingapp.models import Dataset
 
-pytestmark = pytest.mark.database
-
 ImportTree = Callable[[Tree], Dataset]
 Values = NDArray[Any]
 H, W = 40, 40

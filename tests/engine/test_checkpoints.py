@@ -79,7 +79,9 @@ def test_best_is_the_first_with_the_highest_top1(straight_run: Path) -> None:
     assert [event["epoch"] for event in points if event["is_best"]][-1] == best["epoch"]
 
 
-@pytest.mark.parametrize("damage", [_flip_a_bit, _truncate, Path.unlink])
+@pytest.mark.parametrize(
+    "damage", [_flip_a_bit, *(pytest.param(each, marks=pytest.mark.long) for each in (_truncate, Path.unlink))]
+)
 def test_a_corrupted_newest_checkpoint_is_set_aside_and_the_previous_one_used(
     new_run, straight_run: Path, damage
 ) -> None:

@@ -19,7 +19,10 @@ from tests.helpers.trainers import (
 )
 
 
-@pytest.mark.parametrize(("workers", "workers_then"), [(0, 0), (0, 2), (2, 0), (2, 2)])
+@pytest.mark.parametrize(
+    ("workers", "workers_then"),
+    [(0, 2), (2, 0), *(pytest.param(each, each, marks=pytest.mark.long) for each in (0, 2))],
+)
 def test_paused_at_a_random_step(new_run, straight_run: Path, workers: int, workers_then: int) -> None:
     looks = random.randint(1, 22)  # 18 steps, three ends of epochs and some validation batches
     run_dir = new_run(num_workers=workers, **HARD)
@@ -51,6 +54,7 @@ def test_paused_within_validation_repeats_the_validation(new_run, straight_run: 
     assert_same_result(run_dir, straight_run)
 
 
+@pytest.mark.long
 def test_process_paused_by_command(new_run, start, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     trainer = start(run_dir)

@@ -199,7 +199,7 @@ def straight_multi(tmp_path_factory: pytest.TempPathFactory, squares_dir: Path) 
     return run_dir
 
 
-@pytest.mark.parametrize(("looks", "workers"), [(4, 0), pytest.param(9, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("looks", "workers"), [(4, 0), pytest.param(9, 2, marks=pytest.mark.long)])
 def test_a_paused_run_resumes_bit_exactly(
     new_run: Any, squares_dir: Path, straight_multi: Path, looks: int, workers: int
 ) -> None:

@@ -66,8 +66,10 @@ def test_a_checkpoint_is_saved_at_that_step_and_confirmed(new_run, straight_run:
     assert_same_result(run_dir, straight_run)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("ema", "workers"),
+    [(0.9, 2), (0.0, 0), *(pytest.param(*each, marks=pytest.mark.long) for each in ((0.0, 2), (0.9, 0)))],
+)
 def test_an_evaluation_changes_no_later_number(new_run, workers: int, ema: float) -> None:
     config = {**HARD, "epochs": 2, "ema_decay": ema, "early_stopping_epochs": 1, "autosave_minutes": 0}
     straight, asked = new_run("straight", **config), new_run("asked", num_workers=workers, **config)
@@ -165,7 +167,7 @@ def test_epochs_that_the_configuration_does_not_allow_are_refused_with_the_reaso
 
 
 @pytest.mark.parametrize("looks", [2, 9, *(pytest.param(each, marks=pytest.mark.long) for each in (4, 17, 21))])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_an_extended_and_interrupted_run_equals_an_uninterrupted_one(new_run, looks: int, workers: int) -> None:
     """Extended at step 4 from two epochs to three, and interrupted before, at, and after that step."""
     config = {**HARD, "epochs": 2, "scheduler": "cosine", "early_stopping_epochs": 2}
@@ -180,6 +182,7 @@ def test_an_extended_and_interrupted_run_equals_an_uninterrupted_one(new_run, lo
     assert_same_result(cut, straight)
 
 
+@pytest.mark.long
 def test_an_extended_and_killed_run_equals_an_uninterrupted_one(new_run, start) -> None:
     """The trainer is killed after it has confirmed; the newest checkpoint is the one of the request."""
     config = {**HARD, "epochs": 2, "checkpoint_every_epochs": 100}

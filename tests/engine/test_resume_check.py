@@ -24,7 +24,7 @@ def marks(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_dir / MARKS_FILE).read_text().splitlines() if line]
 
 
-@pytest.mark.parametrize("looks", [0, 3, 6, 7, 8, 10])
+@pytest.mark.parametrize("looks", [3, 7, *(pytest.param(each, marks=pytest.mark.long) for each in (0, 6, 8, 10))])
 def test_a_paused_run_resumes_bit_exactly(new_run, looks: int) -> None:
     """Paused at its start, within an epoch, before, within and after a validation."""
     run_dir = new_run(**HARD, ema_decay=0.9)
@@ -38,6 +38,7 @@ def test_a_paused_run_resumes_bit_exactly(new_run, looks: int) -> None:
     assert "is bit-exact" in event["message"]
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_bit_exactly(new_run, start) -> None:
     run_dir = new_run(**HARD)
     trainer = start(run_dir)

@@ -95,7 +95,7 @@ def _items(folder: Path, **config: Any) -> MaskedImages:
     return MaskedImages(dataset, dataset.split("train"), values, MEMORY_LIMIT_BYTES)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("workers", "workers_then"), [(0, 2), (2, 0)])
+@pytest.mark.parametrize(("workers", "workers_then"), [(0, 2), pytest.param(2, 0, marks=pytest.mark.long)])
 def test_paused_at_a_random_step(new_run, straight_run: Path, workers: int, workers_then: int) -> None:
     looks = random.randint(1, 9)  # 4 steps, two ends of epochs and validation batches
     run_dir = new_run(num_workers=workers)

@@ -43,6 +43,7 @@ def test_all_points_of_a_run_are_written(new_run) -> None:
     assert len(read(run_dir)["loss/train"]) == 18
 
 
+@pytest.mark.long
 def test_a_killed_run_has_each_point_once(new_run, start) -> None:
     run_dir = new_run(**HARD)
     trainer = start(run_dir)

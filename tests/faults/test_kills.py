@@ -88,6 +88,7 @@ def test_trainer_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> 
     check_equal(studio, run, undisturbed)
 
 
+@pytest.mark.long
 def test_worker_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
     (run,) = studio.prepare(images=IMAGES, **CONFIG)
     worker = studio.start_worker()
@@ -115,6 +116,7 @@ def test_power_cut(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
     check_equal(studio, run, undisturbed)
 
 
+@pytest.mark.long
 def test_worker_stopped(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
     (run,) = studio.prepare(images=IMAGES, **CONFIG)
     worker = studio.start_worker()

@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
 def needed(folder: str) -> set[str]:
     """Distributions that bring the third-party modules of `folder`."""
     providers = OPTIONAL | dict(importlib.metadata.packages_distributions())

@@ -53,6 +53,7 @@ def test_runs_with_files_are_shown_under_their_names(make: MAKE, tmp_path: Path)
     )
 
 
+@pytest.mark.long
 def test_the_server_shows_the_points_and_ends_with_the_command(studio_env: dict[str, str], free_port: int) -> None:
     """End to end: a separate database with one run, and the responses of TensorBoard."""
     command = [sys.executable, str(REPOSITORY / "manage.py")]

@@ -63,6 +63,7 @@ def test_a_dump_comes_back(made: tuple[Studio, Path, Any], tmp_path: Path, postg
     assert other.python(NEW_ROW) > max(pk for pk, _name, _status in content[0])
 
 
+@pytest.mark.long
 def test_a_portable_backup_goes_into_sqlite(made: tuple[Studio, Path, Any], tmp_path: Path) -> None:
     studio, file, content = made
     other = Studio(tmp_path / "other")
@@ -75,6 +76,7 @@ def test_a_portable_backup_goes_into_sqlite(made: tuple[Studio, Path, Any], tmp_
     assert other.python(NEW_ROW) > max(pk for pk, _name, _status in content[0])
 
 
+@pytest.mark.long
 def test_what_cannot_be_loaded_changes_nothing(
     made: tuple[Studio, Path, Any], tmp_path: Path, postgres_url: str
 ) -> None:

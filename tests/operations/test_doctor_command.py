@@ -66,6 +66,7 @@ def test_a_studio_without_problems(make: MAKE) -> None:
     assert {item["severity"] for item in json.loads(text)} == {"ok"}
 
 
+@pytest.mark.any_database
 def test_torch_is_examined_in_a_separate_process() -> None:
     found = {finding.check: finding for finding in machine.torch_and_gpus()}
     assert found["torch"].severity == "ok"

@@ -52,6 +52,7 @@ def assert_refused(run: TrainingRun, named: str) -> None:
     assert not run.checkpoints.exists()
 
 
+@pytest.mark.long
 def test_a_model_file_with_a_flipped_byte_is_refused(user: User, tints: Dataset) -> None:
     weights = make_entry(user)
     whole = weights.path.read_bytes()

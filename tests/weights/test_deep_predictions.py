@@ -33,7 +33,7 @@ from trainingapp.scheduling.scheduler import claim_next
 from trainingapp.supervision import HOST, supervise, worker_id
 from trainingapp.weights import verbs as weights_verbs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 SIDE = 32
 SCALE = {"low": 0, "high": 1023, "bits": 10}
 TEN_BITS = {"integers": SCALE, "floats": None, "bands": None}

@@ -178,6 +178,7 @@ def test_a_cancelled_job_leaves_no_pending_model(saved_row: Checkpoint, user: Us
 # Uploads
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_an_upload_that_fits_is_ready(user: User, tmp_path: Path, suffix: str) -> None:
     path, state = tmp_path / f"mine{suffix}", state_of()
@@ -326,6 +327,7 @@ def test_errors_of_the_description_are_named(user: User, tmp_path: Path, changes
 # Using
 
 
+@pytest.mark.any_database
 def test_a_run_starts_from_a_model_and_its_own_models_record_that(
     user: User, tints: Dataset, trained: TrainingRun
 ) -> None:

@@ -36,8 +36,9 @@ def _created(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
     import timm
 
     try:
-        return timm.create_model(name, img_size=image_size, **options)
+        model: nn.Module = timm.create_model(name, img_size=image_size, **options)
     except TypeError as error:
         if "img_size" not in str(error):
             raise
-        return timm.create_model(name, **options)
+        model = timm.create_model(name, **options)
+    return model
