@@ -26,13 +26,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 def new_studio(data_dir: Path) -> Iterator[Studio]:
     """Within: a studio whose administrator is admin with the password "correct horse"."""
     installation = Studio(data_dir)
-    installation.migrate()
-    installation.python(
-        """
-        from django.contrib.auth.models import User
-        User.objects.create_superuser("admin", password="correct horse")
-        """
-    )
+    installation.migrate_with_administrator()
     try:
         yield installation
     finally:

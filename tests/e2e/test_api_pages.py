@@ -1,6 +1,8 @@
 """The API document in the browser, and the page of API tokens."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -8,10 +10,10 @@ from playwright.sync_api import Page, expect
 from tests.helpers.studio import Studio, wait_for
 
 
-@pytest.fixture
-def web(studio: Studio, log_in: Callable[[], None]) -> Studio:
-    """A signed-in browser at a studio with a queued run and no worker."""
-    studio.python(
+@pytest.fixture(scope="module")
+def studio(shared_studio: Studio) -> Studio:
+    """A studio with a queued run and no worker."""
+    shared_studio.python(
         """
         from django.contrib.auth.models import User
         from tests.helpers.tiny import make_dataset, make_run
@@ -19,8 +21,16 @@ def web(studio: Studio, log_in: Callable[[], None]) -> Studio:
         make_run(user, make_dataset(user), start=True)
         """
     )
-    studio.spawn("web")
-    wait_for(studio.answers, 60, "the web server answers")
+    shared_studio.spawn("web")
+    wait_for(shared_studio.answers, 60, "the web server answers")
+    return shared_studio
+
+
+@pytest.fixture
+def web(studio: Studio, log_in: Callable[[], None]) -> Studio:
+    """A signed-in browser, without tokens of other tests."""
+    with closing(sqlite3.connect(studio.data_dir / "studio.sqlite3", timeout=20)) as connection, connection:
+        connection.execute("DELETE FROM trainingapp_apitoken")
     log_in()
     return studio
 

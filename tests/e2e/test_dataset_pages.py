@@ -12,17 +12,32 @@ SCENE = """
 from django.contrib.auth.models import User
 from tests.helpers.annotated_pages import make_proposed, make_scenes
 admin = User.objects.get()
-result = [make_proposed(admin).get_absolute_url(), make_scenes(admin).get_absolute_url()]
+datasets = [make_proposed(admin), make_proposed(admin, "more pets to import"), make_scenes(admin)]
+result = [dataset.get_absolute_url() for dataset in datasets]
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def studio(shared_studio: Studio) -> Studio:
+    """One for all tests here; each has a dataset of its own."""
+    return shared_studio
+
+
+@pytest.fixture(scope="module")
 def pages(studio: Studio) -> list[str]:
-    """Addresses of a dataset that waits for an answer, and of one that is ready; no worker changes them."""
+    """Addresses of two datasets that wait for an answer, and of one that is ready; no worker changes them."""
     addresses: list[str] = studio.python(SCENE)
     studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")
     return [studio.url + address for address in addresses]
+
+
+def importing(studio: Studio, name: str) -> str:
+    """The options with which a dataset is being imported."""
+    [row] = studio.rows("SELECT status, options FROM trainingapp_dataset WHERE name = ?", name)
+    assert row["status"] == "importing"
+    options: str = row["options"]
+    return options
 
 
 def sources(page: Page) -> list[str]:
@@ -51,16 +66,16 @@ def test_classes_are_edited_by_keyboard_and_the_import_starts(
     page.get_by_label("Seed").fill("5")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_role("status").filter(has_text="Importing")).to_be_visible()
-    [row] = studio.rows("SELECT options FROM trainingapp_dataset WHERE status = 'importing'")
-    assert '"sources": ["kitten", "cat"]' in row["options"]
-    assert '"seed": 5' in row["options"]
+    options = importing(studio, "pets to import")
+    assert '"sources": ["kitten", "cat"]' in options
+    assert '"seed": 5' in options
 
 
 def test_images_are_shown_with_and_without_annotations(
     page: Page, log_in: Callable[[], None], pages: list[str], problems: list[str]
 ) -> None:
     log_in()
-    page.goto(pages[1])
+    page.goto(pages[2])
     boxes = page.locator("#images svg.overlay")
     expect(boxes.first).to_be_visible()
     page.get_by_label("Boxes and masks").uncheck()
@@ -86,7 +101,7 @@ def test_images_are_shown_with_and_without_annotations(
 def test_an_import_is_confirmed_without_javascript(browser: Browser, studio: Studio, pages: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{studio.url}/login/?next={pages[0].removeprefix(studio.url)}")
+    page.goto(f"{studio.url}/login/?next={pages[1].removeprefix(studio.url)}")
     page.get_by_label("User name").fill("admin")
     page.get_by_label("Password").fill("correct horse")
     page.get_by_role("button", name="Sign in").click()
@@ -94,6 +109,6 @@ def test_an_import_is_confirmed_without_javascript(browser: Browser, studio: Stu
     page.get_by_role("checkbox", name="Include kitten").uncheck()
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("Importing").first).to_be_visible()
-    [row] = studio.rows("SELECT options FROM trainingapp_dataset WHERE status = 'importing'")
-    assert '[{"name": "dog", "sources": ["dog"]}, {"name": "cat", "sources": ["cat"]}]' in row["options"]
+    options = importing(studio, "more pets to import")
+    assert '[{"name": "dog", "sources": ["dog"]}, {"name": "cat", "sources": ["cat"]}]' in options
     context.close()

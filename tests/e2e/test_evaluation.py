@@ -25,7 +25,13 @@ result = run.pk
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def studio(shared_studio: Studio) -> Studio:
+    """One for all tests here, which only look."""
+    return shared_studio
+
+
+@pytest.fixture(scope="module")
 def address(studio: Studio) -> str:
     """Where the evaluation of a run of three epochs is, the second the best; a box grows surer with each."""
     run_id = studio.python(SCENE)

@@ -65,10 +65,24 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 30, what: str = "t
 
 @cache
 def _migrated_database() -> Path:
+    """A database with its tables and no rows."""
     folder = Path(tempfile.mkdtemp(prefix="cvstudio-migrated-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Studio(folder / "data").manage("migrate", "-v0", "--skip-checks")
     return folder / "data" / "studio.sqlite3"
+
+
+@cache
+def _database_with_administrator() -> Path:
+    studio = Studio(_migrated_database().parent.with_name("with administrator"))
+    studio.migrate()
+    studio.python(
+        """
+        from django.contrib.auth.models import User
+        User.objects.create_superuser("admin", password="correct horse")
+        """
+    )
+    return studio.data_dir / "studio.sqlite3"
 
 
 class Studio:
@@ -119,9 +133,20 @@ class Studio:
         # Single sign-on has separate tables.
         if self.env.get("DATABASE_URL") or self.env.get("OIDC_NAME") or self.repository != REPOSITORY:
             self.manage("migrate", "-v0", "--skip-checks")
-            return
+        else:
+            self._copy(_migrated_database())
+
+    def migrate_with_administrator(self) -> None:
+        """Create the tables, and an administrator: admin, "correct horse". SQLite only."""
+        self._copy(_database_with_administrator())
+
+    def _copy(self, database: Path) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_migrated_database(), self.data_dir / "studio.sqlite3")
+        with (
+            closing(sqlite3.connect(database)) as source,
+            closing(sqlite3.connect(self.data_dir / "studio.sqlite3")) as target,
+        ):
+            source.backup(target)
 
     def prepare(self, runs: int = 1, start: bool = True, images: int = 24, **config: Any) -> list[int]:
         """A migrated database with an administrator (admin, "correct horse"), a tiny dataset and runs; their ids."""

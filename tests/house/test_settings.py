@@ -60,7 +60,7 @@ def test_a_soft_time_limit_after_the_hard_one_is_refused(studio_env: dict[str, s
     assert "\nHARD_TIME_LIMIT_HOURS: must not be below SOFT_TIME_LIMIT_HOURS (30)" in done.stderr
     for hard in ("0", "48"):
         env = {**studio_env, "SOFT_TIME_LIMIT_HOURS": "30", "HARD_TIME_LIMIT_HOURS": hard}
-        assert setting(env, "settings.SOFT_TIME_LIMIT_HOURS") == "30"
+        assert setting(env, "settings.SOFT_TIME_LIMIT_HOURS") == "30.0"
     assert done.stdout == ""
 
 
