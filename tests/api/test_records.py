@@ -14,10 +14,10 @@ from tests.api.test_training import CONTENT, checkpoint_of
 from tests.helpers.plans import explained
 from tests.helpers.tiny import board_of
 from tests.helpers.world import line, point, store_events
-from trainingapp.api import records
 from trainingapp.api.thinning import thinned
 from trainingapp.contract.series import Point, frame_of
 from trainingapp.models import SeriesChunk, TrainingRun, Weights
+from trainingapp.runs import log_search
 from trainingapp.runs.series import Series
 from trainingapp.supervision.series_store import supersede
 
@@ -133,7 +133,7 @@ def test_lines_of_a_level_come_in_order_and_page_by_page(api: Api, run: Training
 def test_a_rare_text_is_searched_in_parts_until_the_end_of_the_log(
     api: Api, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "SEARCHED_EVENTS", 10)
+    monkeypatch.setattr(log_search, "SEARCHED_LINES", 10)
     store_events(run, *(line("needle" if number in (3, 34) else "hay") for number in range(1, 36)))
     answers = []
     after: int | None = 0
@@ -142,6 +142,15 @@ def test_a_rare_text_is_searched_in_parts_until_the_end_of_the_log(
         answers.append(([item["seq"] for item in page["items"]], page["next"]))
         after = page["next"]
     assert answers == [([3], 10), ([], 20), ([], 30), ([34], None)]
+
+
+def test_points_between_the_lines_do_not_divide_a_search(
+    api: Api, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_search, "SEARCHED_LINES", 10)
+    store_events(run, *(point(step) for step in range(1, 40)), line("needle"))
+    page = api.get(f"training/{run.pk}/logs?q=needle").json()
+    assert ([item["message"] for item in page["items"]], page["next"]) == (["needle"], None)
 
 
 def test_metrics_of_many_steps_take_as_many_queries_as_those_of_one(api: Api, run: TrainingRun) -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
-from django.db.models import QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router, Status
@@ -30,7 +29,7 @@ from trainingapp.api.schemas import (
 from trainingapp.api.thinning import thinned
 from trainingapp.contract.storage.exporting import ExportForm
 from trainingapp.contract.system_series import SYSTEM
-from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import (
     checkpoint_response,
@@ -40,18 +39,15 @@ from trainingapp.runs.downloads import (
     script_response,
     tensorboard_response,
 )
+from trainingapp.runs.log_search import log_lines, search_log
 from trainingapp.runs.report import ReportFormat, report_response
-from trainingapp.runs.run_page import LOG_TYPES
 from trainingapp.runs.series import Series, read_series
 from trainingapp.weights import verbs as weights_verbs
 
 router = Router(tags=["training"])
 
-LEVELS = ("debug", "info", "warning", "error")
 #: Names that always refer to the best and the last checkpoint.
 NICKNAMES: dict[str, dict[str, bool]] = {"best": {"is_best": True}, "last": {"is_last": True}}
-#: Events whose text one request for lines with a text reads.
-SEARCHED_EVENTS = 20_000
 
 
 @router.get("/{pk}/metrics", response=MetricsList, summary="Metrics of a run")
@@ -120,29 +116,11 @@ def list_logs(request: ApiRequest, pk: Id, filters: Query[LogFilters]) -> dict[s
     With `q`, one answer searches a part of a long log and may hold fewer lines than `limit`, or none, before the end.
     """
     run = run_for(request, pk)
-    rows, end = run.events.filter(seq__gt=filters.after).order_by("seq"), None
     if filters.q:
-        # The text of each line has to be read: one answer reads so many.
-        if (upto := filters.after + SEARCHED_EVENTS) < run.event_seq:
-            rows, end = rows.filter(seq__lte=upto), upto
-        rows = rows.filter(data__message__icontains=filters.q)
-    found = _lines(rows, filters.level, filters.limit)
-    return {"items": found, "next": found[-1].seq if len(found) == filters.limit else end}
-
-
-def _lines(rows: QuerySet[RunEvent], level: str, limit: int) -> list[RunEvent]:
-    """The first `limit` lines of the log that are at least of this level.
-
-    Read from one index after the other, each in its own order: one query would sort the whole log. Lines of the level
-    info are most of the log, and debug is below all.
-    """
-    if level in ("warning", "error"):
-        parts = [rows.filter(type__in=LOG_TYPES, level=each) for each in LEVELS[LEVELS.index(level) :]]
-    else:
-        lines = rows.exclude(level="debug") if level == "info" else rows
-        parts = [lines.filter(type=type_) for type_ in LOG_TYPES]
-    found = [row for part in parts for row in part[:limit]]
-    return sorted(found, key=lambda row: row.seq)[:limit]
+        part = search_log(run, filters.q, level=filters.level, after=filters.after, limit=filters.limit)
+        return {"items": part.lines, "next": part.next}
+    found = log_lines(run.events.filter(seq__gt=filters.after), filters.level, filters.limit)
+    return {"items": found, "next": found[-1].seq if len(found) == filters.limit else None}
 
 
 @router.get("/{pk}/script", response={200: None}, summary="Download a run as a script")

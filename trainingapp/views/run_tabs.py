@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import can, visible_to
+from trainingapp.contract.limits import SEARCH_LENGTH
 from trainingapp.contract.system_series import INTERVAL_S
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.presentation.messages import rendered_list
@@ -24,7 +25,8 @@ from trainingapp.runs.comparison import comparable_runs
 from trainingapp.runs.evaluation_images import USUAL_CONFIDENCE, Gallery
 from trainingapp.runs.evaluations import EvaluationError, newest, read
 from trainingapp.runs.forms import ShareForm, config_changes, config_table
-from trainingapp.runs.run_page import charts_of_machine, log_events
+from trainingapp.runs.log_search import search_log
+from trainingapp.runs.run_page import LOG_LINES, charts_of_machine, log_events
 from trainingapp.runs.series_files import has_parquet
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import visible_run
@@ -150,8 +152,16 @@ def _nothing_measured(run: TrainingRun) -> Text:
 
 @require_safe
 def run_log(request: HttpRequest, pk: int) -> HttpResponse:
-    """The newest lines of the log, or those below number ?before=, which htmx puts above the ones that are shown."""
+    """The newest lines of the log, or those below number ?before=, which htmx puts above the ones that are shown.
+
+    With ?q= the lines of the whole log that contain the text, a part at a time, from number ?after= on.
+    """
     run = visible_run(request, pk)
+    if query := request.GET.get("q", "").replace("\0", "").strip()[:SEARCH_LENGTH]:
+        after = request.GET.get("after", "")
+        part = search_log(run, query, after=int(after) if after.isdecimal() and len(after) < 19 else 0, limit=LOG_LINES)
+        searched = {"run": run, "events": part.lines, "query": query, "next": part.next, "is_older": True}
+        return render_tab(request, run, "log", searched)
     before = request.GET.get("before", "")
     events = log_events(run, before=int(before) if before.isdecimal() else run.event_seq + 1)
     context = {"run": run, "events": events, "older": events[0].seq if events and events[0].seq > 1 else None}
