@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 #: Points of one row group of Parquet, and of one piece of event records.
-GROUP_ROWS = 8 * BATCH_ROWS
+GROUP_ROWS = 2 * BATCH_ROWS
 PIECE_POINTS = 1000
 
 
