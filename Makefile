@@ -10,7 +10,7 @@ LOOK   := DATA_DIR=$(CURDIR)/build/check LOG_LEVEL=WARNING
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SILENT:
-.PHONY: help run install dev test test-all check javascript format messages translations wheel readme screenshot clean
+.PHONY: help run install dev test test-all check types lint javascript format messages translations wheel readme screenshot clean
 
 help: ## This list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,10 +28,15 @@ test: dev ## The test suite (make test ARGS="-k resume" runs a part)
 test-all: dev ## The test suite with the long tests, and with new random cases
 	TEST_SEARCH=new exec $(PY) -m pytest $(ARGS)
 
-check: dev javascript ## Lint, types, import contracts, templates, scripts, migrations, translations
+# With -j2 mypy, which takes longest, runs beside the rest.
+check: types javascript lint ## Lint, types, import contracts, templates, scripts, migrations, translations
+
+types: dev
+	$(VENV)/bin/mypy
+
+lint: dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	find templates -name '*.html' -exec $(VENV)/bin/djade --check --target-version 5.2 {} +
 	$(LOOK) $(PY) manage.py check --fail-level WARNING
