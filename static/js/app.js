@@ -21,6 +21,20 @@
     menu.querySelector("summary").focus();
   });
 
+  // The palette opens with Ctrl+K or a click, the list of shortcuts with ? (which the reader can turn off).
+  const searching = document.querySelector("[data-palette]");
+  const openPalette = (event, part) => {
+    event.preventDefault();
+    import("./palette.js").then(({ open }) => open(part));
+  };
+  searching?.addEventListener("click", (event) => event.ctrlKey || event.metaKey || event.shiftKey || openPalette(event, "dialog"));
+  document.addEventListener("keydown", (event) => {
+    if (!searching || event.altKey || event.defaultPrevented) return;
+    const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") openPalette(event, "dialog");
+    else if (event.key === "?" && !isTyping && !localStorage.getItem("studio-no-help-key")) openPalette(event, "shortcuts");
+  });
+
   const messages = document.getElementById("messages");
   let hiding = 0;
 

@@ -67,6 +67,6 @@ def log_in(page: Page, studio: Studio) -> Callable[[], None]:
         page.get_by_label("User name").fill("admin")
         page.get_by_label("Password").fill("correct horse")
         page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("button", name="Switch between light and dark theme")).to_be_visible()
+        expect(page.get_by_role("link", name="Notifications")).to_be_visible()
 
     return enter

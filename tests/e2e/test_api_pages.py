@@ -52,7 +52,8 @@ def test_the_description_fits_a_phone_and_dark_mode(web: Studio, page: Page, pro
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"{web.url}/api/v1/docs")
     expect(page.get_by_text("List runs")).to_be_visible()
-    page.get_by_role("button", name="Switch between light and dark theme").click()
+    page.get_by_label("User menu").click()
+    page.get_by_role("button", name="Light or dark theme").click()
     expect(page.locator("html.dark-mode")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

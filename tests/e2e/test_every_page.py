@@ -114,6 +114,7 @@ occurrence = announce(RUN_FAILED, message, run=run)
 webhook = create_webhook(admin, WebhookValues(name=long_name, url="https://hooks.example.org/" + "x" * 200))
 Delivery.objects.create(occurrence=occurrence, webhook=webhook, state="failed", tries=7, due_at=None, status_code=500,
                         response="x" * 900, error_data=notices.ANSWERED(status=500).as_data())
+pages += [f"/search/?from=/runs/{run.pk}/", "/search/?q=nothing_like_this"]
 pages += ["/notifications/", "/notifications/?event=disk_low", "/notifications/settings/"]
 pages += ["/notifications/webhooks/new/", f"/notifications/webhooks/{webhook.pk}/"]
 result = pages

@@ -232,6 +232,7 @@ LINES = [
     Line("runs_delete", "post", verb="", ok=302),
     Line("view_save", "post", verb="", data=lambda world: {"name": "mine", "query": "sort=name"}, ok=302),
     Line("view_delete", "post", thing="token", args=lambda world: [view_of_owner(world).pk], ok=302),
+    Line("search", verb=""),
     Line("notification_list", verb=""),
     Line("notifications_read", "post", verb="", ok=302),
     Line("notification_open", thing="token", args=lambda world: [notification_of_owner(world).pk], ok=302),

@@ -20,7 +20,7 @@ class Channel(StrEnum):
 
 
 CHANNEL_LABELS: dict[Channel, Text] = {
-    Channel.PAGE: _("Pages"),
+    Channel.PAGE: _("Studio pages"),
     Channel.BROWSER: _("Browser"),
     Channel.EMAIL: _("E-mail"),
     Channel.WEBHOOK: _("Webhooks"),
