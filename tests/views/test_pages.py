@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, list[object]] = {
     "job_image": ["0" * 8 + "-0000-4000-8000-" + "0" * 12, "a.png"],
     "weights_detail": [1],
     "weights_edit": [1],
+    "weights_alias": [1],
     "weights_share": [1],
     "weights_delete": [1],
     "weights_download": [1],
