@@ -70,6 +70,20 @@ def test_another_baseline_and_the_newest_validations(user_client: Client, runs: 
     assert "fast baseline 2" in row_of(text, runs[1])
 
 
+def test_settings_and_result_are_parallel_coordinates(user_client: Client, runs: list[TrainingRun]) -> None:
+    text = page(user_client, runs=numbers(runs), tab="config")
+    labels = re.findall(r'class="parallel-label"[^>]*>([^<]+)<', text)
+    assert labels == ["Batch size", "Learning rate", "Top-1 accuracy"]
+    lines = [
+        re.findall(r'<polyline class="compare-\d" points="(.+?)"', line) for line in text.split("parallel-line")[1:]
+    ]
+    slow, fast, third = ([float(place.split(",")[1]) for place in line[0].split()] for line in lines if line)
+    assert slow[1] > fast[1] == third[1]  # a lower rate is further down
+    assert fast[2] > slow[2] > third[2]  # 80, 90 and 95 per cent
+    assert 'aria-label="slow: Batch size' in text
+    assert "parallel-line" not in page(user_client, runs=numbers(runs[:1]), tab="config")
+
+
 def test_a_form_sends_the_runs_one_by_one(user_client: Client, runs: list[TrainingRun]) -> None:
     text = page(user_client, runs=[runs[0].pk, runs[1].pk])
     assert row_of(text, runs[1])

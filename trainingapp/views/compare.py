@@ -22,6 +22,7 @@ from trainingapp.runs.comparison import (
     compare,
     markdown,
 )
+from trainingapp.runs.parallel import parallel_plot
 from trainingapp.runs.regressions import class_table
 from trainingapp.runs.significance import significance
 from trainingapp.views.compared_images import images_part
@@ -127,6 +128,8 @@ def compare_page(request: HttpRequest) -> HttpResponse:
 
 def _tab_context(request: HttpRequest, comparison: Comparison, tab: str) -> dict[str, object]:
     """What the chosen part needs, so that a part that is not open costs nothing."""
+    if tab == "config":
+        return {"parallel": parallel_plot(comparison)}
     if tab == "significance":
         return {"significance": significance(comparison)}
     if tab == "classes":
