@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 import torch
 
@@ -91,3 +93,19 @@ def test_loader_processes_count() -> None:
 def test_what_a_machine_does_not_have_is_absent(tmp_path: Path) -> None:
     assert ProcessReader(proc=tmp_path).read() == {}
     assert system_monitor.gpu_of(CPU) is None
+
+
+def test_a_gpu_reports_what_it_has_sensors_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a part of a GPU (MIG): it knows its memory only."""
+
+    def refuse(_handle: object) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _handle: SimpleNamespace(used=3 << 30))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", refuse)
+    assert system_monitor.read_gpu(object()) == {"gpu_memory_bytes": float(3 << 30)}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", lambda _handle: SimpleNamespace(gpu=87))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda _handle: 412_345)
+    found = system_monitor.read_gpu(object())
+    assert (found["gpu_utilization"], found["gpu_power_w"]) == (0.87, 412)
