@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.helpers.studio import Studio, wait_for
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.engine.checkpoint import load_checkpoint
 
 HONEST_WITHIN_S = 15
@@ -38,8 +39,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path
 
 
 def curve(studio: Studio, run: int) -> list[Any]:
-    """What the charts show: split, step and values of every point that is not superseded, without the speed."""
+    """What the charts show: split, step and values of every point that is not superseded, without the speed.
+
+    What was measured of the machine is another thing each time.
+    """
     points = [event for event in studio.events(run, "metrics") if not event["superseded"]]
+    points = [event for event in points if event["data"]["split"] != SYSTEM]
     for event in points:
         event["data"]["values"].pop("images_per_s", None)
     return [(event["data"]["split"], event["step"], event["data"]["values"]) for event in points]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from trainingapp.contract.system_series import SYSTEM
 from trainingapp.operations.drill.installation import Installation
 
 #: Metrics that depend on the speed of the machine. All others must be equal.
@@ -17,7 +18,10 @@ Point = tuple[int | str | tuple[str, JsonValue], ...]
 
 @dataclass(frozen=True)
 class Facts:
-    """What must be equal: hashes of the parts of the last checkpoint, all points of the charts, all evaluations."""
+    """What must be equal: hashes of the parts of the last checkpoint, all metrics, all evaluations.
+
+    What was measured of the machine is another thing each time.
+    """
 
     weights: dict[str, str]
     points: list[Point]
@@ -28,7 +32,7 @@ def facts_of(studio: Installation, run_id: int) -> Facts:
     """Read the facts of a completed run. Raises DrillError where it has no valid checkpoint."""
     points: list[Point] = []
     for event in studio.metrics(run_id):
-        if not event["superseded"]:
+        if not event["superseded"] and event["data"]["split"] != SYSTEM:
             values = {name: value for name, value in event["data"]["values"].items() if name not in SPEEDS}
             points.append((event["step"], event["data"]["split"], *sorted(values.items())))
     evaluations = {}
