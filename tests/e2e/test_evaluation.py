@@ -87,6 +87,12 @@ def test_images_are_compared_across_epochs(
     expect(page.locator("#confusion td.hit").first).to_have_text("100")
     assert page.evaluate("window.untouched")
 
+    # No part is taller than a screen or two.
+    for part in ("metrics", "classes", "confusion", "images", "notable"):
+        page.goto(f"{address}?show={part}")
+        height = page.locator("#run-tab").bounding_box()["height"]  # type: ignore[index]  # it is visible
+        assert height <= 1400, (part, height)
+
     # Another epoch is another page.
     page.locator("#epoch-choice").select_option("1")
     expect(page.locator("#evaluation-title")).to_contain_text("after epoch 1")

@@ -37,7 +37,7 @@ runs = {}
 long_ago = timezone.now() - timedelta(hours=1)
 for status in ("pending", "queued", "running", "paused", "completed", "failed", "stopped"):
     name = f"{status}_with_a_name_that_has_no_blank_to_break_the_line_at"
-    run = runs[status] = make_run(admin, dataset, name, epochs=3)
+    run = runs[status] = make_run(admin, dataset, name, epochs=3, batch_size=2 + len(runs))
     fields = {"status": status, "step": 9, "total_steps": 18, "epoch": 2, "elapsed_s": 90, "best_metric": 0.91}
     fields |= {"best_metric_name": "top1", "device": "cpu", "host": "studio", "heartbeat_at": long_ago}
     TrainingRun.objects.filter(pk=run.pk).update(**fields)
@@ -50,6 +50,8 @@ validation = {"split": "val", "values": values, "confusion": [[5, 1], [0, 6]]}
 store_events(run, started(0, 1), line("hello " * 60), line("careful", level="warning"), line("x" * 400, level="error"))
 store_events(run, *[point(step) for step in range(9)], {"type": "metrics", "step": 9, "data": validation})
 [evaluated(run, epoch) for epoch in (1, 2)]
+measured = {"cpu_utilization": 0.5, "machine_memory_bytes": 2**33, "loader_wait_s": 0.01, "compute_s": 0.2}
+store_events(run, *({"type": "metrics", "data": {"split": "system", "values": measured}} for _number in range(3)))
 for number, best in ((1, False), (2, True)):
     Checkpoint.objects.create(
         run=run, file=f"epoch_{number}.pt", attempt=1, epoch=number, step=9, reason="epoch", size_bytes=10**8,
@@ -68,7 +70,8 @@ create_token(admin, name="a token with_a_name_that_has_no_blank_to_break_the_lin
 pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
-pages += [f"/runs/{run.pk}/{tab}/" for tab in ("charts", "log", "config", "activity")]
+pages += [f"/runs/{run.pk}/evaluation/?show={part}" for part in ("classes", "confusion", "images", "notable")]
+pages += [f"/runs/{run.pk}/{tab}/" for tab in ("charts", "log", "system", "config", "activity")]
 pages += [f"/runs/{run.pk}/config/?show=changed&against={runs['paused'].pk}"]
 pages += [f"/runs/{run.pk}/delete/", f"/datasets/{dataset.pk}/delete/"]
 evaluated(runs["stopped"], 1, image_results=results([0, 1] * 6))
