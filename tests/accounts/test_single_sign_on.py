@@ -194,6 +194,7 @@ def test_invalid_responses_of_the_provider_are_refused(studio: Studio, provider:
     assert urllib.parse.urlsplit(browser.open("/")[1]).path == "/login/"
 
 
+@pytest.mark.long
 def test_an_unsolicited_response_is_refused(studio: Studio) -> None:
     browser = Browser(studio)
     _status, _url, page = browser.open("/sso/oidc/login/callback/?code=stolen&state=made-up")

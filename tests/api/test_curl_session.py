@@ -20,6 +20,7 @@ def run_session(installation: Studio, images: Path, folder: Path, token: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
     studio.migrate()
     studio.manage("createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")

@@ -105,7 +105,7 @@ def test_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> Non
         load_image(path, 32)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_corrupt_image_fails_the_run_as_bad_data(tmp_path: Path, new_run, start, workers: int) -> None:
     dataset_dir = make_dataset(tmp_path / "dataset")
     (dataset_dir / "images/train/class_1/0003.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")

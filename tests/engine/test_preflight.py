@@ -138,6 +138,7 @@ def test_errors_of_the_run_are_reported(tmp_path: Path, dataset_dir: Path) -> No
         look(tmp_path, dataset_copy)
 
 
+@pytest.mark.long
 def test_the_process_of_the_job_has_the_lowest_priority(tmp_path: Path, dataset_dir: Path) -> None:
     """The lowest priority, the first to go when memory runs out, and a result that is whole."""
     params = {"config": CONFIG, "dataset_dir": str(dataset_dir), "runs_dir": str(tmp_path)}

@@ -55,7 +55,9 @@ def _evaluations(run_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run_dir / "evaluations").iterdir()}
 
 
-@pytest.mark.parametrize(("looks", "workers", "workers_then"), [(1, 0, 2), (5, 2, 0)])
+@pytest.mark.parametrize(
+    ("looks", "workers", "workers_then"), [(1, 0, 2), pytest.param(5, 2, 0, marks=pytest.mark.long)]
+)
 def test_everything_on_resumes_exactly(new_run, whole_run: Path, looks: int, workers: int, workers_then: int) -> None:
     run_dir = new_run(num_workers=workers, **EVERYTHING)
     assert train_here(run_dir, EndAfter(looks)) == "paused"

@@ -211,7 +211,7 @@ over.set()
 
 
 @ON_LINUX
-@pytest.mark.parametrize("form", ["compact", "plain"])
+@pytest.mark.parametrize("form", ["compact", pytest.param("plain", marks=pytest.mark.long)])
 def test_the_checkpoint_writer_keeps_no_thread_team(tmp_path: Path, form: str) -> None:
     """A team that it kept would count for libgomp, and the loop's threads would never spin again."""
     command = [sys.executable, "-c", SAVES, str(tmp_path / "run"), form]

@@ -43,6 +43,7 @@ def test_a_hanging_trainer_is_ended_and_the_run_continues(studio: Studio, tmp_pa
     assert any("in never" in line for line in event["data"]["lines"]), "the lines show where it hung"
 
 
+@pytest.mark.long
 def test_an_unresponsive_trainer_is_ended_after_the_grace_period(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", DEAF)
     studio.env["STOP_GRACE_S"] = "3"
@@ -78,6 +79,7 @@ def test_a_force_stop_ends_it_immediately_and_it_can_be_resumed(studio: Studio, 
     wait_for(lambda: studio.run(run)["attempt"] == 2 and studio.run(run)["phase"] == "train", 60, "it goes on")
 
 
+@pytest.mark.long
 def test_the_force_stop_of_a_run_whose_worker_is_lost(studio: Studio) -> None:
     (run,) = studio.prepare(**LONG)
     worker = studio.start_worker()
@@ -178,6 +180,7 @@ def test_a_memory_kill_of_another_process_is_not_attributed_to_the_trainer(
     assert event["data"]["error_class"] == "lost_trainer"
 
 
+@pytest.mark.long
 def test_a_trainer_killed_by_a_user_is_not_classified_as_out_of_memory(studio: Studio) -> None:
     (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
     studio.start_worker()
@@ -202,7 +205,7 @@ def test_a_trainer_that_ends_with_a_signal(studio: Studio) -> None:
 
 
 #: A flood that fills every buffer on its way; the long one is a gigabyte.
-MEGABYTES = [100, pytest.param(1000, marks=pytest.mark.long)]
+MEGABYTES = [100, 1000]
 
 
 @pytest.mark.long
@@ -220,6 +223,7 @@ def test_too_much_standard_output(studio: Studio, tmp_path: Path, megabytes: int
     assert (studio.data_dir / "studio.sqlite3").stat().st_size < 10 << 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("megabytes", MEGABYTES)
 def test_too_many_events(studio: Studio, tmp_path: Path, megabytes: int) -> None:
     at_start(studio, tmp_path / "hook", TALK_EVENTS.replace("{megabytes}", str(megabytes)))

@@ -138,7 +138,9 @@ class Saver:
         return newest
 
 
-@pytest.mark.parametrize(("form", "kills"), [("compact", 25), ("plain", 8)])
+@pytest.mark.parametrize(
+    ("form", "kills"), [pytest.param("compact", 25, marks=pytest.mark.long), ("compact", 8), ("plain", 8)]
+)
 def test_a_kill_at_any_moment_leaves_a_valid_checkpoint(tmp_path: Path, form: Form, kills: int) -> None:
     moments = random.Random(7)
     saver = Saver(tmp_path / "saver.log")

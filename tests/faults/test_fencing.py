@@ -60,7 +60,8 @@ def check_whole(studio: Studio, run: int, reference: int) -> None:
     assert all((studio.data_dir / "runs" / str(run) / "checkpoints" / file).exists() for file in files)
 
 
-@pytest.mark.parametrize("hosts", [pytest.param(("barn", "barn"), marks=pytest.mark.long), ("barn", "shed")])
+@pytest.mark.long
+@pytest.mark.parametrize("hosts", [("barn", "barn"), ("barn", "shed")])
 def test_a_worker_that_returns_late_has_lost_its_run(studio: Studio, hosts: tuple[str, str]) -> None:
     reference, run = studio.prepare(runs=2, start=False, **CONFIG)
     first = start_worker_on(studio, hosts[0])

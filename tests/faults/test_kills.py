@@ -82,6 +82,7 @@ def is_running_or_queued(studio: Studio, run: int, attempt: int) -> Any:
     return row["attempt"] > attempt or row["status"] == "queued"
 
 
+@pytest.mark.long
 def test_trainer_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
     (run,) = studio.prepare(images=IMAGES, **CONFIG)
     studio.start_worker()

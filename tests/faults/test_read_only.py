@@ -93,9 +93,8 @@ def test_a_running_run_waits_until_it_can_be_saved(studio: Studio, set_read_only
     assert "No checkpoint was lost" in left["data"]["message"]
 
 
-@pytest.mark.parametrize(
-    "command", ["studio", *(pytest.param(each, marks=pytest.mark.long) for each in ("run_huey", "web"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["studio", "run_huey", "web"])
 def test_a_process_that_cannot_start_reports_why_in_a_few_lines(
     studio: Studio, set_read_only: Callable[[bool], None], command: str
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_database_that_is_locked(studio: Studio) -> None:
 
 
 @pytest.mark.redis
+@pytest.mark.long
 def test_a_redis_that_is_flushed_and_then_stopped(studio: Studio, tmp_path: Path) -> None:
     port = free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"]

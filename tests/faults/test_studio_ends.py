@@ -54,6 +54,7 @@ def test_the_first_start_serves_while_demo_scenes_are_drawn(studio: Studio) -> N
     assert "Ending immediately" not in studio.log.read_text()
 
 
+@pytest.mark.long
 def test_killed_children_are_restarted_and_end_with_their_parent(studio: Studio) -> None:
     run, parent = start_training(studio)
     (web,) = studio.find("web")

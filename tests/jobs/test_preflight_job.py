@@ -43,6 +43,7 @@ def test_errors_become_its_message(user: User, tints: Dataset) -> None:
     assert job.message.startswith("device is cuda:7")
 
 
+@pytest.mark.long
 def test_the_command_performs_it_and_prints_the_result(user: User, tints: Dataset) -> None:
     output = StringIO()
     values = [f"--set={name}={value}" for name, value in TINY.items()]

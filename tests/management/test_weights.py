@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.helpers.jobs import no_worker
+from tests.helpers.jobs import no_worker, shared_engine
 from tests.helpers.library import make_entry
 from tests.helpers.tiny import make_dataset
 from tests.weights.test_weights import state_of
@@ -23,11 +23,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.DATASETS_DIR = tmp_path / "datasets"
     no_worker(monkeypatch)  # the command does the job itself
+    with shared_engine():
+        yield
 
 
 def test_an_alias_names_a_version(user: User, weights_command: Callable[..., str]) -> None:

@@ -61,6 +61,7 @@ def test_a_killed_backup_leaves_no_file_and_the_next_one_removes_its_copy(studio
     assert studio.status(run) == "pending"
 
 
+@pytest.mark.long
 def test_a_killed_restore_can_be_repeated(studio: Studio, tmp_path: Path) -> None:
     (run,) = studio.prepare(start=False)
     file = tmp_path / "b.tar.zst"

@@ -88,6 +88,7 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused(user: User, tints: Dataset,
     assert trained(run).status == "completed"
 
 
+@pytest.mark.long
 def test_a_corrupted_record_of_a_compact_checkpoint_is_refused(user: User, tints: Dataset) -> None:
     source = trained(make_run(user, tints, "source", start=True, **SMALL))
     checkpoint = source.checkpoints.get(is_last=True)

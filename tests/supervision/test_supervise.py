@@ -127,6 +127,7 @@ def test_a_pause_ends_the_process_and_resuming_continues_from_that_step(user: Us
     assert stored(run).checkpoints.filter(is_last=True).exists()
 
 
+@pytest.mark.long
 def test_a_killed_trainer_is_noticed_and_the_run_queued_again(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, **LONG)
     with supervised(run):
@@ -219,6 +220,7 @@ def test_a_warm_process_is_used_and_replaced_after_the_first_step(user: User, ti
 
 
 @pytest.mark.any_database
+@pytest.mark.long
 def test_a_dead_warm_process_does_no_harm(user: User, tints: Dataset, settings: Any) -> None:
     settings.SPARE_TRAINER = True
     warm_spare()

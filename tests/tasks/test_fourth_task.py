@@ -243,6 +243,7 @@ def run_dir(graded: Dataset, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.long
 def test_a_paused_run_equals_an_uninterrupted_one_bit_for_bit(run_dir: Callable[..., Path]) -> None:
     reference, paused = run_dir("straight"), run_dir("paused", num_workers=2)
     trainer = Trainer(reference, "--no-control")

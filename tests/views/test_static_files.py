@@ -132,8 +132,8 @@ def layout_of(studio: Studio) -> str:
     return re.findall(r'href="(/static/[^"]*css/layout\.css)"', fetch(studio, "/login/")[2])[0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("debug", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("debug", [False, True])
 def test_a_changed_file_is_seen_at_once_after_an_upgrade(tmp_path: Path, debug: bool) -> None:
     checkout = checkout_in(tmp_path / "checkout")
     installation = Studio(tmp_path / "data", DEBUG="true" if debug else "")

@@ -179,7 +179,7 @@ def test_a_cancelled_job_leaves_no_pending_model(saved_row: Checkpoint, user: Us
 
 
 @pytest.mark.any_database
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".pt", marks=pytest.mark.long)])
 def test_an_upload_that_fits_is_ready(user: User, tmp_path: Path, suffix: str) -> None:
     path, state = tmp_path / f"mine{suffix}", state_of()
     if suffix == ".pt":
@@ -492,6 +492,7 @@ def test_a_file_that_is_not_an_image_is_refused_immediately(
 
 
 @pytest.mark.any_database
+@pytest.mark.long
 def test_a_dataset_is_evaluated_as_the_run_evaluated_it(user: User, trained: TrainingRun) -> None:
     weights = weights_verbs.save_weights(trained, name="Tints", by=user)
     work_off()

@@ -44,6 +44,8 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "delete_dataset": (409,),
     "remove_weights": (409,),
     "run_metrics_parquet": (409,),
+    "resolve_weights": (404,),
+    "download_resolved_weights": (404,),
     "change_weights": (409, 412, 428),
     "create_webhook": (409,),
     "change_webhook": (409,),
@@ -66,6 +68,7 @@ _EVENT = {
 CONTENTS: dict[str, JsonObject] = {
     "download_checkpoint": _FILE,
     "download_weights": _FILE,
+    "download_resolved_weights": _FILE,
     "download_job_file": _FILE,
     "run_script": {SCRIPT_TYPE: {"schema": {"type": "string"}, "example": _SCRIPT_BEGINS}},
     "run_metrics_csv": {CSV_TYPE: {"schema": {"type": "string"}, "example": _CSV_BEGINS}},

@@ -19,6 +19,7 @@ from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.codes import TITLES
+from trainingapp.datasets.decisions import CANCELLED
 from trainingapp.datasets.forms import ConfirmForm, ImportForm
 from trainingapp.datasets.importing.importer import check_upload
 from trainingapp.datasets.options import ImportOptions
@@ -137,7 +138,7 @@ def _detail(
         "reading": reading_view(dataset.reading) if dataset.reading and not dataset.is_inspecting else None,
         "report": grouped_report(report),
         "at_work": dataset.status in AT_WORK,
-        "is_cancelled": any(item["code"] == "import_cancelled" for item in report),
+        "is_cancelled": any(item["code"] == CANCELLED for item in report),
     }
     if dataset.status in AT_WORK and can(request.user, Verb.CONTROL, dataset):
         context["cancel_url"] = reverse("dataset_cancel", args=[dataset.pk])
