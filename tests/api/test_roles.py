@@ -254,7 +254,9 @@ def undone() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-@pytest.mark.parametrize("visibility", MAY)
+@pytest.mark.parametrize(
+    "visibility", [pytest.param(each, marks=[pytest.mark.long] if each == "everybody" else []) for each in MAY]
+)
 @pytest.mark.parametrize("operation", CALLS)
 def test_each_role_may_what_the_table_says(
     operation: str, visibility: str, people: dict[str, User], objects: Callable[[str], dict[str, Any]]

@@ -10,7 +10,7 @@ from tests.helpers.studio import Studio
 #: (task, network, what is asked of its evaluation page)
 TASKS = [
     ("Detection", "fcos_mobilenet_v3_large_fpn", "AP50"),
-    ("Segmentation", "lraspp_mobilenet_v3_large", "Mean IoU"),
+    pytest.param("Segmentation", "lraspp_mobilenet_v3_large", "Mean IoU", marks=pytest.mark.long),
 ]
 
 
@@ -59,7 +59,9 @@ def test_a_task_from_form_to_evaluation(
 
     # Its evaluation: the metric, and the same images in both epochs.
     page.locator("#tab-evaluation").click()
-    expect(page.locator("#confusion .matrix")).to_be_visible()
     expect(page.locator(".tile", has_text=metric).first).to_be_visible()
+    page.locator("#show-confusion").click()
+    expect(page.locator("#confusion .matrix")).to_be_visible()
+    page.locator("#show-images").click()
     expect(page.locator("#travel-epoch")).to_contain_text("Epoch 2")
     expect(page.locator("#travel-images img").first).to_be_visible()

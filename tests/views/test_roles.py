@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
@@ -531,10 +532,14 @@ def outcome(response: Any) -> int | str:
     return int(response.status_code)
 
 
-def cases(lines: list[Line], streams: bool = False) -> list[tuple[Line, str]]:
-    """Each line with each visibility of the object; once where it has none."""
+def cases(lines: list[Line], streams: bool = False) -> list[ParameterSet]:
+    """Each line with each visibility of the object; once where it has none. What everybody sees is a long test."""
     wanted = [line for line in lines if (line.route in STREAMS) is streams]
-    return [(line, shared) for line in wanted for shared in (SEES if line.thing else ("private",))]
+    return [
+        pytest.param(line, shared, marks=[pytest.mark.long] if shared == "everybody" else [])
+        for line in wanted
+        for shared in (SEES if line.thing else ("private",))
+    ]
 
 
 @pytest.mark.django_db

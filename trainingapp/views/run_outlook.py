@@ -67,7 +67,7 @@ def _steps_per_epoch(config: RunConfig, dataset: Dataset) -> int:
 
 
 def _schedule_plot(points: list[tuple[float, float]]) -> Plot:
-    title = _("Learning rate")
+    title = _("Learning rate by epoch")
     series = [Series(label=title, points=points)]
     found = plot(CurveLines(name=f"{HISTORY}schedule", title=title, x=_("Epoch"), y=title, series=series))
     return replace(found, y="")  # the title has it
