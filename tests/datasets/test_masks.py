@@ -133,6 +133,25 @@ def test_masks_next_to_images_of_several_classes_require_a_choice(tmp_path: Path
     assert (layout.classes, len(layout.images)) == (["foreground"], 2 * COUNT)
 
 
+def test_masks_beside_another_dataset_keep_their_images(tmp_path: Path) -> None:
+    """The other images have the same names, in a folder that is named after images."""
+    tree: Tree = {f"other/images/p{number}.jpg": image(50 + number, SIZE, "JPEG") for number in range(COUNT)}
+    for number in range(COUNT):
+        split = "val" if number < 2 else "train"
+        tree[f"set/{split}/p{number}.jpg"] = image(number, SIZE, "JPEG")
+        tree[f"set/{split}annot/p{number}.png"] = png(disc(number))
+    found = mask_pairs(files_of(tmp_path / "source", tree))
+    assert len(found.pairs) == COUNT
+    assert all(mask.path == photo.path.replace("/p", "annot/p").replace("jpg", "png") for photo, mask in found.pairs)
+
+
+def test_masks_in_folders_of_splits_give_images_their_split(import_tree: ImportTree) -> None:
+    tree: Tree = {f"images/p{number}.jpg": image(number, SIZE, "JPEG") for number in range(COUNT)}
+    tree |= {f"{'val' if n < 2 else 'train'}annot/p{n}.png": png(disc(n)) for n in range(COUNT)}
+    dataset = import_tree(tree)
+    assert (dataset.count("val"), dataset.count("train")) == (2, COUNT - 2)
+
+
 def test_test_images_without_masks_are_left_out(import_tree: ImportTree) -> None:
     paths = {"image_path": "{}.jpg", "mask_path": "{}.png"}
     tree: Tree = {}

@@ -57,6 +57,10 @@ _NEUTRAL = {
 _WORD = re.compile(r"[^\W\d_a-zA-Z]+|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 
 
+_GLUED = re.compile(r"(train|val|valid|test)(annot)", re.IGNORECASE)
+"""Folders of CamVid, such as valannot."""
+
+
 @dataclass(frozen=True)
 class FolderName:
     """The meaning of a name: its splits and its roles by their words.
@@ -82,7 +86,7 @@ class FolderName:
 
 def _words(name: str) -> list[str]:
     compact = re.sub(r"[\W_]+", "", name).lower()
-    joined = re.sub(r"(?i)ground[\W_]*truth", "groundtruth", name)
+    joined = re.sub(r"(?i)ground[\W_]*truth", "groundtruth", _GLUED.sub(r"\1 \2", name))
     return [compact] if compact in _PLURAL else [word.lower() for word in _WORD.findall(joined)]
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from posixpath import commonpath
 from typing import Literal
 
 from trainingapp.datasets.sources.files import Files, best_match, kind_of_path, stem
@@ -94,6 +95,7 @@ def _paired(masks: list[SourceFile], named: list[SourceFile], others: list[Sourc
         image = None
         for same in (by_stem.get(name), by_stem.get(_MASK_SUFFIX.sub("", name)), by_stem.get(plain), by_key.get(plain)):
             fitting = [file for file in same or () if _fits(file.path, mask.path)]
+            fitting = _nearest(fitting, mask.path)
             fitting = [file for file in fitting if file.path in first] or fitting
             if fitting:
                 image = best_match(fitting, _beside(mask.path, fitting), kind_of_path(mask.path))
@@ -116,6 +118,12 @@ def _paired(masks: list[SourceFile], named: list[SourceFile], others: list[Sourc
         mask.path.lower().endswith(LOSSY_SUFFIXES) for mask in masks
     )
     return MaskPairs(pairs, lone_masks, lone_images, apart)
+
+
+def _nearest(images: list[SourceFile], mask_path: str) -> list[SourceFile]:
+    """Those that share the most leading folders with the mask: a source may hold several datasets."""
+    shared = [commonpath([f"/{file.path}", f"/{mask_path}"]).rstrip("/").count("/") for file in images]
+    return [file for file, count in zip(images, shared, strict=True) if count == max(shared)]
 
 
 def _grouped(images: Iterable[SourceFile]) -> tuple[dict[str, list[SourceFile]], dict[str, list[SourceFile]]]:
