@@ -14,7 +14,8 @@ from tests.helpers.studio import REPOSITORY, Studio
 RUNS = [60, pytest.param(1000, marks=pytest.mark.long)]
 SLOTS = 2
 
-#: What each claimer does: take a run, let it be completed at once, take the next.
+#: What each claimer does: take a run, let it be completed at once, take the next. After the first it waits for the
+#: others: the locks of SQLite are not fair, and one process could take all.
 CLAIMER = """
 import json, sys, django
 django.setup()
@@ -26,6 +27,9 @@ claimed = []
 while (run := claim_next(host, worker)) is not None:
     claimed.append(run.pk)
     run.transition("completed")
+    if len(claimed) == 1:
+        print("first", flush=True)
+        sys.stdin.readline()
 print(json.dumps(claimed))
 """
 
@@ -78,20 +82,21 @@ def test_no_run_is_claimed_twice_and_none_is_lost(tmp_path: Path, database_url: 
 
 
 def claim_all(studio: Studio, hosts: list[str]) -> list[list[int]]:
-    """A process for each host name, let loose at one moment; what each claimed."""
+    """A process for each host name, let loose at one moment, and again after the first run; what each claimed."""
     command = [sys.executable, "-c", CLAIMER]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     claimers = [
         subprocess.Popen([*command, host, str(number)], cwd=REPOSITORY, env=studio.env, **pipes)
         for number, host in enumerate(hosts)
     ]
-    for claimer in claimers:
-        assert claimer.stdout is not None
-        assert claimer.stdout.readline() == "ready\n"
-    for claimer in claimers:
-        assert claimer.stdin is not None
-        claimer.stdin.write("go\n")
-        claimer.stdin.flush()
+    for reached in ("ready\n", "first\n"):
+        for claimer in claimers:
+            assert claimer.stdout is not None
+            assert claimer.stdout.readline() == reached
+        for claimer in claimers:
+            assert claimer.stdin is not None
+            claimer.stdin.write("go\n")
+            claimer.stdin.flush()
     outputs = [claimer.communicate()[0] for claimer in claimers]
     assert [claimer.returncode for claimer in claimers] == [0] * len(hosts)
     return [json.loads(output) for output in outputs]
