@@ -118,7 +118,10 @@ function showBell(html) {
   if (shown) shown.outerHTML = html;
 }
 
-const notify = (json) => import("./browser_notifications.js").then(({ show }) => show(JSON.parse(json)));
+// Loaded where it is of use only: most people have not allowed notifications.
+const notify = (json) =>
+  globalThis.Notification?.permission === "granted" &&
+  import("./browser_notifications.js").then(({ show }) => show(JSON.parse(json)));
 
 export class Stream {
   // `after` is the number that the page has of the topic: of an event, or a time in milliseconds.
