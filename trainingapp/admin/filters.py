@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.models.text import stored_number
 from trainingapp.presentation.text import Text
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ def known_values(column: str, label: Text, values: Iterable[str]) -> type[admin.
             return queryset.filter(**{column: value}) if value else queryset
 
     return KnownValuesFilter
-
-
-def is_number(text: str) -> bool:
-    """Whether the text is a number that a column of numbers can hold."""
-    return text.isdecimal() and len(text) < 19
 
 
 class BoundedPaginator(Paginator[Any]):
@@ -75,7 +71,8 @@ class RunFilter(admin.SimpleListFilter):
         value = self.value()
         if not value:
             return queryset
-        return queryset.filter(run_id=int(value)) if is_number(value) else queryset.none()
+        number = stored_number(value)
+        return queryset.none() if number is None else queryset.filter(run_id=number)
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, object]]:  # type: ignore[override]  # its template is another
         """One entry: the present number, the parameters that stay, and the address without a run."""
@@ -104,5 +101,5 @@ class BeforeFilter(RunFilter):
         return self._has_run
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        value = self.value() or ""
-        return queryset.filter(seq__lt=int(value)) if is_number(value) else queryset
+        number = stored_number(self.value() or "")
+        return queryset if number is None else queryset.filter(seq__lt=number)

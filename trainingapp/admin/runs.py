@@ -29,8 +29,9 @@ from trainingapp.admin.base import (
     page_link,
     verb_action,
 )
-from trainingapp.admin.filters import BeforeFilter, BoundedPaginator, RunFilter, is_number, known_values
+from trainingapp.admin.filters import BeforeFilter, BoundedPaginator, RunFilter, known_values
 from trainingapp.contract.config import parse_config
+from trainingapp.contract.events import LEVELS
 from trainingapp.models import (
     Checkpoint,
     Forecast,
@@ -42,6 +43,7 @@ from trainingapp.models import (
     TrainingRun,
 )
 from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
+from trainingapp.models.text import stored_number
 from trainingapp.models.verbs import VerbError, require_task
 from trainingapp.presentation.badges import status_badge
 from trainingapp.presentation.event_text import journal_text
@@ -51,7 +53,6 @@ from trainingapp.runs.verb_record import Parameter, RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 SHOWN_DATA = 160
-LEVELS = ("debug", "info", "warning", "error")
 SPLITS = ("train", "val")
 
 
@@ -283,12 +284,12 @@ class RunEventAdmin(NewestRowsAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         """Of a run, the newest events below ?before=: a log may have millions of lines."""
         rows = super().get_queryset(request)
-        run, before = request.GET.get(RunFilter.parameter_name, ""), request.GET.get(BeforeFilter.parameter_name, "")
-        if not self.is_list(request) or not is_number(run):
+        run, before = (stored_number(request.GET.get(each.parameter_name, "")) for each in (RunFilter, BeforeFilter))
+        if not self.is_list(request) or run is None:
             return rows
-        numbers = RunEvent.objects.filter(run_id=int(run)).order_by("-seq").values_list("seq", flat=True)
-        if is_number(before):
-            numbers = numbers.filter(seq__lt=int(before))
+        numbers = RunEvent.objects.filter(run_id=run).order_by("-seq").values_list("seq", flat=True)
+        if before is not None:
+            numbers = numbers.filter(seq__lt=before)
         oldest = list(numbers[self.newest - 1 : self.newest])
         return rows.filter(seq__gte=oldest[0]) if oldest else rows
 

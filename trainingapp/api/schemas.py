@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from trainingapp.api.controls import ControlRequest, request_model
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
+from trainingapp.contract.events import Level
 from trainingapp.contract.limits import (
     CONDITIONS_LENGTH,
     FILE_NAME_LENGTH,
@@ -32,7 +33,6 @@ from trainingapp.runs.columns import shown_columns
 from trainingapp.runs.conditions import ConditionError, conditions
 
 StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
-Level = Literal["debug", "info", "warning", "error"]
 WeightsState = Literal["pending", "ready", "failed"]
 VisibilityName = Literal["everybody", "team", "private"]
 EventType = Literal["log", "metrics", "checkpoint", "sample", "status"]

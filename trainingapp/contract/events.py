@@ -30,6 +30,8 @@ EVENTS_FILE = "events.jsonl"
 LONGEST_LINE_BYTES = 1 << 22
 
 Level = Literal["debug", "info", "warning", "error"]
+#: The levels of a log, the least first.
+LEVELS: tuple[Level, ...] = get_args(Level)
 EndState = Literal["completed", "paused", "stopped", "interrupted"]
 JsonObject: TypeAlias = dict[str, JsonValue]
 

@@ -1,10 +1,14 @@
 """What a database can keep of a text."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeVar, cast
 
+from django.db.models import Model, QuerySet
+
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 _UNKEPT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -24,3 +28,19 @@ def storable(value: T) -> T:
     if isinstance(value, dict):
         return cast("T", {storable(name): storable(item) for name, item in value.items()})
     return cast("T", [storable(item) for item in value]) if isinstance(value, list) else value
+
+
+def stored_number(text: str) -> int | None:
+    """The number in a form or an address; None for any other text, or for more digits than a column holds."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def stored_numbers(texts: Iterable[str]) -> list[int]:
+    """The numbers among the texts, see `stored_number`."""
+    return [number for text in texts if (number := stored_number(text)) is not None]
+
+
+def row_numbered(rows: QuerySet[M], text: str) -> M | None:
+    """The row whose number a form or an address gives; None where there is none."""
+    number = stored_number(text)
+    return None if number is None else rows.filter(pk=number).first()

@@ -7,7 +7,7 @@ are read, spread evenly, and of each file only the beginning, where the table is
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from trainingapp.contract.evaluation import evaluation_path
@@ -39,15 +39,20 @@ class ClassHistory:
     def spark(self, name: str) -> str:
         """The line of a class as points of an SVG of WIDTH by HEIGHT; the axes are the same for all classes."""
         points = self.points.get(name, [])
-        epochs = [epoch for every in self.points.values() for epoch, _value in every]
         if len(points) < 2:
             return ""
-        first, last = min(epochs), max(epochs)
+        first, last = self._span
         places = [
             ((epoch - first) / (last - first) * WIDTH, 1 + (HEIGHT - 2) * (1 - min(1.0, max(0.0, value))))
             for epoch, value in points
         ]
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+    @cached_property
+    def _span(self) -> tuple[float, float]:
+        """The first and the last epoch of any class."""
+        epochs = [epoch for every in self.points.values() for epoch, _value in every]
+        return min(epochs), max(epochs)
 
     def curve(self, title: str, x: str, names: Sequence[str] = ()) -> CurveLines:
         """The lines of all classes as one curve, those of `names` first: a plot shows the first few."""

@@ -9,6 +9,7 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
+from django.http import QueryDict
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import JsonValue
@@ -24,6 +25,7 @@ from trainingapp.contract.setting import ConfigField, Setting, When
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Checkpoint, Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
+from trainingapp.models.text import row_numbered
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.limits import Limits
@@ -342,7 +344,7 @@ class RunForm(LimitsForm):
         """The dataset that the form shows at first; None while none is chosen."""
         given = str(self.data.get("dataset") if self.is_bound else self.initial.get("dataset"))
         offered: QuerySet[Dataset] = self.fields["dataset"].queryset  # type: ignore[attr-defined]
-        return offered.filter(pk=int(given)).first() if given.isdecimal() and len(given) < 19 else None
+        return row_numbered(offered, given)
 
     def _prepare(self) -> None:
         """Hook for forms with more fields, which must be there before the first validation."""
@@ -482,3 +484,11 @@ def config_changes(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -
         for row in config_table(new)
         if row.name in before and before[row.name].value != row.value
     ]
+
+
+def draft_form(posted: QueryDict, user: AnyUser, *, name: str) -> RunForm:
+    """The posted form of a run that is not stored yet, with this name: the user's own may be missing."""
+    values = posted.copy()
+    values["name"] = name
+    task = values.get("task", "")
+    return RunForm(values, task=task if task in TASKS else DEFAULT_TASK, user=user)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
+from trainingapp.contract.events import LEVELS
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.runs.run_page import LOG_TYPES
 
 #: Lines of each type whose text one search reads: some hundredths of a second.
 SEARCHED_LINES = 20_000
-LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import CONDITIONS_LENGTH
 from trainingapp.models import Dataset, Tag, TrainingRun
 from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET, Status
+from trainingapp.models.text import stored_number
 from trainingapp.presentation.text import Text
 from trainingapp.runs.columns import Column, shown_columns
 from trainingapp.runs.conditions import conditions
@@ -53,12 +54,12 @@ class RunQuery:
         named = dict.fromkeys(name for text in given.getlist("columns") for name in text.split(",") if name in known)
         named.pop("name", None)  # always there
         chosen = tuple(named)[:MOST_COLUMNS]
-        sort, status, dataset = given.get("sort", ""), given.get("status", ""), given.get("dataset", "")
+        sort, status = given.get("sort", ""), given.get("status", "")
         return cls(
             conditions=given.get("q", "").strip()[:CONDITIONS_LENGTH].replace("\0", ""),
             status=status if status in Status.values else "",
             task=given.get("task", "").replace("\0", ""),
-            dataset=int(dataset) if dataset.isdecimal() and len(dataset) < 19 else None,
+            dataset=stored_number(given.get("dataset", "")),
             owner=given.get("owner", "").replace("\0", ""),
             tag=given.get("tag", "").replace("\0", ""),
             starred=given.get("starred") == "1",

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from django.conf import settings
 from django.db.models import Max, Model, Q, QuerySet
 from django.urls import reverse
 from django.utils import translation
+from django.utils.translation import get_language_info
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import SEARCH_LENGTH
 from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.models.text import row_numbered, stored_number
 from trainingapp.presentation.labels import STATUSES, task_label
 from trainingapp.presentation.text import Text
 from trainingapp.runs.verb_registry import RUN_VERBS
@@ -27,7 +30,6 @@ M = TypeVar("M", bound=Model)
 SHOWN, SHOWN_AT_FIRST = 8, 5
 #: Names are searched among so many of the newest objects.
 SEARCHED = 20_000
-MOST_NUMBER = 2**63 - 1
 Kind = Literal["action", "page", "run", "dataset", "model"]
 
 
@@ -85,7 +87,6 @@ PLACES = (
     Place(_("Audit trail"), "bi-journal-check", "audit", Verb.ADMINISTER),
     Place(_("Administration"), "bi-sliders", "admin:index", Verb.ADMINISTER),
 )
-LANGUAGES = (("English", "en"), ("简体中文", "zh-hans"))
 
 
 def search(user: AnyUser, query: str, *, run: TrainingRun | None = None, back_to: str = "/") -> list[Group]:
@@ -110,13 +111,7 @@ def run_of_path(user: AnyUser, path: str) -> TrainingRun | None:
     """The run whose page has this path, where the user may see it."""
     parts = path.split("/")
     number = parts[2] if len(parts) > 3 and parts[:2] == ["", "runs"] else ""
-    if not _is_number(number):
-        return None
-    return visible_to(user, TrainingRun.objects.filter(pk=int(number))).first()
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) <= MOST_NUMBER
+    return row_numbered(visible_to(user, TrainingRun.objects.all()), number)
 
 
 def _run_actions(user: AnyUser, run: TrainingRun | None) -> Iterator[Entry]:
@@ -138,8 +133,9 @@ def _places(user: AnyUser) -> Iterator[Entry]:
 def _display(back_to: str) -> Iterator[Entry]:
     yield Entry(_("Switch between light and dark theme"), "bi-circle-half", toggles="theme")
     yield Entry(_("Keyboard shortcuts"), "bi-keyboard", toggles="shortcuts")
-    for label, code in LANGUAGES:
+    for code, _label in settings.LANGUAGES:
         fields = (("language", code), ("next", back_to))
+        label = get_language_info(code)["name_local"]
         yield Entry(label, "bi-translate", reverse("set_language"), _("Language"), posts=True, fields=fields)
 
 
@@ -166,9 +162,9 @@ def _newest(user: AnyUser, rows: QuerySet[M], words: str, **listed: None) -> Que
         return seen.filter(**listed)[:SHOWN_AT_FIRST]
     newest = rows.model._default_manager.aggregate(newest=Max("pk"))["newest"] or 0
     found = Q(**listed, name__icontains=words, pk__gt=newest - SEARCHED)
-    number = words.removeprefix("#")
-    if _is_number(number):
-        found |= Q(pk=int(number))
+    number = stored_number(words.removeprefix("#"))
+    if number is not None:
+        found |= Q(pk=number)
     return seen.filter(found)[:SHOWN]
 
 

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from trainingapp.accounts.permissions import Object, Verb, can, refusal, visible_to
 from trainingapp.accounts.users import AnyUser
@@ -40,6 +41,11 @@ def controlled_run(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> 
     run = visible_run(request, pk)
     require(request, verb, run)
     return run
+
+
+def is_local(request: HttpRequest, address: str) -> bool:
+    """Whether an address from a form or a query leads to a page of this studio."""
+    return url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
 
 
 def explain_missing_task(request: HttpRequest, task: str) -> bool:

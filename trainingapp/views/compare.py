@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.models import TrainingRun
+from trainingapp.models.text import stored_numbers
 from trainingapp.runs.comparison import (
     At,
     ComparedRun,
@@ -87,7 +88,7 @@ TABS = {
 
 def _numbers(texts: list[str]) -> list[int]:
     parts = [part.strip() for text in texts for part in text.split(",")]
-    return list(dict.fromkeys(int(part) for part in parts if part.isdecimal() and len(part) < 19))
+    return list(dict.fromkeys(stored_numbers(parts)))
 
 
 def _joined(numbers: list[int]) -> str:

@@ -9,7 +9,6 @@ from django.contrib.auth.models import User
 from django.forms.boundfield import BoundField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -21,6 +20,8 @@ from trainingapp.accounts.notifications.reading import mark_read, notifications_
 from trainingapp.accounts.notifications.webhooks import webhooks_of
 from trainingapp.accounts.permissions import Verb, can, is_administrator
 from trainingapp.accounts.users import signed_in
+from trainingapp.models.text import stored_numbers
+from trainingapp.views.access import is_local
 from trainingapp.views.paging import IndexedPaginator
 
 ON_A_PAGE = 50
@@ -110,11 +111,10 @@ def notification_open(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def notifications_read(request: HttpRequest) -> HttpResponse:
     """Mark one of the reader's notifications as read, or all of them."""
-    numbers = [int(number) for number in request.POST.getlist("id") if number.isdecimal() and len(number) < 19]
+    numbers = stored_numbers(request.POST.getlist("id"))
     mark_read(request.user, numbers if "id" in request.POST else None)
     target = request.POST.get("next", "")
-    is_safe = url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure())
-    return redirect(target if is_safe else "notification_list")
+    return redirect(target if is_local(request, target) else "notification_list")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

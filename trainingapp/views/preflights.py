@@ -6,10 +6,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from trainingapp.accounts.users import signed_in
-from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.forms import RunForm
+from trainingapp.runs.forms import draft_form
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import require
 from trainingapp.views.jobs import started_job
@@ -19,10 +18,7 @@ from trainingapp.views.jobs import started_job
 def preflight_start(request: HttpRequest) -> HttpResponse:
     """Submit a job that trains a few steps of the run in the form. The name of the run may still be missing."""
     require(request, RUN_VERBS["check"].permission)
-    values = request.POST.copy()
-    values["name"] = values.get("name") or _("Check")
-    task = values.get("task", "")
-    form = RunForm(values, task=task if task in TASKS else DEFAULT_TASK, user=request.user)
+    form = draft_form(request.POST, request.user, name=request.POST.get("name") or _("Check"))
     if not form.is_valid():
         problems = [
             f"{form[name].label}: {' '.join(map(str, found))}" if name in form.fields else " ".join(map(str, found))

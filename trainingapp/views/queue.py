@@ -12,6 +12,7 @@ from django_htmx.http import trigger_client_event
 from trainingapp.accounts.permissions import can_control, sees
 from trainingapp.models import Forecast, Host, TrainingRun
 from trainingapp.models.run import LARGE_COLUMNS
+from trainingapp.models.text import row_numbered
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.queue import QueuePosition
@@ -76,8 +77,7 @@ def _requested_position(request: HttpRequest) -> QueuePosition:
     """The place that the form names. Raises VerbError where it names none."""
     for name in ("before", "after"):
         if name in request.POST:
-            number = request.POST[name]
-            other = TrainingRun.objects.filter(pk=int(number)).first() if number.isdecimal() else None
+            other = row_numbered(TrainingRun.objects.all(), request.POST[name])
             if other is None:
                 raise VerbError(_("The run to be placed next to no longer exists. Check the queue again."))
             return {"before": other} if name == "before" else {"after": other}

@@ -19,6 +19,7 @@ from trainingapp.accounts.users import signed_in
 from trainingapp.contract.limits import MAX_TAGS, NAME_LENGTH, NOTE_LENGTH, TAG_LENGTH
 from trainingapp.models import SavedView, TrainingRun
 from trainingapp.models.run import LARGE_COLUMNS
+from trainingapp.models.text import stored_numbers
 from trainingapp.models.verbs import DeletionSize, FieldError, VerbError
 from trainingapp.presentation.badges import star_button
 from trainingapp.presentation.labels import STATUSES, task_label
@@ -255,7 +256,7 @@ def runs_selected(request: HttpRequest) -> HttpResponse:
 def selected(request: HttpRequest) -> list[TrainingRun]:
     """The runs that a form or an address names and the user may see, by their numbers."""
     given = request.POST if request.method == "POST" else request.GET
-    numbers = [int(text) for text in given.getlist("run") if text.isdecimal() and len(text) < 19][:MOST_SELECTED]
+    numbers = stored_numbers(given.getlist("run"))[:MOST_SELECTED]
     rows = TrainingRun.objects.filter(pk__in=numbers).select_related("owner", "dataset")
     return list(visible_to(request.user, rows).defer(*LARGE_COLUMNS).order_by("pk"))
 

@@ -10,11 +10,10 @@ from django.views.decorators.http import require_POST
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.config import RunConfig
 from trainingapp.contract.schedule_preview import lr_curve
-from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.runs.evaluation_curves import HISTORY, Plot, plot
 from trainingapp.runs.evaluations import CurveLines, Series
-from trainingapp.runs.forms import RunForm
+from trainingapp.runs.forms import draft_form
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.forecast import Span, duration, read_board, read_history, wait_if_queued
 from trainingapp.scheduling.placement import Request
@@ -25,10 +24,7 @@ from trainingapp.views.access import require
 def run_outlook(request: HttpRequest) -> HttpResponse:
     """The learning rate of the run in the form, and when it would start; nothing is stored. The name may be missing."""
     require(request, RUN_VERBS["create"].permission)
-    values = request.POST.copy()
-    values["name"] = values.get("name") or _("New run")
-    task = values.get("task", "")
-    form = RunForm(values, task=task if task in TASKS else DEFAULT_TASK, user=request.user)
+    form = draft_form(request.POST, request.user, name=request.POST.get("name") or _("New run"))
     if not form.is_valid():  # the fields themselves are checked when the form is submitted
         return render(request, "runs/_outlook.html", {"is_incomplete": True})
     config, dataset = form.config, form.cleaned_data["dataset"]

@@ -19,6 +19,7 @@ from trainingapp.accounts.permissions import can, visible_to
 from trainingapp.contract.limits import SEARCH_LENGTH
 from trainingapp.contract.system_series import INTERVAL_S
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models.text import row_numbered, stored_number
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.presentation.text import Text
 from trainingapp.runs.comparison import comparable_runs
@@ -158,16 +159,16 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
     """
     run = visible_run(request, pk)
     if query := request.GET.get("q", "").replace("\0", "").strip()[:SEARCH_LENGTH]:
-        after = request.GET.get("after", "")
-        part = search_log(run, query, after=int(after) if after.isdecimal() and len(after) < 19 else 0, limit=LOG_LINES)
+        after = stored_number(request.GET.get("after", "")) or 0
+        part = search_log(run, query, after=after, limit=LOG_LINES)
         searched = {"run": run, "events": part.lines, "query": query, "next": part.next, "is_older": True}
         return render_tab(request, run, "log", searched)
-    before = request.GET.get("before", "")
-    events = log_events(run, before=int(before) if before.isdecimal() else run.event_seq + 1)
+    before = stored_number(request.GET.get("before", ""))
+    events = log_events(run, before=run.event_seq + 1 if before is None else before)
     context = {"run": run, "events": events, "older": events[0].seq if events and events[0].seq > 1 else None}
     if wants_part(request, "log-older"):
         return render(request, "runs/_log_page.html", context)
-    return render_tab(request, run, "log", context | {"is_older": before.isdecimal()})
+    return render_tab(request, run, "log", context | {"is_older": before is not None})
 
 
 @require_safe
@@ -176,8 +177,7 @@ def run_config(request: HttpRequest, pk: int) -> HttpResponse:
     run = visible_run(request, pk)
     rows, only_changed = config_table(run.config), request.GET.get("show") == "changed"
     seen = visible_to(request.user, TrainingRun.objects.filter(task=run.task).exclude(pk=run.pk))
-    wanted = request.GET.get("against") or str(run.forked_from_id or "")
-    against = seen.filter(pk=int(wanted)).first() if wanted.isdecimal() and len(wanted) < 19 else None
+    against = row_numbered(seen, request.GET.get("against") or str(run.forked_from_id or ""))
     context = {
         "config": [row for row in rows if row.is_changed] if only_changed else rows,
         "only_changed": only_changed,

@@ -13,6 +13,7 @@ from trainingapp.contract.config import config_defaults, config_fields
 from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.models.text import row_numbered, stored_number
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import LIMITS, RunForm, datasets_for, ready_datasets
@@ -25,8 +26,8 @@ from trainingapp.views.access import controlled_run, explain_missing_task, requi
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
     require(request, RUN_VERBS["create"].permission)
-    clone = request.POST.get("clone") or request.GET.get("clone", "")
-    origin = visible_run(request, int(clone)) if clone.isdecimal() and len(clone) < 19 else None
+    clone = stored_number(request.POST.get("clone") or request.GET.get("clone", ""))
+    origin = visible_run(request, clone) if clone is not None else None
     initial = _initial(request, origin)
     if explain_missing_task(request, initial["task"]):
         return redirect(origin or "run_list")
@@ -89,8 +90,7 @@ def _switched(request: HttpRequest) -> dict[str, Any]:
         task = DEFAULT_TASK
     old = RunForm(posted, task=before if before in TASKS else DEFAULT_TASK, user=request.user)
     datasets = datasets_for(task, request.user)
-    chosen = posted.get("dataset", "")
-    dataset = (datasets.filter(pk=int(chosen)).first() if chosen.isdecimal() else None) or datasets.first()
+    dataset = row_numbered(datasets, posted.get("dataset", "")) or datasets.first()
     initial: dict[str, Any] = {"task": task, "dataset": dataset.pk if dataset else None}
     general = ("name", "priority", *LIMITS)
     initial |= {name: posted[name] for name in general if posted.get(name)}
@@ -115,16 +115,14 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
     if origin:
         about = {name: getattr(origin, name) for name in ("priority", "task", *LIMITS)}
         return {**origin.config, **about, "name": run_verbs.copied_name(origin), "dataset": origin.dataset_id}
-    wanted = request.GET.get("weights", "")
     ready = weights_seen_by(request.user).filter(state=Weights.State.READY)
-    if wanted.isdecimal() and (weights := ready.filter(pk=int(wanted)).first()):
+    if weights := row_numbered(ready, request.GET.get("weights", "")):
         fit = datasets_for(weights.task, request.user)
         own = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
         chosen = {"task": weights.task, "model": weights.architecture, "image_size": weights.image_size}
         named = {"name": _suggested_name(request.user, own), "dataset": own.pk if own else None}
         return {**chosen, "start_from": weights.start_name, **named}
-    wanted = request.GET.get("dataset", "")
-    dataset = ready_datasets(request.user).filter(pk=int(wanted)).first() if wanted.isdecimal() else None
+    dataset = row_numbered(ready_datasets(request.user), request.GET.get("dataset", ""))
     task = request.GET.get("task", "")
     if task not in TASKS:
         task = next((name for name in (dataset.tasks if dataset else []) if name in TASKS), DEFAULT_TASK)

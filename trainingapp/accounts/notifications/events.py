@@ -70,12 +70,12 @@ EVENTS: dict[EventName, Event] = {
 }
 #: Sent on request only, to one webhook.
 TEST = Event("test", _("Test"), "bi-send", "info", "owner", frozenset())
+_KNOWN = {event.name: event for event in (*EVENTS.values(), TEST)}
 
 
 def event_named(name: str) -> Event:
     """The event; one that this version does not know is shown by its stored name."""
-    known = {event.name: event for event in (*EVENTS.values(), TEST)}
-    return known.get(name) or Event(name, name.replace("_", " "), "bi-bell", "info", "owner", frozenset())
+    return _KNOWN.get(name) or Event(name, name.replace("_", " "), "bi-bell", "info", "owner", frozenset())
 
 
 def events_for(*, is_administrator: bool) -> Iterable[Event]:

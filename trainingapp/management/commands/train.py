@@ -16,12 +16,13 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import CommandError
 
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.events import LEVELS
 from trainingapp.contract.number_text import number_text
 from trainingapp.management.base import Options, StudioCommand, table_lines
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job
 from trainingapp.management.sharing import share_item
-from trainingapp.management.training.parsers import LEVELS, add_actions
+from trainingapp.management.training.parsers import add_actions
 from trainingapp.management.training.records import (
     HEADING,
     full_record,

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
+from trainingapp.contract.events import LEVELS
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.management.base import Subcommands
 from trainingapp.management.sharing import add_share
@@ -11,8 +12,6 @@ from trainingapp.models import TrainingRun
 from trainingapp.runs.limits import STUDIO_LIMIT
 from trainingapp.runs.verb_record import RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
-
-LEVELS = ["debug", "info", "warning", "error"]
 
 
 def add_actions(parser: ArgumentParser) -> None:
