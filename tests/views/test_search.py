@@ -124,3 +124,9 @@ def test_the_parts_of_the_palette_are_no_whole_pages(user_client: Client, part: 
 def test_names_are_escaped(user_client: Client, make: Run) -> None:
     make(name='<b data-x="1">')
     assert "<b data-x" not in user_client.get("/search/", {"part": "results", "q": "<b"}).content.decode()
+
+
+def test_the_page_without_a_script_has_no_group_without_entries(user_client: Client) -> None:
+    page, palette = (user_client.get("/search/", {"q": "dark", **part}) for part in ({}, {"part": "results"}))
+    assert "No results" in page.content.decode()
+    assert "Switch between light and dark theme" in palette.content.decode()

@@ -89,11 +89,13 @@ PLACES = (
 )
 
 
-def search(user: AnyUser, query: str, *, run: TrainingRun | None = None, back_to: str = "/") -> list[Group]:
+def search(
+    user: AnyUser, query: str, *, run: TrainingRun | None = None, back_to: str = "/", has_script: bool = True
+) -> list[Group]:
     """What the user may go to or do, by kind; kinds without entries are left out.
 
     `run` is the run that is shown now, whose actions are among the entries. `back_to` is where a change of the language
-    leads.
+    leads. Without a script there are no entries that a page does by itself.
     """
     words = query.strip()[:SEARCH_LENGTH]
     groups = [
@@ -102,7 +104,7 @@ def search(user: AnyUser, query: str, *, run: TrainingRun | None = None, back_to
         Group("run", _("Runs"), _runs(user, words)),
         Group("dataset", _("Datasets"), _datasets(user, words)),
         Group("model", _("Models"), _models(user, words)),
-        Group("action", _("Display"), _matching(_display(back_to), words)),
+        Group("action", _("Display"), _matching(_display(back_to, has_script=has_script), words)),
     ]
     return [group for group in groups if group.entries]
 
@@ -130,9 +132,10 @@ def _places(user: AnyUser) -> Iterator[Entry]:
             yield Entry(place.label, place.icon, reverse(place.route))
 
 
-def _display(back_to: str) -> Iterator[Entry]:
-    yield Entry(_("Switch between light and dark theme"), "bi-circle-half", toggles="theme")
-    yield Entry(_("Keyboard shortcuts"), "bi-keyboard", toggles="shortcuts")
+def _display(back_to: str, *, has_script: bool) -> Iterator[Entry]:
+    if has_script:
+        yield Entry(_("Switch between light and dark theme"), "bi-circle-half", toggles="theme")
+        yield Entry(_("Keyboard shortcuts"), "bi-keyboard", toggles="shortcuts")
     for code, _label in settings.LANGUAGES:
         fields = (("language", code), ("next", back_to))
         label = get_language_info(code)["name_local"]

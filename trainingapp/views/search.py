@@ -23,5 +23,5 @@ def search_page(request: HttpRequest) -> HttpResponse:
     context: dict[str, object] = {"query": query, "back_to": back_to, "section": "search"}
     if template != PARTS["shortcuts"]:
         run = run_of_path(request.user, back_to)
-        context["groups"] = search(request.user, query, run=run, back_to=back_to)
+        context["groups"] = search(request.user, query, run=run, back_to=back_to, has_script="part" in request.GET)
     return render(request, template, context)
