@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django.core import mail
 from django.utils import timezone
 
 from tests.helpers.receiver import Receiver, receiving
+from tests.helpers.threads import in_threads
 from trainingapp.accounts.notifications import delivery, sending
 from trainingapp.accounts.notifications.delivery import WAITS_S, deliver_next, is_due
 from trainingapp.accounts.notifications.preferences import save_settings
@@ -27,6 +29,7 @@ from trainingapp.accounts.notifications.webhooks import (
 from trainingapp.accounts.notifications.webhooks import (
     test_webhook as request_test,
 )
+from trainingapp.contract.limits import MAX_WEBHOOKS
 from trainingapp.models import Delivery, TrainingRun, Webhook
 from trainingapp.models.run import Status
 from trainingapp.models.verbs import VerbError
@@ -290,3 +293,14 @@ def test_a_name_with_a_line_break_adds_no_header(user: User, make: Run, settings
     complete(make, name="birds\nBcc: eve@example.org")
     deliver_next()
     assert mail.outbox[0].recipients() == ["ada@example.org"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_webhooks_created_at_the_same_time_do_not_exceed_the_limit(admin: User, receiver: Receiver) -> None:
+    Webhook.objects.bulk_create(
+        Webhook(owner=admin, name=f"hook {number}", url=receiver.url) for number in range(MAX_WEBHOOKS - 1)
+    )
+    values = WebhookValues(name="new", url=receiver.url)
+    results = in_threads([partial(create_webhook, admin, values) for _ in range(4)])
+    assert sum(isinstance(result, VerbError) for result in results) == 3
+    assert Webhook.objects.filter(owner=admin).count() == MAX_WEBHOOKS

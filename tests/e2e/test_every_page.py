@@ -120,6 +120,7 @@ Delivery.objects.create(occurrence=occurrence, webhook=webhook, state="failed", 
 pages += [f"/search/?from=/runs/{run.pk}/", "/search/?q=nothing_like_this"]
 pages += ["/notifications/", "/notifications/?event=disk_low", "/notifications/settings/"]
 pages += ["/notifications/webhooks/new/", f"/notifications/webhooks/{webhook.pk}/"]
+pages += [f"/notifications/webhooks/{webhook.pk}/delete/"]
 result = pages
 """
 

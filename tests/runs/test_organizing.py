@@ -1,10 +1,12 @@
 """Archive and restore, tags, notes, stars and saved views; and the columns that lists sort by."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from django.contrib.auth.models import User
 
+from tests.helpers.threads import in_threads
 from trainingapp.contract.limits import MAX_TAGS, MAX_VIEWS
 from trainingapp.models import SavedView, Tag, TrainingRun
 from trainingapp.models.run import TransitionError
@@ -119,6 +121,14 @@ def test_a_view_is_saved_for_one_user_and_replaced(user: User, other_user: User)
     SavedView.objects.bulk_create(SavedView(user=user, name=f"view {number}") for number in range(MAX_VIEWS - 1))
     with pytest.raises(VerbError, match=f"{MAX_VIEWS} views"):
         save_view(user, "one more", "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_views_saved_at_the_same_time_do_not_exceed_the_limit(user: User) -> None:
+    SavedView.objects.bulk_create(SavedView(user=user, name=f"view {number}") for number in range(MAX_VIEWS - 1))
+    results = in_threads([partial(save_view, user, f"new {number}", "") for number in range(4)])
+    assert sum(isinstance(result, VerbError) for result in results) == 3
+    assert SavedView.objects.filter(user=user).count() == MAX_VIEWS
 
 
 def test_copied_columns_follow_their_source(make: MAKE) -> None:

@@ -110,6 +110,9 @@ def test_a_webhook_is_created_changed_and_deleted(user_client: Client, user: Use
     user_client.post(f"/notifications/webhooks/{webhook.pk}/", {**HOOK, "name": "room"})
     changed = Webhook.objects.get()
     assert (changed.name, changed.secret) == ("room", webhook.secret)
+    question = page(user_client, f"/notifications/webhooks/{webhook.pk}/delete/")
+    assert "Delete “room”?" in question
+    assert Webhook.objects.exists()
     user_client.post(f"/notifications/webhooks/{webhook.pk}/delete/")
     assert not Webhook.objects.exists()
     verbs = AuditEntry.objects.filter(kind="webhook").order_by("pk").values_list("verb", flat=True)

@@ -251,6 +251,7 @@ LINES = [
         ok=302,
     ),
     Line("webhook_test", "post", thing="token", args=lambda world: [webhook_of_owner(world).pk], ok=302),
+    Line("webhook_delete", thing="token", args=lambda world: [webhook_of_owner(world).pk]),
     Line("webhook_delete", "post", thing="token", args=lambda world: [webhook_of_owner(world).pk], ok=302),
     run_line("run_star", method="post", data=lambda world: {"on": "1"}, ok=302),
     run_line("run_labels", verb="change"),

@@ -12,3 +12,8 @@ def signed_in(user: AnyUser) -> User:
     if isinstance(user, AnonymousUser):
         raise PermissionDenied
     return user
+
+
+def lock_account(user: User) -> None:
+    """Let one transaction at a time add to what is counted for this user, such as saved views, until it ends."""
+    User.objects.select_for_update().get(pk=user.pk)

@@ -6,6 +6,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
+from trainingapp.accounts.users import lock_account
 from trainingapp.contract.limits import MAX_TAGS, MAX_VIEWS, NOTE_LENGTH, TAG_LENGTH, VIEW_QUERY_LENGTH
 from trainingapp.models import SavedView, Tag, TrainingRun
 from trainingapp.models.run import Status
@@ -105,6 +106,7 @@ def save_view(user: User, name: str, query: str) -> SavedView:
     if len(query) > VIEW_QUERY_LENGTH:
         raise VerbError(_("The view has too many conditions to be saved."))
     with transaction.atomic():
+        lock_account(user)
         view = SavedView.objects.filter(user=user, name=name).first()
         if view is None and SavedView.objects.filter(user=user).count() >= MAX_VIEWS:
             raise VerbError(_("You can save %(count)d views.") % {"count": MAX_VIEWS})

@@ -152,10 +152,13 @@ def webhook_test(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("webhook", webhook.pk)
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def webhook_delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Delete the webhook and its log."""
+    """Ask before the webhook and its log are deleted, then delete them."""
     webhook = get_object_or_404(webhooks_of(request.user), pk=pk)
+    if request.method != "POST":
+        context = {"webhook": webhook, "deliveries": webhook.deliveries.count(), "section": "notifications"}
+        return render(request, "notifications/webhook_delete.html", context)
     webhook_verbs.delete_webhook(webhook, by=signed_in(request.user))
     messages.success(request, _("“%(name)s” was deleted.") % {"name": webhook.name})
     return redirect("notification_settings")

@@ -16,7 +16,7 @@ from trainingapp.accounts.notifications.events import EVENTS, TEST
 from trainingapp.accounts.notifications.outbox import wake
 from trainingapp.accounts.notifications.sending import checked_url
 from trainingapp.accounts.permissions import is_administrator
-from trainingapp.accounts.users import AnyUser
+from trainingapp.accounts.users import AnyUser, lock_account
 from trainingapp.contract.limits import MAX_WEBHOOKS
 from trainingapp.contract.messages import notifications as messages
 from trainingapp.models import Delivery, Occurrence, Webhook
@@ -59,7 +59,8 @@ def create_webhook(user: User, values: WebhookValues, *, for_installation: bool 
     webhook = Webhook(owner=None if for_installation else user, secret=secrets.token_urlsafe(32))
     _fill(webhook, values)
     with transaction.atomic():
-        if Webhook.objects.select_for_update().filter(owner=webhook.owner).count() >= MAX_WEBHOOKS:
+        lock_account(user)
+        if Webhook.objects.filter(owner=webhook.owner).count() >= MAX_WEBHOOKS:
             raise VerbError(_("There are %(count)d webhooks already. Delete one first.") % {"count": MAX_WEBHOOKS})
         webhook.save()
         audit.record("create", webhook, by=user, details={"address": _host(webhook)})
@@ -75,7 +76,7 @@ def change_webhook(webhook: Webhook, values: WebhookValues, *, by: User) -> Webh
     return webhook
 
 
-def delete_webhook(webhook: Webhook, *, by: User) -> int:
+def delete_webhook(webhook: Webhook, *, by: User | None = None) -> int:
     """Delete it with the log of its deliveries; what is still waiting is not sent. Returns the length of the log."""
     with transaction.atomic():
         audit.record("delete", webhook, by=by)
