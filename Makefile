@@ -10,7 +10,7 @@ LOOK   := DATA_DIR=$(CURDIR)/build/check LOG_LEVEL=WARNING
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SILENT:
-.PHONY: help run install dev test test-all check types lint javascript format messages translations wheel readme screenshot clean
+.PHONY: help run install dev test test-all check types lint javascript format messages translations wheel readme screenshot screenshots clean
 
 help: ## This list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ readme: install ## Write the settings table of README.md anew
 
 screenshot: dev ## Make docs/screenshot.png from a studio that trains the demo (needs Chromium)
 	$(PY) docs/make_screenshot.py
+
+screenshots: dev ## Take every page at three widths, in both themes and languages, into build/screenshots/ (needs Chromium)
+	$(PY) docs/make_screenshot.py --all build/screenshots
 
 clean: ## Remove everything that was installed or built; data/ stays
 	rm -rf $(VENV) static/node_modules tests/js/node_modules build dist locale/*/LC_MESSAGES/*.mo

@@ -1,5 +1,11 @@
-"""Make docs/screenshot.png from a studio that trains the demo dataset: `make screenshot`. Needs Chromium."""
+"""Take screenshots of a studio that trains the demo dataset. Needs Chromium.
 
+make screenshot     docs/screenshot.png, the picture of the README
+make screenshots    every page at three widths, in both themes and languages, into build/screenshots/
+"""
+
+import argparse
+import itertools
 import json
 import os
 import secrets
@@ -14,42 +20,116 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final, Literal
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "docs" / "screenshot.png"
 RUN_NAME = "Demo scenes with resnet18"
 EPOCHS, EPOCHS_BEFORE_THE_IMAGE = 12, 8
 DEADLINE_S = 600
+SECOND_NAME = "Demo scenes with another seed"
+WIDTHS = (390, 1280, 1920)
+THEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+LANGUAGES = ("en", "zh-hans")
+CHARTS_DRAWN_MS = 700
+PAGES = {
+    "home": "/",
+    "runs": "/runs/",
+    "new-run": "/runs/new/",
+    "run": "/runs/1/",
+    "run-charts": "/runs/1/charts/",
+    "run-evaluation": "/runs/1/evaluation/",
+    "run-images": "/runs/1/evaluation/?show=images",
+    "run-checkpoints": "/runs/1/checkpoints/",
+    "run-log": "/runs/1/log/",
+    "run-system": "/runs/1/system/",
+    "run-config": "/runs/1/config/",
+    "run-activity": "/runs/1/activity/",
+    "run-in-training": "/runs/2/",
+    "compare": "/compare/?runs=1,2",
+    "compare-significance": "/compare/?runs=1,2&tab=significance",
+    "datasets": "/datasets/",
+    "import": "/datasets/import/",
+    "dataset": "/datasets/1/",
+    "image": "/datasets/1/view/1/",
+    "queue": "/queue/",
+    "devices": "/devices/",
+    "models": "/weights/",
+    "model": "/weights/1/",
+    "model-try": "/weights/1/try/",
+    "model-export": "/weights/1/export/",
+    "notifications": "/notifications/",
+    "notification-settings": "/notifications/settings/",
+    "search": "/search/?q=demo",
+    "disk": "/disk/",
+    "audit": "/audit/",
+    "account": "/account/",
+    "admin": "/admin/",
+}
 COLOURS = 128
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="cvstudio-screenshot-") as folder:
+    parser = argparse.ArgumentParser(description="Take screenshots of a studio that trains the demo dataset.")
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="every page, instead of the picture of the README")
+    folder: Path | None = parser.parse_args().all
+    with tempfile.TemporaryDirectory(prefix="cvstudio-screenshot-") as data:
         password = secrets.token_urlsafe()
-        env = {**os.environ, "DATA_DIR": folder, "PORT": str(_free_port()), "DJANGO_SUPERUSER_PASSWORD": password}
+        env = {**os.environ, "DATA_DIR": data, "PORT": str(_free_port()), "DJANGO_SUPERUSER_PASSWORD": password}
         _prepare(env)
         with _studio(env) as address, sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            page = chromium.new_page(viewport={"width": 1280, "height": 840}, device_scale_factor=1)
-            _sign_in(page, address, password)
-            page.goto(f"{address}/runs/1/")
-            _wait_for_epoch(env, EPOCHS_BEFORE_THE_IMAGE)
-            page.screenshot(path=TARGET)
+            if folder is None:
+                _take_picture_of_the_readme(chromium, env, address, password)
+            else:
+                _take_all(chromium, env, address, password, folder)
             chromium.close()
+
+
+def _take_picture_of_the_readme(chromium: Browser, env: dict[str, str], address: str, password: str) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 840}, device_scale_factor=1)
+    _sign_in(page, address, password)
+    page.goto(f"{address}/runs/1/")
+    _wait_for_epoch(env, 1, EPOCHS_BEFORE_THE_IMAGE)
+    page.screenshot(path=TARGET)
     Image.open(TARGET).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(TARGET, optimize=True)
     print(f"{TARGET}: {TARGET.stat().st_size / 1000:.0f} kB")
+
+
+def _take_all(chromium: Browser, env: dict[str, str], address: str, password: str, folder: Path) -> None:
+    """One file for each page, width, theme and language. A second run waits in the queue and then trains."""
+    _create_run(env, SECOND_NAME, "--set=seed=1")
+    _wait_for_epoch(env, 1, EPOCHS)
+    _manage(env, "weights", "save", "1", "--name", "scenes")
+    folder.mkdir(parents=True, exist_ok=True)
+    for width, theme, language in itertools.product(WIDTHS, THEMES, LANGUAGES):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        page = context.new_page()
+        _sign_in(page, address, password)
+        context.add_cookies([{"name": "django_language", "value": language, "url": address}])
+        for name, path in PAGES.items():
+            page.goto(address + path)
+            page.locator("h1").last.wait_for()
+            page.wait_for_timeout(CHARTS_DRAWN_MS)
+            page.screenshot(path=folder / f"{name}-{width}-{theme}-{language}.png", full_page=True)
+        context.close()
+        print(f"{width} pixels, {theme}, {language}: {len(PAGES)} pages", flush=True)
 
 
 def _prepare(env: dict[str, str]) -> None:
     _manage(env, "migrate", "--verbosity", "0")
     _manage(env, "createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")
     _manage(env, "demo", "--images", "600")
+    _create_run(env, RUN_NAME)
+
+
+def _create_run(env: dict[str, str], name: str, *options: str) -> None:
     settings = {"model": "resnet18", "epochs": EPOCHS, "image_size": 64, "augmentation": "medium"}
-    options = [f"--set={name}={value}" for name, value in settings.items()]
-    _manage(env, "train", "create", RUN_NAME, "--dataset", "Demo scenes", "--start", *options)
+    given = [f"--set={key}={value}" for key, value in settings.items()]
+    _manage(env, "train", "create", name, "--dataset", "Demo scenes", "--start", *given, *options)
 
 
 def _manage(env: dict[str, str], *arguments: str) -> str:
@@ -88,10 +168,10 @@ def _sign_in(page: Page, address: str, password: str) -> None:
     page.wait_for_url(f"{address}/")
 
 
-def _wait_for_epoch(env: dict[str, str], epoch: int) -> None:
+def _wait_for_epoch(env: dict[str, str], number: int, epoch: int) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
-        run = json.loads(_manage(env, "train", "show", "1", "--json"))
+        run = json.loads(_manage(env, "train", "show", str(number), "--json"))
         if run["epoch"] >= epoch or run["status"] not in ("queued", "running"):
             return
         time.sleep(1)
