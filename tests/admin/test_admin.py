@@ -41,6 +41,8 @@ OTHERS = [User, Group, AccessAttempt]
 #: What administrators write by form; everything else is written by the studio and its verbs.
 BY_FORM = {Team, FailureRule, Tag}
 
+LONG = pytest.mark.long
+
 
 def address(model: Any, page: str, *arguments: Any) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=arguments)
@@ -118,7 +120,7 @@ def admin_routes() -> list[str]:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("group", ["", "viewer", "operator"])
+@pytest.mark.parametrize("group", [pytest.param("", marks=LONG), pytest.param("viewer", marks=LONG), "operator"])
 def test_the_admin_is_for_administrators_only(client: Client, group: str) -> None:
     person = User.objects.create_user("p")
     if group:

@@ -21,7 +21,7 @@ from tests.helpers.studio import REPOSITORY, Studio, wait_for
 
 #: Drawn requests of each operation, and the phases. What the document covers systematically takes two minutes.
 CASES = [
-    (int(os.environ.get("SCHEMATHESIS_EXAMPLES", "3")), "examples,fuzzing"),
+    (int(os.environ.get("SCHEMATHESIS_EXAMPLES", "2")), "examples,fuzzing"),
     pytest.param(10, "examples,coverage,fuzzing,stateful", marks=pytest.mark.long),
 ]
 #: Requests that each of the two makes at least. Those of the coverage come from the document itself.

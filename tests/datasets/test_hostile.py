@@ -17,8 +17,8 @@ from tests.helpers import hostile
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MB = 300
 SOURCES = {one.name: one for one in hostile.every()}
-#: Every sixth of each kind; the long tests use all of them.
-SHORT = {name for index, name in enumerate(sorted(SOURCES)) if index % 6 == 0}
+#: Every twelfth of each kind; the long tests use all of them.
+SHORT = {name for index, name in enumerate(sorted(SOURCES)) if index % 12 == 0}
 #: One process creates the results that the tests of this module share.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]
 

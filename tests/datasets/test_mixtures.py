@@ -26,7 +26,7 @@ from trainingapp.datasets.importing import importer
 from trainingapp.models import Dataset
 
 #: `make test-all` tries three times as many, more than 5,000.
-CASES = 1_700 if IS_NEW else 120
+CASES = 1_700 if IS_NEW else 60
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "Train", "train2017"),
     "val": ("val", "valid", "validation", "Val"),

@@ -10,7 +10,7 @@ from tests.helpers.studio import Studio
 #: (task, network, what is asked of its evaluation page)
 TASKS = [
     ("Detection", "fcos_mobilenet_v3_large_fpn", "AP50"),
-    pytest.param("Segmentation", "lraspp_mobilenet_v3_large", "Mean IoU", marks=pytest.mark.long),
+    ("Segmentation", "lraspp_mobilenet_v3_large", "Mean IoU"),
 ]
 
 
@@ -21,6 +21,7 @@ def scenes(studio: Studio) -> None:
     studio.start("--no-demo")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "model", "metric"), TASKS)
 def test_a_task_from_form_to_evaluation(
     page: Page,

@@ -424,13 +424,8 @@ def test_an_interrupted_run_resumes_bit_exactly(
     assert_same_result(run_dir, straight_detection)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("fasterrcnn_mobilenet_v3_large_320_fpn", marks=pytest.mark.long),
-        "ssdlite320_mobilenet_v3_large",
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"])
 def test_other_families_resume_bit_exactly(boxes_dir: Path, tmp_path: Path, name: str) -> None:
     """Faster R-CNN draws the boxes that it learns from at random."""
     values = {**HARD, "model": name, "epochs": 1, "anchor_scale": 0.25}

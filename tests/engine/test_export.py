@@ -56,7 +56,7 @@ FAMILIES = [
     ("segmentation", "smp/deeplabv3plus_resnet18", 64),
     ("segmentation", "smp/segformer_resnet18", 64),
 ]
-QUICK = {"timm/resnet10t", "ssdlite320_mobilenet_v3_large"}
+QUICK = {"ssdlite320_mobilenet_v3_large"}
 ALL_FORMATS = ["onnx", "openvino", "pt2", "safetensors", "pt"]
 
 

@@ -62,6 +62,7 @@ def test_an_unresponsive_trainer_is_ended_after_the_grace_period(studio: Studio,
     assert started["step"] == saved
 
 
+@pytest.mark.long
 def test_a_force_stop_ends_it_immediately_and_it_can_be_resumed(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", DEAF)
     (run,) = studio.prepare(**LONG)
@@ -105,6 +106,7 @@ def test_a_trainer_that_ignores_sigterm_does_not_block_the_end_of_the_worker(stu
     wait_for(lambda: not studio.trainers(), 15, "its trainer is gone")
 
 
+@pytest.mark.long
 def test_out_of_memory_continues_with_half_the_batch_size(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", LITTLE_MEMORY.replace("{spare}", str(64 << 20)))
     (run,) = studio.prepare(epochs=1, batch_size=16, image_size=224, images=32, augmentation="none")
@@ -163,6 +165,7 @@ def test_a_memory_kill_continues_with_half_the_batch_size(studio: Studio, tmp_pa
     assert event["data"]["error_class"] == "out_of_memory"
 
 
+@pytest.mark.long
 def test_a_memory_kill_of_another_process_is_not_attributed_to_the_trainer(
     studio: Studio, tmp_path: Path, group: Group
 ) -> None:

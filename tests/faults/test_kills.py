@@ -108,6 +108,7 @@ def test_worker_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> N
     check_equal(studio, run, undisturbed)
 
 
+@pytest.mark.long
 def test_power_cut(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
     (run,) = studio.prepare(images=IMAGES, **CONFIG)
     studio.start_worker()

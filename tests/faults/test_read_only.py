@@ -64,6 +64,7 @@ def check_it_continues(studio: Studio, run: int) -> None:
     assert [event["step"] for event in points if not event["superseded"]] == list(range(1, row["step"] + 1))
 
 
+@pytest.mark.long
 def test_a_running_run_waits_until_it_can_be_saved(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
     studio.env["RETRY_WAIT_S"] = "0"
     (run,) = studio.prepare(**CONFIG)

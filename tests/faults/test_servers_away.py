@@ -38,6 +38,7 @@ LOCKED_S = 30
 STOPPED_S = [15, pytest.param(60, marks=pytest.mark.long)]
 
 
+@pytest.mark.long
 def test_a_database_that_is_locked(studio: Studio) -> None:
     (run,) = studio.prepare(epochs=2000, **CONFIG)
     studio.start_worker()

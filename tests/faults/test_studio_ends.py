@@ -41,6 +41,7 @@ def test_stopping_it_loses_no_run_and_the_next_start_resumes(studio: Studio) -> 
     assert not studio.all_processes()
 
 
+@pytest.mark.long
 def test_the_first_start_serves_while_demo_scenes_are_drawn(studio: Studio) -> None:
     studio.migrate()
     marker = studio.data_dir / "demo.preparing"

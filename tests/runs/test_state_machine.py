@@ -391,4 +391,4 @@ def test_statuses_stay_accurate_and_no_run_is_lost(tmp_path: Path, settings: Any
 def _search() -> settings:
     # Shrinking a finding takes minutes of database work: only a search for new ones does it.
     phases = list(Phase) if IS_NEW else [Phase.generate]
-    return search(25 if IS_NEW else 12, stateful_step_count=40, phases=phases, suppress_health_check=list(HealthCheck))
+    return search(25 if IS_NEW else 8, stateful_step_count=40, phases=phases, suppress_health_check=list(HealthCheck))

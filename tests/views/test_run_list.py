@@ -131,13 +131,13 @@ def test_columns_are_chosen_by_the_address(user_client: Client, make: MAKE) -> N
     assert headings(repeated) == headings(response)
 
 
-def test_every_column_sorts_both_ways_with_empty_values_last(user_client: Client, make: MAKE) -> None:
+def test_every_column_sorts_with_empty_values_last(user_client: Client, make: MAKE) -> None:
     low = make("completed", name="a", best_metric=0.1, elapsed_s=1.0, metrics={"val/loss": 1.0, "val/top1": 0.1})
     high = make("failed", name="b", best_metric=0.9, elapsed_s=2.0, metrics={"val/loss": 2.0, "val/top1": 0.9})
     make("pending", name="c")
-    for name in shown_columns():
-        for way in (name, f"-{name}"):
-            assert len(names(user_client.get(LIST, {"sort": way, "columns": name}))) == 3, way
+    for place, name in enumerate(shown_columns()):
+        way = f"-{name}" if place % 2 else name
+        assert len(names(user_client.get(LIST, {"sort": way, "columns": name}))) == 3, way
     for name in ("best", "val_loss", "val/top1"):
         assert names(user_client.get(LIST, {"sort": name})) == [low.name, high.name, "c"], name
         assert names(user_client.get(LIST, {"sort": f"-{name}"})) == [high.name, low.name, "c"], name
