@@ -4,7 +4,7 @@ Standard input carries commands, one JSON object a line such as {"command": "pau
 save and leave. With --no-control, or on a terminal, it is not watched. With --spare the process gets ready, prints
 "ready" and waits for a first line {"run_dir": ..., "log_file": ...}. --job FOLDER does the job in that folder, --jobs
 those that standard input names (see jobs/work.py). --export-checkpoint FILE --to OUT writes a checkpoint as a file for
-others: OUT.pt for torch.load, or its weights as OUT.safetensors.
+others: OUT.pt for torch.load, or its weights as OUT.safetensors. --gpu-check measures what the engine does on the GPU.
 
 Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
 """
@@ -36,13 +36,14 @@ logger = logging.getLogger("trainingapp.engine")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parsed(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--gpu-check" in given:
+        return _gpu_check([word for word in given if word != "--gpu-check"])
+    options = _parsed(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     faulthandler.enable()  # a crash leaves a traceback in the log
     faulthandler.register(signal.SIGUSR1)  # the supervisor requests one from a trainer that hangs
-    # cuBLAS gives the same sums each time only with a fixed workspace; torch reads the variable when it is loaded.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    waiting.prepare_environment()
+    _prepare_environment()
     if options.export_checkpoint:
         return _export(options.export_checkpoint, options.to)
     lines = LineReader(sys.stdin.fileno())
@@ -60,7 +61,21 @@ def main(arguments: list[str] | None = None) -> int:
     return _run(options.run_dir, lines if watched else None)
 
 
-def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+def _prepare_environment() -> None:
+    """Set what libraries read from the environment when they are loaded."""
+    # cuBLAS gives the same sums each time only with a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    waiting.prepare_environment()
+
+
+def _gpu_check(arguments: list[str]) -> int:
+    _prepare_environment()
+    from trainingapp.engine.gpu_check.main import main as check  # loads torch, so not at the top
+
+    return check(arguments)
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainingapp.engine", description="Train one run.")
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder with the run's config.json")
     parser.add_argument("--spare", action="store_true", help="get ready, then take RUN_DIR from standard input")
@@ -68,6 +83,9 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--job", type=Path, metavar="FOLDER", help="do the job in this folder")
     parser.add_argument("--jobs", action="store_true", help="do the jobs that standard input names")
     parser.add_argument("--export-checkpoint", type=Path, metavar="FILE", help="write a checkpoint as --to OUT")
+    parser.add_argument(
+        "--gpu-check", action="store_true", help="measure what the engine does on the GPU (see its --help)"
+    )
     parser.add_argument("--to", type=Path, metavar="OUT", help="a name that ends with .pt or .safetensors")
     options = parser.parse_args(arguments)
     if sum(map(bool, (options.spare, options.run_dir, options.job, options.jobs, options.export_checkpoint))) != 1:

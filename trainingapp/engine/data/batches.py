@@ -187,9 +187,14 @@ class Batches(Generic[BatchT]):
 
 
 def _start_loader_process(trainer_pid: int, unwanted_fds: Sequence[int], number: int) -> None:
-    """Have this process end with the trainer, even when that is killed, and close what the trainer alone may hold."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != trainer_pid:  # the trainer ended before the call: no signal will come
-        os._exit(1)
+    """Have this process end with the trainer, and close what the trainer alone may hold."""
+    end_with_parent(trainer_pid)
     for descriptor in unwanted_fds:
         os.close(descriptor)
+
+
+def end_with_parent(parent_pid: int) -> None:
+    """Have this process end with its parent, even when that is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # the parent ended before the call: no signal will come
+        os._exit(1)

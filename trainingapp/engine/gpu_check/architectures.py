@@ -1,0 +1,47 @@
+"""The architectures that the check goes through."""
+
+import re
+
+from trainingapp.contract.tasks.registry import TASKS
+from trainingapp.engine.gpu_check.case import Plan
+
+Network = tuple[str, str]
+"""A task and the name of one of its architectures."""
+
+QUICK: tuple[Network, ...] = (
+    ("classification", "resnet18"),
+    ("segmentation", "smp/unet_resnet18"),
+    ("detection", "fcos_resnet18_fpn"),
+    ("detection", "fasterrcnn_resnet18_fpn"),
+)
+
+#: Built by name only, and known for layers without a deterministic gradient.
+UNLISTED: tuple[Network, ...] = (("segmentation", "smp/pspnet_resnet18"), ("segmentation", "smp/upernet_resnet18"))
+
+
+def listed() -> list[Network]:
+    """Every architecture that the tasks list."""
+    return [(task.name, model) for task in TASKS.values() for model in task.architectures]
+
+
+def chosen(plan: Plan) -> list[Network]:
+    """All, the first of each family, or with --quick a few."""
+    if plan.quick:
+        return list(QUICK)
+    if plan.every_architecture:
+        return listed()
+    families: dict[str, Network] = {}
+    for task, model in listed():
+        families.setdefault(family(task, model), (task, model))
+    return list(families.values())
+
+
+def family(task: str, model: str) -> str:
+    """Architectures of a family have the same layers and losses, and differ in size or backbone.
+
+    The second version of a detector has a head of its own.
+    """
+    library, _, name = model.rpartition("/")
+    version = "_v2" if task == "detection" and name.endswith("_v2") else ""
+    first = re.split(r"[_\d]", name)[0]
+    return f"{task} {library} {first}{version}"
