@@ -74,7 +74,7 @@ def needs_gpu(plan: Plan) -> None:
 
 
 def error_record(error: BaseException) -> Values:
-    """An error as the result holds it: its class as the studio classifies it, its place and the end of its traceback."""
+    """An error as the result holds it: its class in the studio, its place and the end of its traceback."""
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not is_torch(frame.filename)] or list(frames)

@@ -71,9 +71,9 @@ def cases(plan: Plan) -> list[Case]:
     compared = dict(list(COMPARED.items())[:1]) if plan.quick else COMPARED
     costs = [Case(f"cost: {name}", partial(cost, values=values), budget_s=90) for name, values in compared.items()]
     first = chosen(plan)
-    networks = first if plan.quick else [*first, *UNLISTED, *(one for one in listed() if one not in first)]
-    refusals = [Case(model, partial(refused, network=(task, model)), budget_s=90) for task, model in networks]
-    return [*costs, *refusals]
+    others = [] if plan.quick else [*UNLISTED, *(one for one in listed() if one not in first)]
+    refusals = [Case(model, partial(refused, network=(task, model)), budget_s=90) for task, model in (*first, *others)]
+    return [*refusals[: len(first)], *costs, *refusals[len(first) :]]
 
 
 SECTION = Section("determinism", "What deterministic algorithms refuse, and what they cost", 90, cases)

@@ -43,7 +43,7 @@ def machine(plan: Plan) -> Values:
         },
     }
     if shared_gib * GIB < LEAST_SHARED_MEMORY:
-        values["problem"] = f"/dev/shm has {shared_gib:.2f} GiB: loader processes may end with a bus error"
+        values["problem"] = f"{SHARED_MEMORY} has {shared_gib:.2f} GiB: loader processes may end with a bus error"
     return values
 
 
@@ -68,7 +68,7 @@ def gpu(plan: Plan) -> Values:
         "multiprocessors": properties.multi_processor_count,
         "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
         "context_s": round(seconds, 2),
-        "architectures": torch.cuda.get_arch_list(),
+        "architectures": [*torch.cuda.get_arch_list()],
     }
     if architecture not in torch.cuda.get_arch_list():
         values["note"] = f"{architecture} has no kernels of its own in this build of torch"

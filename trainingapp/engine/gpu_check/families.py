@@ -4,12 +4,12 @@ import shutil
 import time
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from pydantic import JsonValue
 
 from trainingapp.contract.errors import classify
-from trainingapp.engine.export import drawn_images, export
 from trainingapp.engine.gpu_check.architectures import QUICK, Network, chosen
 from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values, error_record, needs_gpu
 from trainingapp.engine.gpu_check.training import (
@@ -22,7 +22,6 @@ from trainingapp.engine.gpu_check.training import (
     run_spec,
     weights_digest,
 )
-from trainingapp.engine.model_files import take_checkpoint
 
 #: Errors after which the process cannot use the GPU any longer, or that have nothing to do with algorithms.
 NOT_OF_ALGORITHMS = ("device_error", "out_of_memory")
@@ -76,12 +75,16 @@ def _two_runs(plan: Plan, network: Network, extra: dict[str, JsonValue]) -> Valu
 
 def export_to_onnx(plan: Plan, network: Network) -> Values:
     """A run on the device, exported on the CPU and compared with PyTorch there, as a job of the studio does it."""
+    from trainingapp.engine.export import drawn_images, export  # load onnx, which nothing else here needs
+    from trainingapp.engine.model_files import take_checkpoint
+
     task, model = network
     folder = plan.folder / "runs" / f"export-{task}"
     spec = run_spec(plan, folder / "run", {"task": task, "model": model})
     attempt(spec)
     card = {
         "name": "check",
+        "version": 1,
         "task": task,
         "architecture": model,
         "classes": ["disk", "square", "triangle"],
@@ -94,7 +97,8 @@ def export_to_onnx(plan: Plan, network: Network) -> Values:
     began = time.perf_counter()
     done = export(card, folder / "weights.safetensors", ["onnx"], images, folder, lambda *_report: None)
     shutil.rmtree(folder)
-    return {"export_s": round(time.perf_counter() - began, 1), "formats": str(done["formats"])}
+    outcome = cast(dict[str, Values], done["formats"])["onnx"]
+    return {"export_s": round(time.perf_counter() - began, 1), **outcome}
 
 
 def repeated_gradients(plan: Plan) -> Values:
@@ -127,4 +131,4 @@ def cases(plan: Plan) -> list[Case]:
     return [*runs, *([] if plan.quick else exports), Case("repeated gradients", repeated_gradients)]
 
 
-SECTION = Section("families", "Train, pause, resume: bit-equal to a straight run?", 140, cases)
+SECTION = Section("families", "Train, pause, resume: bit-equal to a straight run?", 160, cases)

@@ -42,7 +42,6 @@ def main(arguments: Sequence[str]) -> int:
                 importlib.import_module(name)
             except ImportError as error:  # the cases that need it say so
                 runner.say(f"{name} cannot be imported: {error}")
-        _draw(plan)
         return _checked(plan, runner, options.only, options.json)
 
 
@@ -90,16 +89,18 @@ def _checked(plan: Plan, runner: Runner, only: Sequence[str], json_file: Path | 
         results.append(runner.run(section))
         summary = _summary(plan, results)
         if json_file:
-            json_file.write_text(json.dumps(summary) + "\n")
+            json_file.write_text(json.dumps(summary, default=str) + "\n")
         if plan.on_gpu and not _has_gpu(results[0]):
             sys.stdout.write("torch cannot use a GPU on this machine.\n")
             return EXIT_NO_GPU
         sys.stdout.write(table.text(results[-1]) + "\n")
         sys.stdout.flush()
+        if section is SECTIONS[0] and len(only) > 0:
+            _draw(plan)
     wrong = [(one["name"], case) for one in results for case in one["cases"] if case["status"] in PROBLEMS]
     sys.stdout.write(f"\n{len(wrong)} problems\n")
     sys.stdout.writelines(f"  {section}: {case['name']}: {_problem(case)}\n" for section, case in wrong)
-    sys.stdout.write(json.dumps(summary) + "\n")
+    sys.stdout.write(json.dumps(summary, default=str) + "\n")
     return EXIT_PROBLEMS if wrong else 0
 
 

@@ -133,7 +133,7 @@ def beside_another(plan: Plan) -> Values:
         values: dict[str, JsonValue] = {**NEEDS["resnet50"], "batch_size": 512}
         trained = in_process(plan, train_once, plan, values, timeout_s=CHILD_S)
         searched = in_process(plan, search, plan, values, timeout_s=CHILD_S)
-        checked = in_process(plan, run_preflight, plan, values, timeout_s=CHILD_S)
+        checked = in_process(plan, run_preflight, plan, NEEDS["resnet50"], timeout_s=CHILD_S)
     finally:
         other.end()
     error = trained.get("error")
@@ -216,7 +216,8 @@ def cases(plan: Plan) -> list[Case]:
         Case(f"preflight: {name}", partial(predicted, values=values), budget_s=90, alone=True)
         for name, values in needs.items()
     ]
-    largest = {**NEEDS["resnet50"], **({} if plan.on_gpu else {"model": "resnet18", "image_size": 32})}
+    small: dict[str, JsonValue] = {} if plan.on_gpu else {"model": "resnet18", "image_size": 32}
+    largest = {**NEEDS["resnet50"], **small}
     return [
         *found,
         Case(f"batch of {HUGE_BATCH}", huge_batch, alone=True),

@@ -19,12 +19,16 @@ from trainingapp.engine.gpu_check.case import LINES_KEPT, MESSAGE_LENGTH, Plan, 
 #: Seconds for a child that hangs to write where it is, and for one that has reported everything to end.
 GRACE_S = 2.0
 
-#: A fork has all modules already. CUDA cannot be used in a fork of a process that has used it: `main` then says "spawn".
+#: A fork has all modules already. In a fork of a process that has used CUDA it cannot be used: `Runner` then spawns.
 START_METHOD = "fork"
 
 
 class ChildEnded(Exception):
     """The child ended without another message."""
+
+
+class BadFork(Exception):
+    """The child cannot use CUDA, because its parent had used it before the fork."""
 
 
 class Child:
@@ -37,12 +41,12 @@ class Child:
         context: Any = multiprocessing.get_context(START_METHOD)
         self._log = plan.folder / f"stderr-{time.monotonic_ns()}.txt"
         self._receiving, sending = context.Pipe(duplex=False)
-        self.process = context.Process(target=_begin, args=(os.getpid(), self._log, sending, target, arguments))
+        self.process = context.Process(target=_begin, args=(os.getpid(), plan, self._log, sending, target, arguments))
         self.process.start()
         sending.close()
 
     def receive(self, timeout_s: float) -> Values | None:
-        """The next message; None after `timeout_s`. Raises ChildEnded."""
+        """The next message; None after `timeout_s`. Raises ChildEnded, BadFork."""
         if not self._receiving.poll(max(0.0, timeout_s)):
             return None
         try:
@@ -50,6 +54,8 @@ class Child:
         except (EOFError, OSError):
             self.process.join(GRACE_S)
             raise ChildEnded from None
+        if message.get("bad_fork"):
+            raise BadFork
         return message
 
     def where_it_hangs(self) -> list[str]:
@@ -105,7 +111,7 @@ def _send_result(send: Callable[[Values], None], check: Callable[..., Values], a
 
 
 def _begin(
-    parent: int, log: Path, sending: Connection, target: Callable[..., None], arguments: tuple[object, ...]
+    parent: int, plan: Plan, log: Path, sending: Connection, target: Callable[..., None], arguments: tuple[object, ...]
 ) -> None:
     end_with_parent(parent)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -114,7 +120,7 @@ def _begin(
     sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     faulthandler.enable(file=2)
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
-    if torch.cuda._is_in_bad_fork():
+    if plan.on_gpu and torch.cuda._is_in_bad_fork():
         sending.send({"bad_fork": True})
     target(sending.send, *arguments)
     sending.close()

@@ -1,5 +1,6 @@
 """Runs the cases of a section in child processes, within their budgets."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from typing import TypedDict
 
 from trainingapp.engine.gpu_check import process
 from trainingapp.engine.gpu_check.case import Case, NotApplicable, Plan, Section, Values, error_record
-from trainingapp.engine.gpu_check.process import Child, ChildEnded, crash_record
+from trainingapp.engine.gpu_check.process import BadFork, Child, ChildEnded, crash_record
 from trainingapp.engine.gpu_check.training import fresh
 
 #: Seconds that a case has at least once it has begun.
@@ -16,7 +17,14 @@ LEAST_S = 10.0
 
 
 class CaseResult(TypedDict, total=False):
-    """`status`: ok, problem (measured, and wrong), failed (with `error`), timed_out, crashed, skipped or not_applicable."""
+    """`status` is one of
+
+    ok, problem         measured; with a problem, "problem" among the values says what is wrong
+    failed, crashed     `error` says why
+    timed_out           `error` has the traceback of each thread
+    skipped             no time was left
+    not_applicable      the device lacks what the case is about
+    """
 
     name: str
     status: str
@@ -62,7 +70,7 @@ class Runner:
         }
 
     def _in_child(self, section: Section, cases: Sequence[Case], ends: float) -> list[CaseResult]:
-        """Results of the first of these cases, at least of one: the child ends early where the GPU is lost."""
+        """Results of the first of these cases: the child ends early where it crashes, hangs or loses the GPU."""
         child = Child(self._plan, work, self._plan, section.name, [case.name for case in cases], ends)
         done: list[CaseResult] = []
         try:
@@ -74,6 +82,10 @@ class Runner:
                 done.append(self._shown(section, {**result, "seconds": round(time.monotonic() - began, 2)}))
                 if result["status"] in ("timed_out", "crashed"):
                     break
+        except BadFork:
+            process.START_METHOD = "spawn"
+            self.say("CUDA was in use before the fork: from now on new interpreters are started, which takes longer.")
+            return done
         finally:
             child.end()
         return done or [self._shown(section, _crashed(cases[0], child))]
@@ -84,10 +96,6 @@ class Runner:
         allowed_s = min(case.budget_s, max(LEAST_S, ends - time.monotonic()))
         try:
             message = child.receive(allowed_s)
-            if message is not None and message.get("bad_fork"):
-                process.START_METHOD = "spawn"
-                self.say("CUDA was in use before the fork: the check starts new interpreters, which takes longer.")
-                return None
         except ChildEnded:
             return None if child.process.exitcode == 0 else _crashed(case, child)
         if message is None:
@@ -119,7 +127,7 @@ def work(send: Callable[[Values], None], plan: Plan, section_name: str, names: S
             return
         fresh(plan)
         result = _result(cases[name], plan)
-        send(result)  # type: ignore[arg-type]
+        send(json.loads(json.dumps(result, default=str)))  # plain values only, whatever a library gave
         if result.get("error", {}).get("error_class") == "device_error":
             return
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -29,7 +30,7 @@ NETWORKS: dict[str, dict[str, JsonValue]] = {
 
 
 def cost(plan: Plan, values: dict[str, JsonValue]) -> Values:
-    """Saves while steps go on, and torch.save with fsync beside them."""
+    """Saves between steps, and torch.save with fsync beside them."""
     small: dict[str, JsonValue] = {} if plan.on_gpu else {"model": "resnet18", "image_size": 32, "batch_size": 4}
     training = new_training(plan, {**values, **small})
     batches = itertools.repeat(next(training.batches()))
@@ -39,15 +40,17 @@ def cost(plan: Plan, values: dict[str, JsonValue]) -> Values:
     folder.mkdir(parents=True)
     events = EventLog(folder / EVENTS_FILE, 1)
     checkpoints = CheckpointFolder(folder / "checkpoints", events, Keeping(Policy(last=2)))
-    saves = [_save(training, batches, checkpoints, number) for number in range(SAVES if plan.on_gpu else 2)]
+    saves = []
+    for number in range(SAVES if plan.on_gpu else 2):
+        checkpoints.drain()
+        saves.append(_save(training, batches, checkpoints, number))
+    durable_s = _durable(training, batches, checkpoints, number)
     checkpoints.drain()
     plain_s = _plain_save(training, folder / "plain.pt")
     size = (folder / "plain.pt").stat().st_size
     events.close()
     shutil.rmtree(folder)
-    stall_s, next_steps_s, durable_s = (
-        sorted(one[part] for one in saves[1:])[len(saves[1:]) // 2] for part in range(3)
-    )
+    stall_s, next_steps_s = (statistics.median(one[part] for one in saves[1:]) for part in range(2))
     values_found: Values = {
         "state_mb": round(size / MEGABYTE, 1),
         "step_ms": round(1000 * step_s, 2),
@@ -66,8 +69,8 @@ def cost(plan: Plan, values: dict[str, JsonValue]) -> Values:
 
 def _save(
     training: Training, batches: Iterator[TensorBatch], checkpoints: CheckpointFolder, number: int
-) -> tuple[float, float, float]:
-    """Seconds that the loop waited, of the two steps after it, and until the checkpoint was on the disk."""
+) -> tuple[float, float]:
+    """Seconds that the loop waited, and of the two steps after it."""
     device = training.precision.device
     wait_for(device)
     began = time.perf_counter()
@@ -76,11 +79,16 @@ def _save(
     for _turn in range(2):
         training.step(batches)
     wait_for(device)
-    next_steps_s = time.perf_counter() - began - stall_s
+    return stall_s, time.perf_counter() - began - stall_s
+
+
+def _durable(training: Training, batches: Iterator[TensorBatch], checkpoints: CheckpointFolder, number: int) -> float:
+    """Seconds until the save that has just been made is on the disk, while more steps are made."""
+    began = time.perf_counter()
     while not _is_there(checkpoints, number) and time.perf_counter() - began < DURABLE_WITHIN_S:
         training.step(batches)
-        wait_for(device)
-    return stall_s, next_steps_s, time.perf_counter() - began
+        wait_for(training.precision.device)
+    return time.perf_counter() - began
 
 
 def _is_there(checkpoints: CheckpointFolder, number: int) -> bool:

@@ -4,12 +4,13 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 import torchvision
 from pydantic import JsonValue
 
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values
 from trainingapp.engine.gpu_check.training import PHOTOS, new_training, peak_megabytes, wait_for
 
@@ -81,15 +82,21 @@ def images_per_second(plan: Plan, network: Network, setting: Setting) -> Values:
         "deterministic": setting.deterministic,
         "ema_decay": 0.0,
     }
+    batch = _batch(plan, network)  # first, because it sets torch's switches too
     training = new_training(plan, {**network.values(plan), **switches})
     _set_tf32(setting.number_format)
-    batch = next(training.batches())
     seconds = training.seconds_per_step(itertools.repeat(batch), MEASURED_S if plan.on_gpu else 0.0)
     return {
         "images_per_s": round(training.state.config.batch_size / seconds, 1),
         "ms_per_step": round(1000 * seconds, 2),
         "peak_mb": peak_megabytes(plan),
     }
+
+
+@cache
+def _batch(plan: Plan, network: Network) -> TensorBatch:
+    """A batch on the device, the same for all settings: decoding its images would take longer than measuring."""
+    return next(new_training(plan, network.values(plan), dataset=PHOTOS).batches())
 
 
 def _set_tf32(number_format: str) -> None:
@@ -141,6 +148,8 @@ def with_loaders(plan: Plan, loaders: int, augmentation: str, amp: bool) -> Valu
     first_s = time.perf_counter() - began
     limit_s = LOADED_S if plan.on_gpu else 0.0
     trained = batch_size * _turns_per_second(lambda: training.step(batches), plan, limit_s)
+    for _turn in range(2 * loaders):  # what was queued meanwhile
+        next(batches)
     alone = batch_size * _turns_per_second(lambda: next(batches), plan, limit_s / 2)
     return {
         "images_per_s": round(trained, 1),
@@ -150,12 +159,12 @@ def with_loaders(plan: Plan, loaders: int, augmentation: str, amp: bool) -> Valu
 
 
 def _turns_per_second(turn: Callable[[], object], plan: Plan, limit_s: float) -> float:
-    """How often `turn` is done a second, while the device keeps up."""
+    """How often `turn` is done a second."""
     began, count = time.perf_counter(), 0
     while count == 0 or time.perf_counter() - began < limit_s:
         turn()
-        wait_for(plan.torch_device)
         count += 1
+    wait_for(plan.torch_device)
     return count / (time.perf_counter() - began)
 
 

@@ -6,8 +6,6 @@ from trainingapp.engine.gpu_check.runner import CaseResult, SectionResult
 
 #: Longest text of a cell; the JSON has all of it.
 CELL_LENGTH = 46
-LINES = ("sites", "traceback")
-"""Values that are shown as lines below the table."""
 
 
 def text(section: SectionResult) -> str:
@@ -34,7 +32,7 @@ def _values(case: CaseResult) -> dict[str, object]:
 
 
 def _below(case: CaseResult) -> Sequence[str]:
-    found = [case.get("values", {}).get(name) or case.get("error", {}).get(name) for name in LINES]
+    found = [case.get("values", {}).get("sites"), case.get("error", {}).get("traceback")]
     lines = [str(line) for part in found if isinstance(part, list) for line in part]
     return [f"   {case['name']}:", *(f"      {line}" for line in lines)] if lines else []
 

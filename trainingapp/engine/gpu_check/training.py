@@ -58,7 +58,8 @@ def run_spec(
 ) -> RunSpec:
     """An attempt of a short run, on the device of the plan."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    config = parse_config({**SHORT_RUN, **values})
+    threads: dict[str, JsonValue] = {} if plan.on_gpu else {"cpu_threads": 1}
+    config = parse_config({**SHORT_RUN, **threads, **values})
     weights_cache_dir = plan.folder / "weights"
     return RunSpec(run_dir, config, plan.folder / dataset, weights_cache_dir, attempt, device=plan.device)
 
