@@ -6,6 +6,7 @@ Two checkpoints with the same hashes hold the same tensors, bit by bit.
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,12 +17,12 @@ from trainingapp.engine.transfer import read_checkpoint
 PARTS = ("model_state_dict", "ema_state_dict", "optimizer_state_dict", "meter_state_dict", "rng_state", "metrics")
 
 
-def digests(path: Path) -> dict[str, str]:
-    """The SHA-256 of each part that the checkpoint has. Raises WeightsUnavailable."""
+def digests(path: Path, parts: Sequence[str] = PARTS) -> dict[str, str]:
+    """The SHA-256 of each of the parts that the checkpoint has. Raises WeightsUnavailable."""
     content = read_checkpoint(path)
     found = {}
     for part, value in content.items():
-        if part in PARTS:
+        if part in parts:
             state = hashlib.sha256()
             _feed(state, value)
             found[part] = state.hexdigest()

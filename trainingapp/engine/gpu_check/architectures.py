@@ -19,6 +19,11 @@ QUICK: tuple[Network, ...] = (
 UNLISTED: tuple[Network, ...] = (("segmentation", "smp/pspnet_resnet18"), ("segmentation", "smp/upernet_resnet18"))
 
 
+def compiles(model: str) -> bool:
+    """Whether torchvision compiles a part of the network where algorithms must be deterministic: half a minute."""
+    return model.startswith("fasterrcnn")
+
+
 def listed() -> list[Network]:
     """Every architecture that the tasks list."""
     return [(task.name, model) for task in TASKS.values() for model in task.architectures]

@@ -13,6 +13,7 @@ from trainingapp.contract.errors import classify
 
 Values: TypeAlias = dict[str, JsonValue]
 
+TORCH_FOLDER = f"{Path(torch.__file__).parent}/"
 LINES_KEPT = 12
 #: Characters of an error message that are kept; those of compilers have many pages.
 MESSAGE_LENGTH = 600
@@ -55,7 +56,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Section:
-    """Checks that belong together. Those that do not begin within `budget_s` are skipped, and the result says so."""
+    """Checks that belong together. Those that do not begin in time are skipped, and the result says so.
+
+    The time is `budget_s`, or less where all sections together have less.
+    """
 
     name: str
     title: str
@@ -90,7 +94,7 @@ def error_record(error: BaseException) -> Values:
 
 def is_torch(file: str) -> bool:
     """Whether a file of source code belongs to torch itself; torchvision and the like do not."""
-    return "/torch/" in file or file.startswith("<")
+    return file.startswith((TORCH_FOLDER, "<"))
 
 
 def place(frame: traceback.FrameSummary) -> str:

@@ -1,19 +1,22 @@
 """What deterministic algorithms refuse, and what they cost."""
 
 import itertools
+from collections.abc import Iterable
 from functools import partial
 
 import torch
 from pydantic import JsonValue
 
 from trainingapp.contract.errors import classify
-from trainingapp.engine.gpu_check.architectures import UNLISTED, Network, chosen, listed
+from trainingapp.engine.gpu_check.architectures import UNLISTED, Network, chosen, compiles, listed
 from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values, error_record, needs_gpu
 from trainingapp.engine.gpu_check.families import NOT_OF_ALGORITHMS
 from trainingapp.engine.gpu_check.synchronizations import located_warnings
 from trainingapp.engine.gpu_check.training import PHOTOS, new_training
 
 REFUSAL = "deterministic"
+SMALL: dict[str, JsonValue] = {"model": "resnet18", "image_size": 32, "batch_size": 2}
+"""In place of resnet50 on a CPU."""
 
 COMPARED: dict[str, dict[str, JsonValue]] = {
     "resnet50": {"task": "classification", "model": "resnet50", "image_size": 224, "batch_size": 64},
@@ -51,7 +54,7 @@ def refused(plan: Plan, network: Network) -> Values:
 
 def cost(plan: Plan, values: dict[str, JsonValue]) -> Values:
     """Milliseconds of a step with and without."""
-    small: dict[str, JsonValue] = {} if plan.on_gpu else {"image_size": 64, "batch_size": 2}
+    small: dict[str, JsonValue] = {} if plan.on_gpu else SMALL
     milliseconds = {}
     for deterministic in (False, True):
         training = new_training(plan, {**values, **small, "deterministic": deterministic}, dataset=PHOTOS)
@@ -72,8 +75,15 @@ def cases(plan: Plan) -> list[Case]:
     costs = [Case(f"cost: {name}", partial(cost, values=values), budget_s=90) for name, values in compared.items()]
     first = chosen(plan)
     others = [] if plan.quick else [*UNLISTED, *(one for one in listed() if one not in first)]
-    refusals = [Case(model, partial(refused, network=(task, model)), budget_s=90) for task, model in (*first, *others)]
-    return [*refusals[: len(first)], *costs, *refusals[len(first) :]]
+
+    def refusals(networks: Iterable[Network]) -> list[Case]:
+        return [Case(model, partial(refused, network=(task, model)), budget_s=90) for task, model in networks]
+
+    # What compiles takes longest and comes last.
+    plain = [one for one in first if not compiles(one[1])]
+    compiled = [one for one in first if compiles(one[1])][:1]
+    rest = [one for one in others if not compiles(one[1])]
+    return [*refusals(plain), *costs[:-1], *refusals(rest), *refusals(compiled), *costs[-1:]]
 
 
-SECTION = Section("determinism", "What deterministic algorithms refuse, and what they cost", 90, cases)
+SECTION = Section("determinism", "What deterministic algorithms refuse, and what they cost", 120, cases)

@@ -13,7 +13,7 @@ import torch
 
 from trainingapp.engine.device import available_threads
 from trainingapp.engine.environment import environment as recorded_environment
-from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values, needs_gpu
+from trainingapp.engine.gpu_check.case import Case, NotApplicable, Plan, Section, Values, needs_gpu
 from trainingapp.engine.system_monitor import gpu_of
 
 GIB = 1 << 30
@@ -77,7 +77,7 @@ def gpu(plan: Plan) -> Values:
 
 def driver(plan: Plan) -> Values:
     """The GPU as NVML sees it; what it refuses to tell is None."""
-    needs_gpu(plan)
+    _needs_usable_gpu(plan)
     handle = gpu_of(plan.torch_device)
     if handle is None:
         return {"problem": "NVML does not know the GPU that torch uses"}
@@ -106,11 +106,17 @@ def driver(plan: Plan) -> Values:
 
 def compiler(plan: Plan) -> Values:
     """Whether torch.compile works: torchvision compiles `roi_align` where algorithms must be deterministic."""
-    needs_gpu(plan)
+    _needs_usable_gpu(plan)
     began = time.perf_counter()
     compiled = torch.compile(lambda values: (values * 2).relu().sum())
     result = float(compiled(torch.ones(1000, device=plan.device)))
     return {"seconds": round(time.perf_counter() - began, 1), "is_right": result == 2000.0}
+
+
+def _needs_usable_gpu(plan: Plan) -> None:
+    needs_gpu(plan)
+    if not torch.cuda.is_available():
+        raise NotApplicable("torch cannot use a GPU")
 
 
 def cases(plan: Plan) -> list[Case]:

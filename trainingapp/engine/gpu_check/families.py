@@ -10,7 +10,7 @@ import torch
 from pydantic import JsonValue
 
 from trainingapp.contract.errors import classify
-from trainingapp.engine.gpu_check.architectures import QUICK, Network, chosen
+from trainingapp.engine.gpu_check.architectures import QUICK, Network, chosen, compiles
 from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values, error_record, needs_gpu
 from trainingapp.engine.gpu_check.training import (
     PauseAfter,
@@ -29,7 +29,9 @@ PAUSED_AFTER_STEPS = 3
 
 
 def pause_and_resume(plan: Plan, network: Network, extra: dict[str, JsonValue]) -> Values:
-    """Both runs with deterministic algorithms, as is the default; without, where these are refused."""
+    """Both runs with deterministic algorithms, as is the default; without, where these are refused or compile first."""
+    if plan.on_gpu and compiles(network[1]):
+        return _two_runs(plan, network, {**extra, "deterministic": False})
     try:
         return _two_runs(plan, network, {**extra, "deterministic": True})
     except Exception as error:

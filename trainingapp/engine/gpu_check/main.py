@@ -82,11 +82,11 @@ def _draw(plan: Plan) -> None:
 
 def _checked(plan: Plan, runner: Runner, only: Sequence[str], json_file: Path | None) -> int:
     results: list[SectionResult] = []
-    for section in SECTIONS:
-        if section.name not in only and section is not SECTIONS[0]:
-            continue
+    # The first one always: it says whether there is a GPU.
+    wanted = [section for section in SECTIONS if section is SECTIONS[0] or section.name in only]
+    for number, section in enumerate(wanted, start=1):
         runner.say(f"{section.name}: {section.title}")
-        results.append(runner.run(section))
+        results.append(runner.run(section, wanted[number:]))
         summary = _summary(plan, results)
         if json_file:
             json_file.write_text(json.dumps(summary, default=str) + "\n")
@@ -95,7 +95,7 @@ def _checked(plan: Plan, runner: Runner, only: Sequence[str], json_file: Path | 
             return EXIT_NO_GPU
         sys.stdout.write(table.text(results[-1]) + "\n")
         sys.stdout.flush()
-        if section is SECTIONS[0] and len(only) > 0:
+        if section is wanted[0]:
             _draw(plan)
     wrong = [(one["name"], case) for one in results for case in one["cases"] if case["status"] in PROBLEMS]
     sys.stdout.write(f"\n{len(wrong)} problems\n")

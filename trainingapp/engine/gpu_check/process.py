@@ -23,6 +23,10 @@ GRACE_S = 2.0
 START_METHOD = "fork"
 
 
+#: How faulthandler begins the thread that has crashed, or that works, innermost frame first.
+TRACEBACKS = ("Current thread", "Thread 0x")
+
+
 class ChildEnded(Exception):
     """The child ended without another message."""
 
@@ -59,19 +63,21 @@ class Child:
         return message
 
     def where_it_hangs(self) -> list[str]:
-        """The end of what it wrote, after a traceback of each thread where it still can write one."""
+        """Where its main thread is, as far as it still can write that."""
         size, deadline = self._log_size(), time.monotonic() + GRACE_S
         os.kill(self.process.pid, signal.SIGUSR1)
         while self._log_size() == size and time.monotonic() < deadline:
             time.sleep(0.05)
-        return self.last_lines(3 * LINES_KEPT)
+        return self.last_lines()
 
-    def last_lines(self, count: int = LINES_KEPT) -> list[str]:
-        """The end of what the child wrote to standard error."""
+    def last_lines(self) -> list[str]:
+        """The end of what the child wrote to standard error; of a traceback that is there, the innermost frames."""
         if not self._log.exists():
             return []
-        text = self._log.read_text(encoding="utf-8", errors="replace")
-        return [line[:MESSAGE_LENGTH] for line in text.splitlines()[-count:]]
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        headings = [number for number, line in enumerate(lines) if line.startswith(TRACEBACKS)]
+        shown = lines[headings[-1] :][: LINES_KEPT + 1] if headings else lines[-LINES_KEPT:]
+        return [line[:MESSAGE_LENGTH] for line in shown]
 
     def end(self) -> None:
         """Kill it if it still runs; its loader processes and own children end with it."""

@@ -48,10 +48,15 @@ class Runner:
         self._began = time.monotonic()
         self._deadline = deadline
 
-    def run(self, section: Section) -> SectionResult:
-        """All cases of a section; those for which no time is left are skipped."""
+    def run(self, section: Section, following: Sequence[Section] = ()) -> SectionResult:
+        """All cases of a section; those for which no time is left are skipped.
+
+        Where the time does not suffice for the budgets of this section and those that follow, each gets its share.
+        """
         began = time.monotonic()
-        ends = min(began + section.budget_s, self._deadline)
+        budgets_s = section.budget_s + sum(one.budget_s for one in following)
+        share = min(1.0, max(0.0, self._deadline - began) / budgets_s)
+        ends = began + share * section.budget_s
         pending = list(section.cases(self._plan))
         results: list[CaseResult] = []
         while pending:
@@ -88,7 +93,9 @@ class Runner:
             return done
         finally:
             child.end()
-        return done or [self._shown(section, _crashed(cases[0], child))]
+        if not done and child.process.exitcode != 0:
+            done.append(self._shown(section, _crashed(cases[0], child)))
+        return done or [self._shown(section, _skipped(cases[0]))]
 
     def _received(self, child: Child, case: Case, ends: float) -> CaseResult | None:
         """The result of the case that the child works at; None where it ended before it began it."""

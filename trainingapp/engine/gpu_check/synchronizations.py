@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from trainingapp.engine.gpu_check.architectures import Network, chosen
+from trainingapp.engine.gpu_check.architectures import Network, chosen, compiles
 from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values, is_torch, place
 from trainingapp.engine.gpu_check.training import new_training
 
@@ -45,8 +45,7 @@ def is_internal(file: str) -> bool:
 def count(plan: Plan, network: Network) -> Values:
     """Synchronizations of a step with the defaults of the architecture, and how long it takes."""
     task, model = network
-    deterministic = not model.startswith("fasterrcnn")  # would compile first; the section on determinism does that
-    training = new_training(plan, {"task": task, "model": model, "deterministic": deterministic})
+    training = new_training(plan, {"task": task, "model": model, "deterministic": not compiles(model)})
     batches = training.batches()
     for _turn in range(2):
         training.step(batches)

@@ -82,7 +82,7 @@ def newest(run_dir: Path) -> Entry:
 
 def weights_digest(run_dir: Path) -> str:
     """A hash of the weights in the newest checkpoint."""
-    return digests(run_dir / "checkpoints" / newest(run_dir).file)["model_state_dict"]
+    return digests(run_dir / "checkpoints" / newest(run_dir).file, ["model_state_dict"])["model_state_dict"]
 
 
 def resume_verdict(run_dir: Path) -> tuple[str, str]:

@@ -1,0 +1,114 @@
+"""Runs on the pretend GPU: `python -m tests.engine.rehearsal.rehearse FOLDER NETWORKS` prints a line of JSON for each.
+
+NETWORKS is a JSON list of {"task", "model", "fault"?}. Each trains an epoch by the real loop, is paused after a step,
+resumed and validated. `fault` is one of FAULTS, which the rehearsal is to find.
+"""
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from tests.engine.rehearsal.pretend import PretendDevice, pretend_gpu
+from trainingapp.engine import loop
+from trainingapp.engine.gpu_check.case import Plan, Values, error_record
+from trainingapp.engine.gpu_check.scenes import draw_scenes
+from trainingapp.engine.gpu_check.training import SCENES, PauseAfter, attempt, newest, resume_verdict, run_spec
+from trainingapp.engine.step import Step
+from trainingapp.engine.tasks.classification.task import ClassificationTask
+
+IMAGES = 8
+BATCH_SIZE = 4
+SIDE = 96
+
+
+def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Values:
+    """What came of a run: how it ended, and what its steps did to the device."""
+    device.refused.clear()
+    values = {"task": network["task"], "model": network["model"], "batch_size": BATCH_SIZE, "cpu_threads": 1}
+    folder = plan.folder / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    spec = run_spec(plan, folder, values)
+    found: Values = {"model": network["model"]}
+    with counted_steps(device) as steps:
+        try:
+            ended = [attempt(spec, PauseAfter(1)), attempt(replace(spec, attempt=2))]
+            verdict, reason = resume_verdict(folder)
+            found |= {"ended": [*ended], "resume_check": verdict, "reason": reason}
+            found["metrics"] = {**newest(folder).metrics}
+        except RuntimeError as error:
+            found["error"] = error_record(error)
+    # The first step makes what later ones use again, such as anchors.
+    waits = max(steps[1:], key=Counter.total, default=Counter())
+    return {**found, "waits": waits.total(), "lines": {**waits}, "refused": {**device.refused}}
+
+
+@contextmanager
+def counted_steps(device: PretendDevice) -> Iterator[list[Counter[str]]]:
+    """The waits of each training step within."""
+    steps: list[Counter[str]] = []
+    make_step = loop.training_step
+
+    def counted(*arguments: Any, **options: Any) -> Step:
+        device.waits.clear()
+        step = make_step(*arguments, **options)
+        steps.append(device.waits.copy())
+        return step
+
+    with patch.object(loop, "training_step", counted):
+        yield steps
+
+
+# Faults
+
+
+class Reads(ClassificationTask):
+    """Reads the loss at each step."""
+
+    def loss(self, *arguments: Any) -> torch.Tensor:
+        loss = super().loss(*arguments)
+        assert loss.item() >= 0
+        return loss
+
+
+class Mixes(ClassificationTask):
+    """Adds a tensor of the CPU."""
+
+    def loss(self, *arguments: Any) -> torch.Tensor:
+        return super().loss(*arguments) + torch.zeros(1).sum(0, keepdim=True)
+
+
+class Pools(ClassificationTask):
+    """Uses an operation that has no deterministic gradient on CUDA."""
+
+    def loss(self, model: Any, batch: Any, meter: Any) -> torch.Tensor:
+        loss = super().loss(model, batch, meter)
+        return loss + torch.nn.functional.adaptive_avg_pool2d(model.conv1.weight, 3).mean()
+
+
+FAULTS = {"reads": Reads, "mixes": Mixes, "pools": Pools}
+
+
+def main(folder: Path, networks: list[dict[str, str]]) -> None:
+    torch.set_num_threads(1)
+    plan = Plan("cuda:0", folder)
+    draw_scenes(folder / SCENES, train=IMAGES, val=BATCH_SIZE, width=SIDE, height=SIDE, files=12, suffix=".png")
+    with pretend_gpu() as device:
+        for network in networks:
+            fault = FAULTS.get(network.get("fault", ""))
+            made = {"make_task": fault} if fault else {}
+            with patch.multiple(loop, **made) if made else patch.object(loop, "make_task", loop.make_task):
+                sys.stdout.write(json.dumps(rehearse(plan, device, network)) + "\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
