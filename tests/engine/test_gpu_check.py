@@ -18,6 +18,7 @@ from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.gpu_check import architectures, sections, table
 from trainingapp.engine.gpu_check.case import Case, NotApplicable, Plan, Section, Values
+from trainingapp.engine.gpu_check.main import main
 from trainingapp.engine.gpu_check.process import in_process
 from trainingapp.engine.gpu_check.runner import Runner, SectionResult
 from trainingapp.engine.gpu_check.scenes import draw_scenes
@@ -65,10 +66,11 @@ def test_without_a_gpu_it_says_so_in_one_line() -> None:
     assert (done.returncode, done.stdout) == (2, "torch cannot use a GPU on this machine.\n")
 
 
-def test_an_unknown_section_is_named() -> None:
-    done = command("--only", "memory,colors")
-    assert done.returncode == 2
-    assert "unknown section colors; known: environment, families" in done.stderr
+def test_an_unknown_section_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--only", "memory,colors"])
+    assert end.value.code == 2
+    assert "unknown section colors; known: environment, families" in capsys.readouterr().err
 
 
 # Isolation
