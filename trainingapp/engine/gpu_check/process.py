@@ -16,8 +16,8 @@ import torch
 from trainingapp.engine.data.batches import end_with_parent
 from trainingapp.engine.gpu_check.case import LINES_KEPT, MESSAGE_LENGTH, Plan, Values, error_record
 
-#: Seconds for a child that hangs to write where it is, and for one that has reported everything to end.
-GRACE_S = 2.0
+#: Seconds at most for a child that hangs to write where it is, and for one that has reported everything to end.
+GRACE_S = 10.0
 
 #: A fork has all modules already. In a fork of a process that has used CUDA it cannot be used: `Runner` then spawns.
 START_METHOD = "fork"

@@ -12,6 +12,8 @@ from trainingapp.engine.gpu_check.case import Case, NotApplicable, Plan, Section
 from trainingapp.engine.gpu_check.process import BadFork, Child, ChildEnded, crash_record
 from trainingapp.engine.gpu_check.training import fresh
 
+#: Seconds within which a child begins its next case.
+START_S = 120.0
 #: Seconds that a case has at least once it has begun.
 LEAST_S = 10.0
 
@@ -99,9 +101,11 @@ class Runner:
 
     def _received(self, child: Child, case: Case, ends: float) -> CaseResult | None:
         """The result of the case that the child works at; None where it ended before it began it."""
-        # The budget of the section only keeps a case from beginning; one that has begun has a few seconds at least.
-        allowed_s = min(case.budget_s, max(LEAST_S, ends - time.monotonic()))
         try:
+            # A process on a busy machine may take long to start, which is no fault of the case.
+            began = child.receive(START_S)
+            # The budget of the section only keeps a case from beginning; one that has begun has a few seconds at least.
+            allowed_s = min(case.budget_s, max(LEAST_S, ends - time.monotonic())) if began else 0.0
             message = child.receive(allowed_s)
         except ChildEnded:
             return None if child.process.exitcode == 0 else _crashed(case, child)
@@ -133,6 +137,7 @@ def work(send: Callable[[Values], None], plan: Plan, section_name: str, names: S
         if time.monotonic() >= ends:
             return
         fresh(plan)
+        send({"began": name})
         result = _result(cases[name], plan)
         send(json.loads(json.dumps(result, default=str)))  # plain values only, whatever a library gave
         if result.get("error", {}).get("error_class") == "device_error":
