@@ -8,15 +8,16 @@ from trainingapp.engine.gpu_check.case import Plan
 Network = tuple[str, str]
 """A task and the name of one of its architectures."""
 
-QUICK: tuple[Network, ...] = (
-    ("classification", "resnet18"),
-    ("segmentation", "smp/unet_resnet18"),
-    ("detection", "fcos_resnet18_fpn"),
-    ("detection", "fasterrcnn_resnet18_fpn"),
-)
+
+def network(model: str) -> Network:
+    """The architecture of this name, with its task. Raises StopIteration for a name that no task knows."""
+    return next(task.name for task in TASKS.values() if task.has_architecture(model)), model
+
+
+QUICK = tuple(map(network, ("resnet18", "smp/unet_resnet18", "fcos_resnet18_fpn", "fasterrcnn_resnet18_fpn")))
 
 #: Built by name only, and known for layers without a deterministic gradient.
-UNLISTED: tuple[Network, ...] = (("segmentation", "smp/pspnet_resnet18"), ("segmentation", "smp/upernet_resnet18"))
+UNLISTED = tuple(map(network, ("smp/pspnet_resnet18", "smp/upernet_resnet18")))
 
 
 def compiles(model: str) -> bool:
@@ -47,6 +48,11 @@ def family(task: str, model: str) -> str:
     The second version of a detector has a head of its own.
     """
     library, _, name = model.rpartition("/")
-    version = "_v2" if task == "detection" and name.endswith("_v2") else ""
+    version = "_v2" if has_boxes(task) and name.endswith("_v2") else ""
     first = re.split(r"[_\d]", name)[0]
     return f"{task} {library} {first}{version}"
+
+
+def has_boxes(task: str) -> bool:
+    """Whether the task is about objects, so that its losses depend on their number."""
+    return TASKS[task].annotation == "boxes"

@@ -19,15 +19,14 @@ SMALL: dict[str, JsonValue] = {"model": "resnet18", "image_size": 32, "batch_siz
 """In place of resnet50 on a CPU."""
 
 COMPARED: dict[str, dict[str, JsonValue]] = {
-    "resnet50": {"task": "classification", "model": "resnet50", "image_size": 224, "batch_size": 64},
-    "fpn": {"task": "segmentation", "model": "smp/fpn_resnet50", "image_size": 256, "batch_size": 16},
+    "resnet50": {"model": "resnet50", "image_size": 224, "batch_size": 64},
+    "fpn": {"model": "smp/fpn_resnet50", "image_size": 256, "batch_size": 16},
     "deeplabv3plus": {
-        "task": "segmentation",
         "model": "smp/deeplabv3plus_resnet50",
         "image_size": 256,
         "batch_size": 16,
     },
-    "fasterrcnn": {"task": "detection", "model": "fasterrcnn_resnet50_fpn", "image_size": 320, "batch_size": 8},
+    "fasterrcnn": {"model": "fasterrcnn_resnet50_fpn", "image_size": 320, "batch_size": 8},
 }
 """Whose step is measured with and without."""
 

@@ -37,9 +37,9 @@ OTHERS_SHARE = 0.95
 CHILD_S = 60.0
 
 NEEDS: dict[str, dict[str, JsonValue]] = {
-    "resnet50": {"task": "classification", "model": "resnet50", "image_size": 224, "batch_size": 128},
-    "FPN": {"task": "segmentation", "model": "smp/fpn_resnet50", "image_size": 256, "batch_size": 32},
-    "RetinaNet": {"task": "detection", "model": "retinanet_resnet50_fpn", "image_size": 320, "batch_size": 16},
+    "resnet50": {"model": "resnet50", "image_size": 224, "batch_size": 128},
+    "FPN": {"model": "smp/fpn_resnet50", "image_size": 256, "batch_size": 32},
+    "RetinaNet": {"model": "retinanet_resnet50_fpn", "image_size": 320, "batch_size": 16},
 }
 HUGE_BATCH = 100_000
 #: Of a run whose memory is measured.

@@ -42,26 +42,24 @@ class Setting:
 class Network:
     """A network to be measured, and its input."""
 
-    task: str
     model: str
     image_size: int
     batch_size: int
 
     def values(self, plan: Plan) -> dict[str, JsonValue]:
         if not plan.on_gpu:
-            return {"task": "classification", "model": "resnet18", "image_size": 32, "batch_size": 4}
+            return {"model": "resnet18", "image_size": 32, "batch_size": 4}
         return {
-            "task": self.task,
             "model": self.model,
             "image_size": self.image_size,
             "batch_size": self.batch_size,
         }
 
 
-RESNET50 = Network("classification", "resnet50", 224, 128)
-RESNET50_LARGE = Network("classification", "resnet50", 224, 256)
-FPN = Network("segmentation", "smp/fpn_resnet50", 256, 32)
-DEEPLAB = Network("segmentation", "smp/deeplabv3plus_resnet50", 256, 32)
+RESNET50 = Network("resnet50", 224, 128)
+RESNET50_LARGE = Network("resnet50", 224, 256)
+FPN = Network("smp/fpn_resnet50", 256, 32)
+DEEPLAB = Network("smp/deeplabv3plus_resnet50", 256, 32)
 
 MAIN_SETTINGS = [
     *(Setting(number_format) for number_format in FORMATS),

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from trainingapp.engine.gpu_check.architectures import Network, chosen, compiles
+from trainingapp.engine.gpu_check.architectures import Network, chosen, compiles, has_boxes
 from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values, is_torch, place
 from trainingapp.engine.gpu_check.training import new_training
 
@@ -69,8 +69,7 @@ def count(plan: Plan, network: Network) -> Values:
 
 
 def cases(plan: Plan) -> list[Case]:
-    # Detection first: its losses depend on the number of boxes.
-    networks = sorted(chosen(plan), key=lambda network: network[0] != "detection")
+    networks = sorted(chosen(plan), key=lambda network: not has_boxes(network[0]))
     return [Case(model, partial(count, network=(task, model))) for task, model in networks]
 
 

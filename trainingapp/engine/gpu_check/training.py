@@ -18,6 +18,7 @@ from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import Precision, available_threads, choose_device, choose_precision, prepare_backend
 from trainingapp.engine.digest import digests
+from trainingapp.engine.gpu_check.architectures import network
 from trainingapp.engine.gpu_check.case import Plan
 from trainingapp.engine.loop import train
 from trainingapp.engine.seeding import seed_everything
@@ -59,7 +60,8 @@ def run_spec(
     """An attempt of a short run, on the device of the plan."""
     run_dir.mkdir(parents=True, exist_ok=True)
     threads: dict[str, JsonValue] = {} if plan.on_gpu else {"cpu_threads": 1}
-    config = parse_config({**SHORT_RUN, **threads, **values})
+    task, _model = network(str(values["model"]))
+    config = parse_config({**SHORT_RUN, **threads, "task": task, **values})
     weights_cache_dir = plan.folder / "weights"
     return RunSpec(run_dir, config, plan.folder / dataset, weights_cache_dir, attempt, device=plan.device)
 
