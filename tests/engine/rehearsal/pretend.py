@@ -156,7 +156,7 @@ class Call:
         if self.name == "aten::repeat_interleave":
             return self.uses_gpu and self.kwargs.get("output_size") is None
         if self.name in INDEXING:
-            return self._indices_wait
+            return self.uses_gpu and self._indices_wait
         return self.uses_gpu and self.name in READS
 
     @property
@@ -307,13 +307,21 @@ def pretend_gpu() -> Iterator[PretendDevice]:
 
 
 def attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: None = None, **options: Any
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """softmax(q k^T / sqrt(d)) v, without dropout and masks, which none of the networks uses."""
+    """softmax(q k^T / sqrt(d)) v. Masks and dropout, which none of the networks uses, are refused."""
     assert attn_mask is None
-    assert not options.get("dropout_p")
-    scale = options.get("scale") or query.shape[-1] ** -0.5
-    return (query @ key.transpose(-2, -1) * scale).softmax(-1) @ value
+    assert not dropout_p
+    assert not is_causal
+    assert not enable_gqa
+    return (query @ key.transpose(-2, -1) * (scale or query.shape[-1] ** -0.5)).softmax(-1) @ value
 
 
 def _wait(device: object = None) -> None:

@@ -1,0 +1,119 @@
+"""Every architecture trains, is paused, resumed and validated on a pretend GPU, on a machine without one.
+
+What the rehearsal cannot show is in `pretend.py`; the GPU check shows that on a real one (engine/gpu_check).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainingapp.contract.tasks.registry import TASKS
+from trainingapp.engine.gpu_check.architectures import Network, listed, network
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+COMPILER = shutil.which("gcc")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("rehearsal"),
+    pytest.mark.skipif(COMPILER is None, reason="the rehearsal needs gcc for its stand-in for the driver"),
+    pytest.mark.skipif(torch.version.cuda is None, reason="the rehearsal needs a torch that is built for CUDA"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="here the GPU check shows it on a GPU"),
+]
+
+#: Waits for the GPU in a step, at most, by the beginning of a detector's name. Elsewhere there is none.
+WAITS = {"fcos_": 40, "retinanet_": 60, "fasterrcnn_": 120, "ssd300_": 40, "ssdlite320_": 40}
+
+FIRST = [
+    network(model)
+    for model in (
+        "resnet18",
+        "timm/vit_tiny_patch16_224",
+        "smp/unet_resnet18",
+        "fcos_resnet18_fpn",
+        "retinanet_resnet18_fpn",
+        "fasterrcnn_resnet18_fpn",
+        "ssdlite320_mobilenet_v3_large",
+    )
+]
+"""One of each kind of loss and layer. The others are tested at length."""
+
+OTHERS = [one for one in listed() if one not in FIRST]
+
+Rehearse = Callable[[list[dict[str, str]]], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def rehearse(tmp_path_factory: pytest.TempPathFactory) -> Rehearse:
+    """Runs on the pretend GPU, in a process for all networks of a call."""
+    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    options = ["-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{library.name}", "-o", str(library)]
+    subprocess.run([str(COMPILER), *options, str(HERE / "no_driver.c")], check=True)
+
+    def run(networks: list[dict[str, str]]) -> list[dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("rehearsal")
+        command = [sys.executable, "-m", "tests.engine.rehearsal.rehearse", str(folder), json.dumps(networks)]
+        settings = {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **settings})
+        assert done.returncode == 0, done.stderr[-4000:]
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def rehearsed(rehearse: Rehearse) -> Callable[[Network], dict[str, Any]]:
+    """The result of a network; those of FIRST and of OTHERS run together when the first of them is asked for."""
+
+    @cache
+    def results(number: int) -> dict[str, dict[str, Any]]:
+        networks = [{"model": model} for _task, model in (FIRST, OTHERS)[number]]
+        return {found["model"]: found for found in rehearse(networks)}
+
+    return lambda one: results(0 if one in FIRST else 1)[one[1]]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [*FIRST, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)],
+    ids=lambda one: one[1],
+)
+def test_a_network_trains_on_a_gpu(one: Network, rehearsed: Callable[[Network], dict[str, Any]]) -> None:
+    found = rehearsed(one)
+    assert found.get("error") is None, "\n".join(found["error"]["traceback"])
+    assert found["ended"] == ["paused", "completed"]
+    assert found["resume_check"] == "exact"
+    assert found["metrics"].keys() <= TASKS[one[0]].metrics.keys()
+    assert found["refused"] == {}
+    most = next((most for name, most in WAITS.items() if one[1].startswith(name)), 0)
+    assert found["waits"] <= most, "\n".join(f"{times} {line}" for line, times in found["lines"].items())
+
+
+RESNET = {"model": "resnet18"}
+
+
+def test_faults_are_found_with_their_lines(rehearse: Rehearse) -> None:
+    reads, mixes, pools = rehearse([{**RESNET, "fault": fault} for fault in ("reads", "mixes", "pools")])
+    assert reads["lines"] == {f"{line_of('loss.item()')}  assert loss.item() >= 0": 1}
+    assert mixes["error"]["kind"] == "MixedDevices"
+    assert line_of("torch.zeros(1)") in mixes["error"]["message"]
+    assert "does not have a deterministic implementation" in pools["error"]["message"]
+    assert list(pools["refused"]) == ["adaptive_avg_pool2d_backward_cuda"]
+
+
+def line_of(text: str) -> str:
+    """file:line of the only line of rehearse.py that has this text."""
+    file = HERE / "rehearse.py"
+    numbers = [number for number, line in enumerate(file.read_text().splitlines(), start=1) if text in line]
+    assert len(numbers) == 1
+    return f"{file.relative_to(ROOT)}:{numbers[0]}"
