@@ -41,8 +41,6 @@ FIRST = [
         "timm/vit_tiny_patch16_224",
         "smp/unet_resnet18",
         "fcos_resnet18_fpn",
-        "retinanet_resnet18_fpn",
-        "fasterrcnn_resnet18_fpn",
         "ssdlite320_mobilenet_v3_large",
     )
 ]
@@ -50,37 +48,33 @@ FIRST = [
 
 OTHERS = [one for one in listed() if one not in FIRST]
 
-Rehearse = Callable[[list[dict[str, str]]], list[dict[str, Any]]]
+FAULTS = ("reads", "mixes", "pools")
+
+#: The result of an architecture, or of one of FAULTS.
+Results = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def rehearse(tmp_path_factory: pytest.TempPathFactory) -> Rehearse:
-    """Runs on the pretend GPU, in a process for all networks of a call."""
+def result(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Runs on the pretend GPU: FIRST with the faults in one process, and OTHERS in one, when they are asked for."""
     library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
     options = ["-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{library.name}", "-o", str(library)]
     subprocess.run([str(COMPILER), *options, str(HERE / "no_driver.c")], check=True)
+    faults = [{"model": "resnet18", "fault": fault} for fault in FAULTS]
+    first, others = ([{"model": model} for _task, model in networks] for networks in (FIRST, OTHERS))
 
-    def run(networks: list[dict[str, str]]) -> list[dict[str, Any]]:
+    @cache
+    def results(is_first: bool) -> dict[str, dict[str, Any]]:
+        networks = [*first, *faults] if is_first else others
         folder = tmp_path_factory.mktemp("rehearsal")
         command = [sys.executable, "-m", "tests.engine.rehearsal.rehearse", str(folder), json.dumps(networks)]
         settings = {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **settings})
         assert done.returncode == 0, done.stderr[-4000:]
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        lines = map(json.loads, done.stdout.splitlines())
+        return {one.get("fault", one["model"]): line for one, line in zip(networks, lines, strict=True)}
 
-    return run
-
-
-@pytest.fixture(scope="module")
-def rehearsed(rehearse: Rehearse) -> Callable[[Network], dict[str, Any]]:
-    """The result of a network; those of FIRST and of OTHERS run together when the first of them is asked for."""
-
-    @cache
-    def results(number: int) -> dict[str, dict[str, Any]]:
-        networks = [{"model": model} for _task, model in (FIRST, OTHERS)[number]]
-        return {found["model"]: found for found in rehearse(networks)}
-
-    return lambda one: results(0 if one in FIRST else 1)[one[1]]
+    return lambda name: results(name not in [model for _task, model in OTHERS])[name]
 
 
 @pytest.mark.parametrize(
@@ -88,8 +82,8 @@ def rehearsed(rehearse: Rehearse) -> Callable[[Network], dict[str, Any]]:
     [*FIRST, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)],
     ids=lambda one: one[1],
 )
-def test_a_network_trains_on_a_gpu(one: Network, rehearsed: Callable[[Network], dict[str, Any]]) -> None:
-    found = rehearsed(one)
+def test_a_network_trains_on_a_gpu(one: Network, result: Results) -> None:
+    found = result(one[1])
     assert found.get("error") is None, "\n".join(found["error"]["traceback"])
     assert found["ended"] == ["paused", "completed"]
     assert found["resume_check"] == "exact"
@@ -99,11 +93,8 @@ def test_a_network_trains_on_a_gpu(one: Network, rehearsed: Callable[[Network], 
     assert found["waits"] <= most, "\n".join(f"{times} {line}" for line, times in found["lines"].items())
 
 
-RESNET = {"model": "resnet18"}
-
-
-def test_faults_are_found_with_their_lines(rehearse: Rehearse) -> None:
-    reads, mixes, pools = rehearse([{**RESNET, "fault": fault} for fault in ("reads", "mixes", "pools")])
+def test_faults_are_found_with_their_lines(result: Results) -> None:
+    reads, mixes, pools = map(result, FAULTS)
     assert reads["lines"] == {f"{line_of('loss.item()')}  assert loss.item() >= 0": 1}
     assert mixes["error"]["kind"] == "MixedDevices"
     assert line_of("torch.zeros(1)") in mixes["error"]["message"]
