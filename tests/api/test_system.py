@@ -11,6 +11,7 @@ from django.test import AsyncClient
 from django.utils import timezone
 
 from tests.api.conftest import Api, problem, token_of
+from trainingapp.contract.messages.devices import GPU_LOST
 from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun, Weights
 
 pytestmark = pytest.mark.django_db
@@ -92,6 +93,14 @@ def test_devices_name_the_runs_that_occupy_them(api: Api, make: MAKE) -> None:
     (told,) = api.get("devices").json()["items"]
     assert (told["name"], told["slots"], told["is_away"]) == ("studio", 2, False)
     assert [(each["torch_name"], each["runs"]) for each in told["devices"]] == [("cpu", [run.pk]), ("cuda:1", [])]
+
+
+def test_a_device_that_cannot_be_used_says_why(api: Api) -> None:
+    host = Host.objects.create(name="studio", seen_at=timezone.now())
+    Device.objects.create(host=host, kind="gpu", problem="lost", problem_data=GPU_LOST(error="GPU is lost").as_data())
+    (told,) = api.get("devices").json()["items"]
+    assert (told["gpu_problem"], told["devices"][0]["problem"]) == ("", "lost")
+    assert told["devices"][0]["explanation"].startswith("The driver has lost it (GPU is lost).")
 
 
 def test_the_queue_is_listed_in_order_and_can_be_reordered(api: Api, make: MAKE) -> None:

@@ -10,11 +10,14 @@ from trainingapp.scheduling.gpus import GpuProcess, GpuReading
 from trainingapp.scheduling.placement import GB
 
 
-def gpu(index: int = 0, *, memory_gb: float = 24, used_gb: float = 0, processes: dict[int, float] | None = None) -> Any:
+def gpu(
+    index: int = 0, *, memory_gb: float = 24, used_gb: float = 0, processes: dict[int, float] | None = None
+) -> GpuReading:
     """The measured state of a GPU; `processes` maps process numbers to GB."""
     found = tuple(GpuProcess(pid, round(size * GB)) for pid, size in (processes or {}).items())
-    total = round(memory_gb * GB)
-    return GpuReading(f"GPU-{index:04}", "NVIDIA Test", total, total - round(used_gb * GB), 0.5, 60.0, found)
+    total, uuid = round(memory_gb * GB), f"GPU-{index:04}"
+    free = total - round(used_gb * GB)
+    return GpuReading(uuid, "NVIDIA Test", total, free, 0.5, 60.0, found, board=index, board_uuid=uuid)
 
 
 def machine(

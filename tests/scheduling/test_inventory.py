@@ -1,7 +1,7 @@
 """What a worker records about its host.
 
 NVML cannot run here, so the readings of GPUs are made up (tests/helpers/machines.py); what is done with them is real,
-as are all readings of the processor, the memory and the disk.
+as are all readings of the processor, the memory and the disk. test_gpu_readings.py reads a stand-in for NVML.
 """
 
 import os
@@ -18,14 +18,20 @@ from django.utils import timezone
 from tests.helpers.machines import gpu, hold, machine
 from trainingapp.models import Device, Host, TrainingRun
 from trainingapp.scheduling import inventory
-from trainingapp.scheduling.gpus import read_gpus, visible_gpus
+from trainingapp.scheduling.gpus import DriverReading, GpuReading, read_driver, visible_gpus
 from trainingapp.scheduling.placement import GB, read_cluster
 
 MAKE = Callable[..., TrainingRun]
 
 
-def refresh(*gpus: Any) -> Host:
-    return inventory.refresh("here", "here:1:2", gpus)
+@pytest.fixture(autouse=True)
+def _cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a torch for CUDA, whichever one is installed here."""
+    monkeypatch.setattr(inventory, "torch_has_cuda", lambda: True)
+
+
+def refresh(*gpus: GpuReading) -> Host:
+    return inventory.refresh("here", "here:1:2", DriverReading(list(gpus)))
 
 
 @pytest.mark.django_db
@@ -60,7 +66,8 @@ def test_a_gpu_that_disappears_is_marked_and_recognized_when_it_returns() -> Non
     number = Device.objects.get(kind="gpu", index=1).pk
     refresh(gpu(0))
     assert not Device.objects.get(pk=number).is_present
-    assert [device.torch_name for device in read_cluster().machines[0].devices] == ["cpu", "cuda:0"]
+    devices = read_cluster().machines[0].devices
+    assert [device.torch_name for device in devices if device.is_usable] == ["cpu", "cuda:0"]
     refresh(gpu(0), gpu(1))
     assert Device.objects.get(pk=number).is_present
     assert Device.objects.count() == 3
@@ -130,7 +137,7 @@ def test_readings_are_rate_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_driver_no_gpus_and_no_warnings_appear(capfd: pytest.CaptureFixture[str]) -> None:
     if psutil.LINUX and os.path.exists("/dev/nvidiactl"):  # noqa: PTH110
         pytest.skip("this machine has a GPU")
-    assert read_gpus() == []
+    assert read_driver().gpus == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -148,6 +155,7 @@ def test_without_a_driver_no_gpus_and_no_warnings_appear(capfd: pytest.CaptureFi
         ("GPU-0002,0", [2, 0]),
         ("GPU-00", []),
         ("MIG-4711", []),
+        ("GPU-0001", [1]),
     ],
 )
 def test_gpus_are_those_that_torch_can_see(

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.helpers.machines import asking, busy_studio, hold, machine
-from trainingapp.models import Dataset, DeviceHold, TrainingRun
+from trainingapp.contract.messages.devices import GPU_DRIVER_FAILED, GPU_LOST
+from trainingapp.models import Dataset, DeviceHold, Host, TrainingRun
 from trainingapp.views.device_timeline import WIDTH, timeline
 
 MAKE = Callable[..., TrainingRun]
@@ -108,3 +109,23 @@ def test_simultaneous_runs_are_stacked() -> None:
     found = timeline(holds, now)
     assert [bar.y for bar in found.bars] == ["0", "24", "0"]
     assert found.lanes == 2
+
+
+# GPUs that cannot be used
+
+
+def test_a_gpu_that_cannot_be_used_is_explained(user_client: Client) -> None:
+    host = machine(gpus=2)
+    message = GPU_LOST(error="GPU is lost").as_data()
+    host.devices.filter(kind="gpu", index=1).update(problem="lost", problem_data=message, memory_bytes=0)
+    text = page(user_client)
+    assert "unusable: lost" in text
+    assert "The driver has lost it (GPU is lost). Restart the host" in text
+    Host.objects.update(gpu_problem=GPU_DRIVER_FAILED(error="mismatch").as_data())
+    assert "The driver of its GPUs cannot be asked (mismatch)." in page(user_client)
+
+
+def test_a_gpu_that_was_usable_lately_stays_on_the_page(user_client: Client) -> None:
+    host = machine(gpus=1)
+    host.devices.filter(kind="gpu").update(is_present=False, usable_at=timezone.now() - timedelta(days=1))
+    assert ">not present<" in page(user_client)

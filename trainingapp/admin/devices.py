@@ -35,8 +35,18 @@ class HostAdmin(ReadOnlyAdmin):
 
 @admin.register(Device)
 class DeviceAdmin(StudioAdmin):
-    list_display = ("torch_name", "host_link", "kind", "name", "memory", "load", "is_shareable", "is_present")
-    list_filter = ("kind", "host", "is_shareable", "is_present")
+    list_display = (
+        "torch_name",
+        "host_link",
+        "kind",
+        "name",
+        "memory",
+        "load",
+        "problem",
+        "is_shareable",
+        "is_present",
+    )
+    list_filter = ("kind", "host", "problem", "is_shareable", "is_present")
     search_fields = ("name", "uuid", "host__name")
     list_select_related = ("host",)
     readonly_fields = ("host_link", "holds_link")

@@ -32,7 +32,7 @@ from trainingapp.datasets.options import ImportOptions, ReadingOptions
 from trainingapp.datasets.report import ReportItem, rendered_items
 from trainingapp.jobs.texts import job_message
 from trainingapp.models import Dataset, Device, Host, Job, Weights
-from trainingapp.presentation.messages import rendered_data
+from trainingapp.presentation.messages import rendered_data, text_of
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
 ExportFormat = Literal["onnx", "openvino", "pt2", "safetensors", "pt"]
@@ -426,21 +426,32 @@ class ListedDevice(Protocol):
     """A device with its open holds, as api/system.py prefetches them."""
 
     held: list[_SeenHold]
+    problem_data: dict[str, object]
 
 
 class DeviceItem(Schema):
     """A processor or a GPU that trains."""
 
+    id: int
     name: str
     torch_name: str = Field(description="As the configuration names it: cpu, cuda:0 ...")
     kind: str
-    memory_bytes: int
+    uuid: str = Field(description="By which the driver knows a GPU or a MIG slice.")
+    memory_bytes: int = Field(description="0: not known.")
     memory_free_bytes: int
     load: float | None
     temperature_c: float | None
     is_present: bool
+    problem: str = Field(
+        description=f"Why no run can be given it: empty, or {', '.join(sorted(Device.Problem.values))}."
+    )
+    explanation: str = Field(description="The problem and what to do about it, in the language of the request.")
     runs: list[int] = Field(description="Numbers of the runs that have it now.")
     private_runs: int = Field(description="How many more have it that you may not see.")
+
+    @staticmethod
+    def resolve_explanation(device: ListedDevice) -> str:
+        return text_of(device.problem_data)
 
     @staticmethod
     def resolve_runs(device: ListedDevice) -> list[int]:
@@ -463,7 +474,12 @@ class HostItem(Schema):
     disk_free_bytes: int
     load: float
     seen_at: datetime | None
+    gpu_problem: str = Field(description="Why the driver of its GPUs cannot be asked; empty where it can.")
     devices: list[DeviceItem]
+
+    @staticmethod
+    def resolve_gpu_problem(host: Host) -> str:
+        return text_of(host.gpu_problem)
 
     @staticmethod
     def resolve_devices(host: Host) -> list[Device]:

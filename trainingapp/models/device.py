@@ -9,6 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.limits import NAME_LENGTH
 
+#: For so long after a GPU could last be used, a run that chooses its device waits for it rather than train on the CPU.
+EXPECTED_FOR = timedelta(days=7)
+
 
 class Host(models.Model):
     """A machine with a worker. Its worker writes the row; a host that is silent for longer than the lease is away."""
@@ -26,6 +29,8 @@ class Host(models.Model):
     load = models.FloatField(_("load"), default=0)
     #: Versions of what trains there: {"python": ..., "torch": ..., "driver": ...}
     versions = models.JSONField(_("versions"), default=dict, blank=True)
+    #: Why no GPU of it can be used, as message data; empty where the driver can be asked.
+    gpu_problem = models.JSONField(_("problem of the GPU driver"), default=dict, blank=True)
     started_at = models.DateTimeField(_("worker started"), null=True, blank=True)
     seen_at = models.DateTimeField(_("last seen"), null=True, blank=True)
 
@@ -45,37 +50,73 @@ class Host(models.Model):
 
 
 class Device(models.Model):
-    """Something that a run can be given: the processor of a host, or one of its GPUs."""
+    """Something that a run can be given: the processor of a host, one of its GPUs, or a slice of one (MIG)."""
 
     class Kind(models.TextChoices):
         CPU = "cpu", _("CPU")
         GPU = "gpu", _("GPU")
 
+    class Problem(models.TextChoices):
+        """Why no run can be given the device. `problem_data` explains it."""
+
+        UNCHECKED = "unchecked", _("being checked")
+        LOST = "lost", _("lost")
+        UNREADABLE = "unreadable", _("unreadable")
+        NO_SLICE = "no_slice", _("no MIG instance")
+        PROHIBITED = "prohibited", _("compute prohibited")
+        CPU_BUILD = "cpu_build", _("torch without CUDA")
+        DRIVER = "driver", _("driver too old")
+        ARCHITECTURE = "architecture", _("architecture not supported")
+        BUSY = "busy", _("in exclusive use")
+        TIMEOUT = "timeout", _("no response")
+        ERROR = "error", _("error")
+
     host = models.ForeignKey(Host, models.CASCADE, related_name="devices", verbose_name=_("host"))
     kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
-    #: 0 for the processor; the number that torch gives a GPU.
+    #: 0 for the processor; the position of a GPU among those of its host, in the order of the PCI bus.
     index = models.PositiveIntegerField(_("number"), default=0)
     name = models.CharField(_("name"), max_length=200, blank=True)
+    #: By which the driver knows a GPU ("GPU-...") or a slice ("MIG-..."); empty where it cannot be read.
     uuid = models.CharField(_("UUID"), max_length=100, blank=True)
+    #: 0 where it cannot be read, as on boards that share their memory with the processor.
     memory_bytes = models.BigIntegerField(_("memory"), default=0)
     memory_free_bytes = models.BigIntegerField(_("free memory"), default=0)
     #: Share in use, 0 to 1; null where it cannot be read.
     load = models.FloatField(_("load"), null=True, blank=True)
     temperature_c = models.FloatField(_("temperature"), null=True, blank=True)
-    #: Processes that are not ours: [{"pid": 1, "name": "python", "memory_bytes": 2}, ...]
+    #: Processes that are not ours: [{"pid": 1, "name": "python", "memory_bytes": 2, "is_graphics": false}, ...]. The
+    #: pid is 0 for memory whose processes are invisible, as from within a container.
     foreign = models.JSONField(_("other processes"), default=list, blank=True)
+    #: Whether the driver lets one process at a time use it.
+    is_exclusive = models.BooleanField(_("exclusive-process mode"), default=False)
     #: Whether several runs that agree to it may be given this device at once.
     is_shareable = models.BooleanField(_("may be shared"), default=True)
     is_present = models.BooleanField(_("present"), default=True)
+    #: Empty for a device that can be used.
+    problem = models.CharField(_("problem"), max_length=16, choices=Problem.choices, blank=True)
+    #: Message data.
+    problem_data = models.JSONField(_("explanation"), default=dict, blank=True)
+    #: When a GPU could last be used.
+    usable_at = models.DateTimeField(_("last usable"), null=True, blank=True)
 
     class Meta:
         ordering = ["host__name", "kind", "index"]
-        constraints = [models.UniqueConstraint(fields=["host", "kind", "index"], name="device_per_host")]
+        constraints = [
+            # A GPU that was removed keeps its row, and its number may then be that of another one.
+            models.UniqueConstraint(
+                fields=["host", "kind", "index"], condition=models.Q(is_present=True), name="device_per_host"
+            )
+        ]
         verbose_name = _("device")
         verbose_name_plural = _("devices")
 
     def __str__(self) -> str:
         return f"{self.host.name} {self.torch_name}"
+
+    @property
+    def was_usable(self) -> bool:
+        """Whether a GPU could be used within the last EXPECTED_FOR."""
+        return self.usable_at is not None and timezone.now() - self.usable_at < EXPECTED_FOR
 
     @property
     def torch_name(self) -> str:

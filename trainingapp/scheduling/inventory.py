@@ -3,19 +3,22 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import psutil
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.devices import GPU_CPU_BUILD
 from trainingapp.models import Device, Host, TrainingRun
-from trainingapp.scheduling.gpus import GpuReading, driver_version, read_gpus, visible_gpus
+from trainingapp.scheduling.gpus import DriverReading, GpuReading, read_driver, torch_has_cuda, visible_gpus
 from trainingapp.scheduling.placement import open_holds
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
@@ -25,6 +28,8 @@ SAME_LOAD, SAME_TEMPERATURE_C = 0.02, 1.0
 SAME_MEMORY_BYTES = 1 << 26
 #: Days after which a silent machine is removed, with its devices.
 KEPT_DAYS = 7
+#: How exactly it is stored when a GPU could last be used.
+USABLE_STEP = timedelta(hours=1)
 
 _due_at = 0.0
 
@@ -37,19 +42,23 @@ class ForeignProcess(TypedDict):
     memory_bytes: int
 
 
-class DeviceReading(TypedDict):
-    """The columns of a `Device`."""
+class DeviceReading(TypedDict, total=False):
+    """The columns of a `Device` that were read now; those of a GPU that cannot be read keep their last values."""
 
     kind: Device.Kind
     index: int
     name: str
-    uuid: NotRequired[str]
+    uuid: str
     memory_bytes: int
     memory_free_bytes: int
     load: float | None
-    temperature_c: NotRequired[float | None]
-    foreign: NotRequired[list[ForeignProcess]]
+    temperature_c: float | None
+    foreign: list[ForeignProcess]
+    is_exclusive: bool
     is_present: bool
+    problem: str
+    problem_data: Mapping[str, object]
+    usable_at: datetime
 
 
 def keep_fresh(host: str, worker: str) -> None:
@@ -66,33 +75,64 @@ def ensure_host(host: str, worker: str) -> None:
         refresh(host, worker)
 
 
-def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) -> Host:
+def refresh(host: str, worker: str, driver: DriverReading | None = None) -> Host:
     """Read this machine and write its rows. Devices that are gone stay, marked as not present."""
-    gpus = visible_gpus(read_gpus()) if gpus is None else gpus
+    driver = read_driver() if driver is None else driver
+    gpus = visible_gpus(driver.gpus)
     load = psutil.cpu_percent() / 100  # once: it measures since the call before
     read = [_processor(load), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
     with transaction.atomic():
-        row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker, load))
-        known = {(device.kind, device.index): device for device in row.devices.all()}
-        for fields in read:
-            device = known.pop((fields["kind"], fields["index"]), None)
-            if device is None:
-                Device.objects.create(host=row, **fields)
-            elif any(differs(name, getattr(device, name), value) for name, value in fields.items()):
-                for name, value in fields.items():
-                    setattr(device, name, value)
-                device.save(update_fields=list(fields))
-        gone = [device.pk for device in known.values() if device.is_present]
-        if gone:
-            Device.objects.filter(pk__in=gone).update(is_present=False)
+        row, _created = Host.objects.update_or_create(name=host, defaults=_machine(host, worker, load, driver))
+        _write_devices(row, list(row.devices.all()), read)
     return row
 
 
+def _write_devices(host: Host, rows: Sequence[Device], read: Sequence[DeviceReading]) -> None:
+    """Give each reading its row: that of its UUID, so that what is known of a GPU stays with it when its number
+    changes, else that of its number."""
+    found = [(fields, _row_of(fields, rows)) for fields in read]
+    kept = {device.pk for fields, device in found if device is not None and device.index == fields["index"]}
+    # Before others get their numbers: those that are gone, and those that get another number.
+    moved = [device.pk for device in rows if device.is_present and device.pk not in kept]
+    if moved:
+        Device.objects.filter(pk__in=moved).update(is_present=False)
+    for fields, device in found:
+        changes = {**fields, **_usable(fields, device)}
+        if device is None:
+            Device.objects.create(host=host, **changes)
+        elif device.pk in moved or any(differs(name, getattr(device, name), value) for name, value in changes.items()):
+            for name, value in changes.items():
+                setattr(device, name, value)
+            device.save(update_fields=list(changes))
+
+
+def _row_of(fields: DeviceReading, rows: Sequence[Device]) -> Device | None:
+    same_kind = [device for device in rows if device.kind == fields["kind"]]
+    uuid = fields.get("uuid", "")
+    by_uuid = [device for device in same_kind if uuid and device.uuid == uuid]
+    by_number = [
+        device
+        for device in same_kind
+        if device.index == fields["index"] and not (uuid and device.uuid) and (device.is_present or not device.uuid)
+    ]
+    return next(iter(by_uuid or by_number), None)
+
+
+def _usable(fields: DeviceReading, device: Device | None) -> DeviceReading:
+    """When a GPU without a problem was last seen, not written with each reading."""
+    now, known = timezone.now(), device.usable_at if device is not None else None
+    is_stale = known is None or now - known > USABLE_STEP
+    return {"usable_at": now} if fields["kind"] == Device.Kind.GPU and not fields["problem"] and is_stale else {}
+
+
 def forget_gone() -> None:
-    """Remove machines that have been silent for KEPT_DAYS: a container has a new name each time it is created."""
+    """Remove machines that have been silent for KEPT_DAYS, and GPUs that are gone for so long: a container has a new
+    name, and a slice a new UUID, each time it is created."""
     silent_since = timezone.now() - timedelta(days=KEPT_DAYS)
     busy = open_holds().values("device__host_id")
     Host.objects.filter(seen_at__lt=silent_since).exclude(pk__in=busy).delete()
+    gone = Device.objects.filter(kind=Device.Kind.GPU, is_present=False, usable_at__lt=silent_since)
+    gone.exclude(pk__in=open_holds().values("device_id")).delete()
 
 
 def differs(name: str, old: object, new: object) -> bool:
@@ -103,7 +143,7 @@ def differs(name: str, old: object, new: object) -> bool:
     return old != new
 
 
-def _machine(worker: str, load: float) -> dict[str, object]:
+def _machine(host: str, worker: str, load: float, driver: DriverReading) -> dict[str, object]:
     memory, folder = psutil.virtual_memory(), Path(settings.RUNS_DIR)
     while not folder.exists():  # before the first run
         folder = folder.parent
@@ -115,10 +155,17 @@ def _machine(worker: str, load: float) -> dict[str, object]:
         "memory_free_bytes": memory.available,
         "disk_free_bytes": psutil.disk_usage(str(folder)).free,
         "load": load,
-        "versions": _versions(),
+        "versions": {**_versions(), **({"driver": driver.version} if driver.version else {})},
+        "gpu_problem": _driver_problem(host, driver),
         "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
         "seen_at": timezone.now(),
     }
+
+
+def _driver_problem(host: str, driver: DriverReading) -> Mapping[str, object]:
+    """Why the driver cannot be asked, as message data. A machine that never had a GPU needs none."""
+    had_gpus = driver.is_installed or Device.objects.filter(host__name=host, kind=Device.Kind.GPU).exists()
+    return _data(driver.explanation if had_gpus else None)
 
 
 def _processor(load: float) -> DeviceReading:
@@ -135,13 +182,11 @@ def _processor(load: float) -> DeviceReading:
 
 
 def _gpu(index: int, gpu: GpuReading, ours: set[int]) -> DeviceReading:
-    return {
+    if gpu.problem is None and not torch_has_cuda():
+        gpu = replace(gpu, problem=Device.Problem.CPU_BUILD, explanation=GPU_CPU_BUILD(torch=_versions()["torch"]))
+    fields: DeviceReading = {
         "kind": Device.Kind.GPU,
         "index": index,
-        "name": gpu.name,
-        "uuid": gpu.uuid,
-        "memory_bytes": gpu.memory_bytes,
-        "memory_free_bytes": gpu.memory_free_bytes,
         "load": gpu.load,
         "temperature_c": gpu.temperature_c,
         "foreign": [
@@ -149,8 +194,20 @@ def _gpu(index: int, gpu: GpuReading, ours: set[int]) -> DeviceReading:
             for process in gpu.processes
             if process.pid not in ours
         ],
+        "is_exclusive": gpu.is_exclusive,
         "is_present": True,
+        "problem": gpu.problem or "",
+        "problem_data": _data(gpu.explanation),
     }
+    if gpu.uuid:
+        fields |= {"uuid": gpu.uuid, "name": gpu.name}
+    if gpu.problem not in (Device.Problem.LOST, Device.Problem.UNREADABLE):
+        fields |= {"memory_bytes": gpu.memory_bytes, "memory_free_bytes": gpu.memory_free_bytes}
+    return fields
+
+
+def _data(message: Message | None) -> Mapping[str, object]:
+    return {} if message is None else message.as_data()
 
 
 def _ours(host: str) -> set[int]:
@@ -185,6 +242,4 @@ def _processor_name() -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
-    driver = driver_version()
-    return {**found, "driver": driver} if driver else found
+    return {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}

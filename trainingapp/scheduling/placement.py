@@ -10,9 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
 
+from trainingapp.contract.messages import Message, from_data
 from trainingapp.models import Device, DeviceHold, Host, TrainingRun
+from trainingapp.models.device import EXPECTED_FOR
 from trainingapp.models.run import Status, is_put_off
 
 GB = 1 << 30
@@ -72,7 +75,10 @@ class Hold:
 
 @dataclass
 class DeviceSlot:
-    """A device with the runs on it: `capacity` is the number of CPU slots, or 1 for a GPU."""
+    """A device with the runs on it: `capacity` is the number of CPU slots, or 1 for a GPU.
+
+    `memory_bytes` is 0 where it is not known. Without `is_usable` no run can be given it: `explanation` says why.
+    """
 
     device_id: int
     host: str
@@ -83,6 +89,11 @@ class DeviceSlot:
     memory_free_bytes: int = 0
     foreign_bytes: int = 0
     is_shareable: bool = True
+    is_present: bool = True
+    problem: str = ""
+    explanation: Message | None = None
+    #: Whether it could be used lately, or it is not known yet whether it can: runs wait for it.
+    is_expected: bool = True
     holds: list[Hold] = field(default_factory=list)
     #: Slots that are reserved for a run that is ahead in the queue, and that run.
     reserved_slots: int = 0
@@ -93,14 +104,23 @@ class DeviceSlot:
         return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
 
     @property
+    def is_usable(self) -> bool:
+        return self.is_present and not self.problem
+
+    @property
     def taken(self) -> int:
         return sum(hold.slots for hold in self.holds)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether no further run can start on the device, whatever it requires."""
-        is_joinable = self.kind == "gpu" and self.is_shareable and all(hold.is_shared for hold in self.holds)
-        return self.taken >= self.capacity and not is_joinable
+        return not self.is_usable or (self.taken >= self.capacity and not self.is_joinable)
+
+    @property
+    def is_joinable(self) -> bool:
+        """Whether a run that shares may join those on the GPU: all agree, and its memory can be divided."""
+        can_share = self.kind == "gpu" and self.is_shareable and self.memory_bytes > 0
+        return can_share and all(hold.is_shared for hold in self.holds)
 
     @property
     def available_bytes(self) -> int:
@@ -116,7 +136,7 @@ class DeviceSlot:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a run does not fit on a device now: host_full, held, reserved, foreign or memory."""
+    """Why a run does not fit on a device now: gone, unusable, host_full, held, reserved, foreign or memory."""
 
     why: str
     device: DeviceSlot
@@ -125,11 +145,12 @@ class Obstacle:
 
 @dataclass
 class Machine:
-    """A host: at most `slots` runs train on it."""
+    """A host: at most `slots` runs train on it. `gpu_problem` says why its driver cannot be asked for GPUs."""
 
     name: str
     slots: int
     is_away: bool
+    gpu_problem: Message | None = None
     devices: list[DeviceSlot] = field(default_factory=list)
 
     @property
@@ -137,25 +158,32 @@ class Machine:
         return len({hold.run_id for device in self.devices for hold in device.holds})
 
     def suited(self, request: Request) -> list[DeviceSlot]:
-        """The devices that would do for the request if they were free. Where there are GPUs, auto means a GPU."""
+        """The devices that would do for the request if they were usable and free.
+
+        Where there are GPUs, or were lately, auto means a GPU: a run never trains on the CPU because a GPU failed.
+        """
         kind = request.kind
         if kind == "auto":
-            kind = "gpu" if any(device.kind == "gpu" for device in self.devices) else "cpu"
-        right = (device for device in self.devices if device.kind == kind and request.index in (None, device.index))
-        # A device whose memory could not be read (0 bytes) is not excluded.
-        return [
+            kind = "gpu" if any(device.kind == "gpu" and device.is_expected for device in self.devices) else "cpu"
+        right = [
             device
-            for device in right
-            if device.capacity >= request.slots
+            for device in self.devices
+            if device.kind == kind
+            and request.index in (None, device.index)
+            and device.capacity >= request.slots
+            # A device whose memory is not known is not excluded.
             and (not device.memory_bytes or device.memory_bytes >= request.memory_bytes)
         ]
+        # One that is gone is waited for only where there is no other.
+        return [device for device in right if device.is_present] or right
 
     def obstacle(self, device: DeviceSlot, request: Request, run_id: int = 0) -> Obstacle | None:
         """Why the run does not fit on this device now; None where it fits. Slots reserved for itself count as free."""
+        if not device.is_usable:
+            return Obstacle("unusable" if device.is_present else "gone", device)
         reserved = 0 if device.reserved_for and device.reserved_for.pk == run_id else device.reserved_slots
         if device.kind == "gpu" and device.holds:
-            agreed = request.is_sharing and device.is_shareable and all(hold.is_shared for hold in device.holds)
-            if not agreed:
+            if not (request.is_sharing and device.is_joinable):
                 return Obstacle("held", device)
             if reserved:
                 return Obstacle("reserved", device)
@@ -168,7 +196,12 @@ class Machine:
 
 
 def _lack_of_memory(device: DeviceSlot, request: Request, free_bytes: int) -> Obstacle | None:
-    """The lack of `request.memory_bytes`; without such a minimum, a GPU that other programs use counts as occupied."""
+    """The lack of `request.memory_bytes`; without such a minimum, a GPU that other programs use counts as occupied.
+
+    A GPU whose memory is not known lacks none.
+    """
+    if not device.memory_bytes:
+        return None
     if request.memory_bytes:
         missing = request.memory_bytes - free_bytes
         return Obstacle("memory", device, missing) if missing > 0 else None
@@ -234,7 +267,9 @@ class ClusterState:
         waited_for = [
             device
             for _machine, device in self.suited(run.request)
-            if not device.reserved_slots and _lack_of_memory(device, run.request, device.emptied_bytes) is None
+            if device.is_usable
+            and not device.reserved_slots
+            and _lack_of_memory(device, run.request, device.emptied_bytes) is None
         ]
         device = min(waited_for, key=lambda device: (device.taken, device.host, device.index), default=None)
         if device is not None:
@@ -298,9 +333,13 @@ def read_cluster() -> ClusterState:
 
     A host that reports for the first time between the queries is left out with its devices until the next call.
     """
-    machines = {host.pk: Machine(host.name, host.slots, host.is_away) for host in Host.objects.all()}
+    machines = {
+        host.pk: Machine(host.name, host.slots, host.is_away, from_data(host.gpu_problem))
+        for host in Host.objects.all()
+    }
     devices: dict[int, DeviceSlot] = {}
-    for row in Device.objects.filter(is_present=True, host_id__in=machines).order_by("kind", "index"):
+    known = Q(is_present=True) | Q(kind=Device.Kind.GPU, usable_at__gt=timezone.now() - EXPECTED_FOR)
+    for row in Device.objects.filter(known, host_id__in=machines).order_by("kind", "index", "pk"):
         machine = machines[row.host_id]
         devices[row.pk] = DeviceSlot(
             device_id=row.pk,
@@ -311,7 +350,11 @@ def read_cluster() -> ClusterState:
             memory_bytes=row.memory_bytes,
             memory_free_bytes=row.memory_free_bytes,
             foreign_bytes=sum(int(process.get("memory_bytes", 0)) for process in row.foreign),
-            is_shareable=row.is_shareable,
+            is_shareable=row.is_shareable and not row.is_exclusive,
+            is_present=row.is_present,
+            problem=row.problem,
+            explanation=from_data(row.problem_data),
+            is_expected=row.was_usable or (row.is_present and row.problem in ("", Device.Problem.UNCHECKED)),
         )
         machine.devices.append(devices[row.pk])
     for hold in open_holds().filter(device_id__in=devices).order_by("taken_at", "pk"):

@@ -18,11 +18,13 @@ from trainingapp.contract.messages.runs import ATTEMPT_STARTS
 from trainingapp.contract.storage.durable import is_writable
 from trainingapp.models import DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status, TransitionError, is_put_off
+from trainingapp.presentation.messages import rendered
 from trainingapp.scheduling.inventory import ensure_host
 from trainingapp.scheduling.placement import (
     GB,
     ClusterState,
     DeviceSlot,
+    Machine,
     Obstacle,
     Request,
     Waiting,
@@ -181,7 +183,7 @@ def next_by_device() -> dict[int, Waiting]:
     cluster, found = read_cluster(), dict[int, Waiting]()
     for run, device in in_turn(cluster, read_queue(NEXT_SEARCHED), timezone.now()):
         waited_for = [device] if device else [suited for _machine, suited in cluster.suited(run.request)]
-        for each in waited_for:
+        for each in (suited for suited in waited_for if suited.is_usable):
             found.setdefault(each.device_id, run)
     return found
 
@@ -196,12 +198,16 @@ def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> st
     suited = cluster.suited(run.request)
     if not suited:
         return _nowhere(cluster, run.request)
-    obstacles = [(machine.obstacle(device, run.request, run.pk), machine.slots) for machine, device in suited]
-    lines = [_sentence(obstacle, slots, run.pk, named) for obstacle, slots in obstacles if obstacle]
+    obstacles = [(machine.obstacle(device, run.request, run.pk), machine) for machine, device in suited]
+    # First what somebody can do something about.
+    obstacles.sort(key=lambda item: item[0] is not None and item[0].device.is_usable)
+    lines = [_sentence(obstacle, machine, run.pk, named) for obstacle, machine in obstacles if obstacle]
     more = len(lines) - NAMED
     if more > 0:
         rest = ngettext("%(count)d more device is not available.", "%(count)d more devices are not available.", more)
         lines = [*lines[:NAMED], rest % {"count": more}]
+    if run.request.kind == "auto" and all(device.kind == "gpu" and not device.is_usable for _machine, device in suited):
+        lines.append(_("The run does not train on the CPU instead; to do so, choose the device cpu."))
     return " ".join(lines)
 
 
@@ -226,8 +232,10 @@ def request_text(request: Request) -> str:
     return _("%(device)s, shared") % {"device": what} if request.is_sharing else what
 
 
-def _sentence(obstacle: Obstacle, host_slots: int, run_id: int, named: Container[int]) -> str:
-    device = obstacle.device
+def _sentence(obstacle: Obstacle, machine: Machine, run_id: int, named: Container[int]) -> str:
+    device, host_slots = obstacle.device, machine.slots
+    if obstacle.why in ("gone", "unusable"):
+        return _unusable(device, machine)
     values = {
         "device": device.torch_name,
         "host": device.host,
@@ -258,6 +266,15 @@ def _sentence(obstacle: Obstacle, host_slots: int, run_id: int, named: Container
         "foreign": _("Other programs use %(device)s on %(host)s (%(foreign)s of its memory)."),
     }
     return sentences[obstacle.why] % values
+
+
+def _unusable(device: DeviceSlot, machine: Machine) -> str:
+    values = {"device": device.torch_name, "host": device.host}
+    if device.is_present:
+        why, lines = device.explanation, [_("%(device)s on %(host)s cannot be used now.") % values]
+    else:
+        why, lines = machine.gpu_problem, [_("%(device)s on %(host)s was there lately and is missing now.") % values]
+    return " ".join([*lines, rendered(why)] if why else lines)
 
 
 def _quoted(runs: list[tuple[int, str]], named: Container[int]) -> str:

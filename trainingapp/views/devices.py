@@ -30,7 +30,7 @@ def device_list(request: HttpRequest) -> HttpResponse:
 def _hosts(user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:
     holds, waiting, named = _holds_by_device(user, now), next_by_device(), named_to(user)
     for host in sorted(Host.objects.prefetch_related("devices"), key=lambda host: (host.is_away, host.name)):
-        shown = (device for device in host.devices.all() if device.is_present or holds[device.pk])
+        shown = (device for device in host.devices.all() if device.is_present or holds[device.pk] or device.was_usable)
         yield {
             "host": host,
             "heading_id": f"host-{host.pk}",
