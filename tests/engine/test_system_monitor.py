@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import pynvml
 import pytest
 import torch
 
+from tests.helpers import nvml
 from tests.helpers.trainers import (
     HARD,
     assert_same_result,
@@ -95,17 +95,43 @@ def test_what_a_machine_does_not_have_is_absent(tmp_path: Path) -> None:
     assert system_monitor.gpu_of(CPU) is None
 
 
-def test_a_gpu_reports_what_it_has_sensors_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a part of a GPU (MIG): it knows its memory only."""
+@pytest.mark.parametrize(
+    ("case", "number", "measured"),
+    [
+        ("healthy", 0, {"gpu_utilization", "gpu_memory_bytes", "gpu_power_w", "gpu_temperature_c"}),
+        ("without_memory_info", 0, {"gpu_utilization", "gpu_power_w", "gpu_temperature_c"}),
+        ("lost", 1, set()),
+    ],
+)
+def test_a_gpu_reports_what_it_has_sensors_for(
+    case: str, number: int, measured: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is a stand-in (helpers/nvml.py)."""
+    machine = nvml.CASES[case]().install(monkeypatch)
+    assert system_monitor.read_gpu(machine.gpus[number]).keys() == measured
 
-    def refuse(_handle: object) -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _handle: SimpleNamespace(used=3 << 30))
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", refuse)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", refuse)
-    assert system_monitor.read_gpu(object()) == {"gpu_memory_bytes": float(3 << 30)}
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", lambda _handle: SimpleNamespace(gpu=87))
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda _handle: 412_345)
-    found = system_monitor.read_gpu(object())
-    assert (found["gpu_utilization"], found["gpu_power_w"]) == (0.87, 412)
+def test_a_slice_of_a_gpu_reports_its_memory_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = nvml.divided().install(monkeypatch)
+    slices = machine.gpus[1].slices
+    assert slices is not None
+    assert system_monitor.read_gpu(slices[0]).keys() == {"gpu_memory_bytes"}
+
+
+def test_measures_of_a_gpu_have_their_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = nvml.healthy(1).install(monkeypatch)
+    machine.gpus[0].utilization, machine.gpus[0].power_mw, machine.gpus[0].temperature_c = 87, 412_345, 61
+    machine.gpus[0].used_gb = 3
+    found = system_monitor.read_gpu(machine.gpus[0])
+    assert (found["gpu_utilization"], found["gpu_power_w"], found["gpu_temperature_c"]) == (0.87, 412, 61)
+    assert found["gpu_memory_bytes"] == round((3 * nvml.GB + nvml.RESERVED) / MEMORY_UNIT) * MEMORY_UNIT
+
+
+def test_the_handle_of_a_gpu_is_found_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch gives UUIDs without the prefix that the driver gives GPUs, and another one slices."""
+    machine = nvml.divided().install(monkeypatch)
+    assert machine.gpus[1].slices is not None
+    for expected in (machine.gpus[0], machine.gpus[1].slices[0]):
+        properties = SimpleNamespace(uuid=expected.uuid[4:])
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device, found=properties: found)
+        assert system_monitor.gpu_of(torch.device("cuda", 0)) is expected

@@ -18,7 +18,7 @@ def _(message: str) -> str:
     return message
 
 
-Unit = Literal["share", "bytes", "W", "s"]
+Unit = Literal["share", "bytes", "W", "s", "°C"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ CHARTS: dict[str, str] = {
     "gpu_memory": _("GPU memory"),
     "memory": _("Memory"),
     "power": _("Power"),
+    "temperature": _("Temperature"),
 }
 """The charts of the System tab with their titles, in their order."""
 
@@ -48,6 +49,7 @@ MEASURES: dict[str, Measure] = {
     "process_memory_bytes": Measure(_("Trainer and loaders"), "bytes", "memory"),
     "machine_memory_bytes": Measure(_("Whole machine"), "bytes", "memory"),
     "gpu_power_w": Measure(_("GPU"), "W", "power"),
+    "gpu_temperature_c": Measure(_("GPU"), "°C", "temperature"),
 }
 """All measures by name. `cpu_utilization` is the share of the cores that the trainer may use; `loader_wait_s` and
 `compute_s` are means of the steps since the point before; memory of processes is resident memory, in which pages that

@@ -182,7 +182,8 @@ def gpu_of(device: torch.device) -> object | None:
 
 
 def read_gpu(handle: object) -> dict[str, float]:
-    """What a GPU has sensors for: a part of one (MIG) reports its memory only."""
+    """What a GPU has sensors for: a slice of one (MIG) reports its memory only, a board that shares its memory with the
+    processor everything else. Power and temperature of a slice would be those of its whole board."""
     values: dict[str, float] = {}
     with contextlib.suppress(pynvml.NVMLError):
         values["gpu_utilization"] = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
@@ -190,4 +191,6 @@ def read_gpu(handle: object) -> dict[str, float]:
         values["gpu_memory_bytes"] = _rounded(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
     with contextlib.suppress(pynvml.NVMLError):
         values["gpu_power_w"] = round(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+    with contextlib.suppress(pynvml.NVMLError):
+        values["gpu_temperature_c"] = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
     return values

@@ -105,7 +105,7 @@ def _chart(name: str, title: str | Promise, series: list[Series], note: str | Pr
 
 
 #: Units in which measures are shown, with the divisor of the stored values.
-_SHOWN_UNITS = {"bytes": ("GB", 1 << 30), "W": ("W", 1), "s": ("s", 1)}
+_SHOWN_UNITS = {"bytes": ("GB", 1 << 30), "W": ("W", 1), "s": ("s", 1), "°C": ("°C", 1)}
 
 
 def system_charts(measured: Collection[str]) -> list[Chart]:
