@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from PIL import Image
 from safetensors.numpy import save
 
 from tests.api.conftest import Api, token_of
 from tests.api.test_training import CONTENT, checkpoint_of
 from tests.helpers.evaluations import evaluated, results
+from tests.helpers.machines import machine
 from tests.helpers.sources import two_classes, write_zip
 from tests.helpers.studio import REPOSITORY
 from tests.helpers.tiny import board_of, make_dataset, make_run
@@ -30,7 +31,8 @@ def blocks(language: str) -> str:
 
 @pytest.fixture
 def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The objects of the examples: dataset 1, runs 1 to 4, weights 1, a job, and images.zip in the current folder."""
+    """The objects of the examples, of an administrator: dataset 1, runs 1 to 4, weights 1, a job, a GPU (device 2), and
+    images.zip in the current folder."""
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.ALLOWED_HOSTS = ["*"]
@@ -64,6 +66,8 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     (tmp_path / "mine.safetensors").write_bytes(save({}))
     Image.new("RGB", (4, 4)).save(tmp_path / "bird.png")
     Team.objects.create(name="birds").members.add(user)
+    machine(gpus=1)
+    user.groups.add(Group.objects.get_or_create(name="administrator")[0])
     return tmp_path
 
 

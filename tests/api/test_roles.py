@@ -14,11 +14,12 @@ from django.test import AsyncClient
 
 from tests.api.conftest import Api, api_of, problem, token_of
 from tests.api.test_training import checkpoint_of
+from tests.helpers.machines import machine
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
 from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api
-from trainingapp.models import Dataset, Job, Team, TrainingRun, Weights, WeightsAlias
+from trainingapp.models import Dataset, Device, Job, Team, TrainingRun, Weights, WeightsAlias
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 pytestmark = pytest.mark.django_db
@@ -134,6 +135,8 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "predict_many": (f"{WEIGHTS}/predict-many", "use", {"dataset": "{open_dataset}"}),
     "remove_weights": (WEIGHTS, "delete", None),
     "list_devices": ("devices", "list", None),
+    "quarantine_device": ("devices/{device}/quarantine", "administer", {"reason": "x"}),
+    "release_device": ("devices/{failing_device}/release", "administer", {}),
     "show_queue": ("queue", "list", None),
     "move_in_queue": ("queue/move", "control", {"run": "{run}", "to": "first"}),
     "list_jobs": ("jobs", "list", None),
@@ -204,13 +207,17 @@ def objects(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[
             path.write_bytes(b"abc")
         upload = api_of(owner).post("uploads/", {"size": 3}).json()["id"]
         webhook = create_webhook(owner, WebhookValues(name="chat", url="https://hooks.example.org/a"))
+        gpus = machine(gpus=2).devices.filter(kind="gpu")
         numbers = {
             "webhook": webhook.pk,
             "run": run.pk,
             "dataset": dataset.pk,
             "open_dataset": open_dataset.pk,
             "weights": weights.pk,
+            "device": gpus[0].pk,
+            "failing_device": gpus[1].pk,
         }
+        Device.objects.filter(pk=numbers["failing_device"]).update(problem="error")
         return {**numbers, "job": job.pk, "upload": upload, "webhook": webhook.pk}
 
     return make

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient
 from django.utils import timezone
 
-from tests.api.conftest import Api, problem, token_of
+from tests.api.conftest import Api, api_of, problem, token_of
 from trainingapp.contract.messages.devices import GPU_LOST
 from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun, Weights
 
@@ -101,6 +101,21 @@ def test_a_device_that_cannot_be_used_says_why(api: Api) -> None:
     (told,) = api.get("devices").json()["items"]
     assert (told["gpu_problem"], told["devices"][0]["problem"]) == ("", "lost")
     assert told["devices"][0]["explanation"].startswith("The driver has lost it (GPU is lost).")
+
+
+def test_a_gpu_is_put_in_quarantine_and_released(admin: User) -> None:
+    api = api_of(admin)
+    host = Host.objects.create(name="studio", seen_at=timezone.now())
+    gpu, cpu = Device.objects.create(host=host, kind="gpu", uuid="GPU-1"), Device.objects.create(host=host, kind="cpu")
+    told = api.post(f"devices/{gpu.pk}/quarantine", {"reason": "fan broken"}).json()
+    assert (told["id"], told["uuid"], told["explanation"].endswith("fan broken")) == (gpu.pk, "GPU-1", True)
+    assert told["quarantined_at"]
+    problem(api.post(f"devices/{gpu.pk}/quarantine", {}), 409, "not-possible")
+    problem(api.post(f"devices/{cpu.pk}/quarantine", {}), 409, "not-possible")
+    problem(api.post(f"devices/{gpu.pk}/quarantine", {"reason": "x" * 201}), 422)
+    told = api.post(f"devices/{gpu.pk}/release", {}).json()
+    assert (told["quarantined_at"], told["problem"]) == (None, "unchecked")
+    problem(api.post("devices/4711/release", {}), 404)
 
 
 def test_the_queue_is_listed_in_order_and_can_be_reordered(api: Api, make: MAKE) -> None:

@@ -1,8 +1,9 @@
 """The device that a run requests, and the device that the studio assigns."""
 
 import json
-import logging
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from trainingapp.contract.config import parse_config
-from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.errors import BadConfig, DeviceUnavailable, classify
 from trainingapp.contract.run_directory import read_config_file, read_run_spec
-from trainingapp.engine.device import device_for
+from trainingapp.engine.device import device_for, device_name
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ from trainingapp.engine.device import device_for
         ({"share_device": True}, "share_device", "needs min_free_memory_gb"),
         ({"min_free_memory_gb": -1}, "min_free_memory_gb", "greater than or equal to 0"),
         ({"device": "gpu"}, "device", "match pattern"),
+        ({"device": "mps"}, "device", "GPUs of Apple (mps) and Intel (xpu) are not supported"),
+        ({"device": "xpu:1"}, "device", "GPUs of Apple (mps) and Intel (xpu) are not supported"),
     ],
 )
 def test_an_impossible_request_is_refused_at_its_field(values: dict[str, Any], field: str, words: str) -> None:
@@ -59,10 +62,56 @@ def test_an_invalid_assignment_is_refused(tmp_path: Path, device: Any) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU that torch can use")
-def test_a_gpu_that_torch_cannot_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An automatic choice falls back to the CPU; a request for a GPU is an error."""
-    with caplog.at_level(logging.WARNING):
-        assert device_for(order(tmp_path, {"device": "auto"}, device="cuda:0")) == torch.device("cpu")
-    assert "torch cannot use it" in caplog.text
+@pytest.mark.parametrize("uuid", ["", "GPU-00000000-1111-2222-3333-444444444444"])
+@pytest.mark.parametrize("requested", ["auto", "cuda"])
+def test_an_assigned_gpu_is_never_exchanged_for_the_cpu(
+    uuid: str, requested: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    spec = order(tmp_path, {"device": requested}, device="cuda:3", device_uuid=uuid)
+    with pytest.raises(DeviceUnavailable, match="torch cannot use cuda:3, which was assigned to the run: ") as caught:
+        device_for(spec)
+    assert classify(caught.value).error_class == "device_unavailable"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == uuid
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU that torch can use")
+def test_without_an_assignment_the_configuration_decides(tmp_path: Path) -> None:
+    assert device_for(order(tmp_path, {"device": "auto"})) == torch.device("cpu")
     with pytest.raises(BadConfig, match="no GPU that torch can use"):
-        device_for(order(tmp_path, {"device": "cuda"}, device="cuda:0"))
+        device_for(order(tmp_path, {"device": "cuda"}))
+
+
+class Cuda:
+    """What torch reports of two GPUs, which are not here: the names and what is done to them are recorded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: str = "") -> None:
+        self.current: int | None = None
+        self.error = error
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"uuid-{number}"))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "NVIDIA H200")
+        monkeypatch.setattr(torch.cuda, "set_device", self.use)
+        monkeypatch.setattr(torch, "ones", lambda _count, device: torch.zeros(1))
+
+    def use(self, number: int) -> None:
+        if self.error:
+            raise RuntimeError(self.error)
+        self.current = number
+
+
+def test_the_uuid_decides_which_gpu_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(monkeypatch)
+    device = device_for(order(tmp_path, {}, device="cuda:5", device_uuid="GPU-uuid-1"))
+    assert (device, cuda.current) == (torch.device("cuda", 1), 1)
+    assert device_name(device, "cuda:5") == "cuda:5 (NVIDIA H200)"
+    with pytest.raises(DeviceUnavailable, match="No CUDA GPU has the UUID GPU-uuid-7"):
+        device_for(order(tmp_path, {}, device="cuda:5", device_uuid="GPU-uuid-7"))
+
+
+def test_a_full_gpu_is_out_of_memory_and_not_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Cuda(monkeypatch, error="CUDA error: out of memory")
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        device_for(order(tmp_path, {}, device="cuda:0"))
+    assert classify(caught.value).error_class == "out_of_memory"

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from tests.helpers.machines import asking, busy_studio, machine
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import AuditEntry, Dataset, Device, TrainingRun
 from trainingapp.scheduling import forecast
 
 MAKE = Callable[..., TrainingRun]
@@ -93,3 +93,22 @@ def test_devices(admin: User, dataset: Dataset) -> None:
     gpu = hosts["gpu-box"]["devices"][1]
     assert (gpu["device"], gpu["holds"][0]["name"]) == ("cuda:0", "Street scenes, large")
     assert hosts["attic"]["is_away"]
+
+
+def test_a_gpu_is_put_in_quarantine_and_released(admin: User, dataset: Dataset) -> None:
+    busy_studio(admin, dataset)
+    text = run("devices", "quarantine", "gpu-box:cuda:1", "--reason", "fan broken")
+    lines = {tuple(line.split()[:3]): line for line in text.splitlines()}
+    assert ("cuda:1", "gpu-box", "quarantine") in lines
+    assert "gpu-box cuda:1: It was put in quarantine by " in text
+    assert text.rstrip().endswith("fan broken")
+    (entry,) = AuditEntry.objects.filter(verb="quarantine")
+    assert (entry.source, entry.details) == ("command", {"reason": "fan broken"})
+    gpu = Device.objects.get(host__name="gpu-box", kind="gpu", index=1)
+    released = {tuple(line.split()[:3]) for line in run("devices", "release", str(gpu.pk)).splitlines()}
+    assert ("cuda:1", "gpu-box", "unchecked") in released
+    with pytest.raises(CommandError, match="can be used, or is being checked"):
+        run("devices", "release", gpu.uuid)
+    for name in ("gpu-box:cuda:7", "gpu-box:cuda:x", "4711000", "GPU-none"):
+        with pytest.raises(CommandError, match="There is no device"):
+            run("devices", "release", name)

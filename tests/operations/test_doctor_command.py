@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,15 +13,18 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from tests.helpers import nvml
 from tests.helpers.saved import content, flip_a_bit
 from tests.helpers.stored import stored
 from tests.helpers.trainers import assert_bit_equal
 from tests.supervision.test_recovery import lost_worker
+from trainingapp.contract.device_report import failed_report
 from trainingapp.contract.storage.index import read_index, write_index
 from trainingapp.engine.checkpoint import load_checkpoint
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Host, TrainingRun
 from trainingapp.operations import doctor
 from trainingapp.operations.doctor import Finding, examination, machine
+from trainingapp.supervision import device_checks
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -79,12 +83,29 @@ def test_a_torch_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPat
     assert (found.severity, "nms does not exist" in found.message) == ("error", True)
 
 
-def test_gpus_that_torch_does_not_see_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_gpu_names", lambda: ["A big one"])
-    versions = '{"torch": "2", "torchvision": "0", "cuda": null, "gpus": 0}'
-    monkeypatch.setattr(machine, "_ASK_TORCH", f"print('{versions}')")
+def test_each_gpu_is_tried_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver is a stand-in: the second GPU is lost, and torch has no kernels for the third."""
+    nvml.lost().install(monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(machine, "_ASK_TORCH", """print('{"torch": "2", "torchvision": "0", "cuda": "13.0"}')""")
+    report = {**failed_report("architecture", "CUDA error: no kernel image"), "torch": "2.11.0"}
+    good = json.dumps(failed_report("", ""))
+    is_third = "'GPU-00000002' in os.environ['CUDA_VISIBLE_DEVICES']"
+    probe = f"import os; print({json.dumps(report)!r} if {is_third} else {good!r})"
+    monkeypatch.setattr(device_checks, "PROBE", (sys.executable, "-c", probe))
+    first, second, third, torch = machine.torch_and_gpus()
+    assert (first.severity, first.message) == ("ok", "cuda:0 (NVIDIA H200) can be used.")
+    assert (second.severity, second.message.split(".")[0]) == ("error", "cuda:1 cannot be used")
+    assert (third.severity, "torch 2.11.0 has no kernels for its architecture." in third.message) == ("error", True)
+    assert torch.severity == "ok"
+
+
+def test_a_driver_that_cannot_be_asked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml.mismatch().install(monkeypatch)
+    monkeypatch.setattr(machine, "_ASK_TORCH", """print('{"torch": "2", "torchvision": "0", "cuda": "13.0"}')""")
     found = next(machine.torch_and_gpus())
     assert (found.check, found.severity) == ("gpu", "error")
+    assert "The GPU driver cannot be queried" in found.message
 
 
 @pytest.fixture

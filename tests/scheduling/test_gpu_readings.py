@@ -9,13 +9,17 @@ from django.utils import timezone
 
 from tests.helpers import nvml
 from tests.helpers.machines import asking
-from tests.helpers.nvml import GB, RESERVED, Nvml, uuid
+from tests.helpers.nvml import GB, H200_BYTES, RESERVED, Nvml, uuid
+from trainingapp.contract.device_report import failed_report
 from trainingapp.models import Device, Host, TrainingRun
 from trainingapp.scheduling import inventory
 from trainingapp.scheduling.gpus import GpuReading, read_driver, visible_gpus
 from trainingapp.scheduling.scheduler import claim_next, why_waiting
+from trainingapp.supervision import device_checks
+from trainingapp.supervision.device_checks import due_devices
 
 MAKE = Callable[..., TrainingRun]
+GOOD = failed_report("", "")
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +35,12 @@ def read(machine: Nvml, monkeypatch: pytest.MonkeyPatch) -> list[GpuReading]:
 
 
 def refresh(machine: Nvml, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Read the machine; what torch has not tried yet passes its check."""
     machine.install(monkeypatch)
-    return inventory.refresh("here", "here:1:2")
+    host = inventory.refresh("here", "here:1:2")
+    for device in due_devices("here"):
+        device_checks.store(device.pk, GOOD)
+    return host
 
 
 def queued(make: MAKE, **config: Any) -> TrainingRun:
@@ -54,9 +62,9 @@ def of(gpus: list[GpuReading], *names: str) -> list[tuple[Any, ...]]:
 def test_a_healthy_gpu_has_all_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = read(nvml.healthy(1), monkeypatch)
     assert (found.uuid, found.name, found.problem) == (uuid(0), "NVIDIA H200", None)
-    assert (found.memory_bytes, found.memory_free_bytes) == (141 * GB - RESERVED, 141 * GB - RESERVED)
+    assert (found.memory_bytes, found.memory_free_bytes) == (H200_BYTES - RESERVED, H200_BYTES - RESERVED)
     assert (found.load, found.temperature_c, found.is_exclusive) == (0.0, 30.0, False)
-    assert read_driver().version == "580.95.05"
+    assert read_driver().version == "580.159.04"
 
 
 def test_a_lost_gpu_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +79,7 @@ def test_whatever_call_is_refused_the_other_gpu_is_read(call: str, code: int, mo
     machine = nvml.healthy(2)
     machine.gpus[0].refused = {call: code}
     refused, other = read(machine, monkeypatch)
-    assert (other.uuid, other.problem, other.memory_bytes) == (uuid(1), None, 141 * GB - RESERVED)
+    assert (other.uuid, other.problem, other.memory_bytes) == (uuid(1), None, H200_BYTES - RESERVED)
     needed = {"nvmlDeviceGetUUID"} | ({"nvmlDeviceGetMemoryInfo"} if code not in (3, 4) else set())
     assert (refused.problem is not None) == (call in needed)
 
@@ -103,7 +111,7 @@ def test_processes_that_only_draw_are_told_apart(monkeypatch: pytest.MonkeyPatch
 
 def test_an_old_driver_is_read_by_the_calls_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = read(nvml.old_driver(), monkeypatch)
-    assert (found.memory_bytes, found.memory_free_bytes, found.processes) == (141 * GB, 141 * GB - RESERVED, ())
+    assert (found.memory_bytes, found.memory_free_bytes, found.processes) == (H200_BYTES, H200_BYTES - RESERVED, ())
     assert found.problem is None
 
 
@@ -243,7 +251,7 @@ def test_an_automatic_run_waits_for_the_gpus_that_a_host_had_lately(
     reason = why_waiting(run)
     expected = {
         "lost": "cuda:0 on here cannot be used now. The driver has lost it (GPU is lost).",
-        "mismatch": "cuda:0 on here was there lately and is missing now. The driver of its GPUs cannot be asked",
+        "mismatch": "cuda:0 on here was there lately and is missing now. The GPU driver cannot be queried",
     }
     assert reason.startswith(expected[then])
     assert reason.endswith("The run does not train on the CPU instead; to do so, choose the device cpu.")
@@ -284,3 +292,106 @@ def test_a_gpu_that_was_replaced_is_not_waited_for(make: MAKE, monkeypatch: pyte
     first, second = queued(make), queued(make)
     assert claim() == first
     assert why_waiting(second) == "cuda:0 on here is used by “try”."
+
+
+# Other programs
+
+
+@pytest.mark.django_db
+def test_a_desktop_does_not_occupy_a_gpu_below_half_of_its_memory(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh(nvml.display(memory_gb=24, desktop_gb=13), monkeypatch)
+    run = queued(make)
+    assert claim() is None
+    reason = why_waiting(run).replace("\xa0", " ")
+    assert reason.startswith("Other programs use cuda:0 on here (13.0 GB of its memory): ")
+    assert "state the required free memory of the run" in reason
+    refresh(nvml.display(memory_gb=24, desktop_gb=11), monkeypatch)
+    assert claim() == run
+
+
+@pytest.mark.django_db
+def test_the_memory_of_a_desktop_is_not_free(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh(nvml.display(memory_gb=24, desktop_gb=11), monkeypatch)
+    queued(make, min_free_memory_gb=14)
+    assert claim() is None
+    modest = queued(make, min_free_memory_gb=12)
+    assert claim() == modest
+
+
+@pytest.mark.django_db
+def test_a_program_that_computes_and_draws_counts_as_one_that_computes(
+    make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = nvml.display(memory_gb=24, desktop_gb=4)
+    machine.gpus[0].compute = machine.gpus[0].graphics
+    refresh(machine, monkeypatch)
+    queued(make)
+    assert claim() is None
+
+
+@pytest.mark.django_db
+def test_memory_in_use_by_invisible_processes_is_that_of_others_unless_a_run_holds_the_gpu(
+    make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(nvml.container(used_gb=60), monkeypatch)
+    (foreign,) = Device.objects.get(kind="gpu").foreign
+    assert (foreign["pid"], foreign["memory_bytes"]) == (0, 60 * GB)
+    run = queued(make)
+    assert claim() is None
+    assert "processes that are not visible from here" in why_waiting(run)
+    refresh(nvml.container(used_gb=0), monkeypatch)
+    assert claim() == run
+    refresh(nvml.container(used_gb=60), monkeypatch)
+    assert Device.objects.get(kind="gpu").foreign == [], "its own trainer, as far as anybody can tell"
+
+
+@pytest.mark.django_db
+def test_numbers_from_outside_the_container_may_be_those_of_our_trainer(
+    make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = 4_194_999  # above the highest number of a process
+    machine = nvml.container(used_gb=60)
+    machine.gpus[0].compute = [nvml.Process(outside, 60 * GB)]
+    refresh(nvml.healthy(1), monkeypatch)
+    run = queued(make)
+    assert claim() == run
+    refresh(machine, monkeypatch)
+    assert Device.objects.get(kind="gpu").foreign == []
+    run.refresh_from_db()
+    run.transition("completed")
+    refresh(machine, monkeypatch)
+    assert [process["pid"] for process in Device.objects.get(kind="gpu").foreign] == [outside]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("min_free_memory_gb", [0, 8])
+def test_a_gpu_in_exclusive_mode_is_not_assigned_beside_another_program(
+    min_free_memory_gb: int, make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(nvml.exclusive(pid=1), monkeypatch)
+    run = queued(make, min_free_memory_gb=min_free_memory_gb)
+    assert claim() is None
+    assert why_waiting(run).startswith("cuda:0 on here is in exclusive-process mode and used by ")
+    machine = nvml.exclusive()
+    machine.gpus[0].compute = []
+    refresh(machine, monkeypatch)
+    assert claim() == run
+
+
+@pytest.mark.django_db
+def test_a_gpu_in_exclusive_mode_is_not_shared(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = nvml.exclusive()
+    machine.gpus[0].compute = []
+    refresh(machine, monkeypatch)
+    wish = {"device": "cuda", "share_device": True, "min_free_memory_gb": 4}
+    first, _second = queued(make, **wish), queued(make, **wish)
+    assert [claim(), claim()] == [first, None]
+
+
+@pytest.mark.django_db
+def test_prohibited_compute_is_explained(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = nvml.healthy(1)
+    machine.gpus[0].compute_mode = 2
+    refresh(machine, monkeypatch)
+    assert "nvidia-smi --compute-mode=DEFAULT" in why_waiting(queued(make, device="cuda"))
+    assert claim() is None

@@ -67,7 +67,7 @@ def test_a_gpu_that_disappears_is_marked_and_recognized_when_it_returns() -> Non
     refresh(gpu(0))
     assert not Device.objects.get(pk=number).is_present
     devices = read_cluster().machines[0].devices
-    assert [device.torch_name for device in devices if device.is_usable] == ["cpu", "cuda:0"]
+    assert [device.torch_name for device in devices if device.is_present] == ["cpu", "cuda:0"]
     refresh(gpu(0), gpu(1))
     assert Device.objects.get(pk=number).is_present
     assert Device.objects.count() == 3

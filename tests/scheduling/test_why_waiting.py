@@ -87,7 +87,10 @@ def test_it_names_what_other_programs_take(make: MAKE) -> None:
     machine(gpus=1)
     Device.objects.filter(kind="gpu").update(foreign=[{"pid": 1, "name": "x", "memory_bytes": 6 * GB}])
     reason = why_waiting(queued(make, device="cuda"))
-    assert reason.replace("\xa0", " ") == "Other programs use cuda:0 on here (6.0 GB of its memory)."
+    assert reason.replace("\xa0", " ") == (
+        "Other programs use cuda:0 on here (6.0 GB of its memory): x (1). End them, or state the required free memory "
+        "of the run: it then uses the GPU beside them."
+    )
 
 
 def test_the_limit_of_a_host(make: MAKE) -> None:

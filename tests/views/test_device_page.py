@@ -14,6 +14,7 @@ from django.utils import timezone
 from tests.helpers.machines import asking, busy_studio, hold, machine
 from trainingapp.contract.messages.devices import GPU_DRIVER_FAILED, GPU_LOST
 from trainingapp.models import Dataset, DeviceHold, Host, TrainingRun
+from trainingapp.scheduling.quarantine import quarantine
 from trainingapp.views.device_timeline import WIDTH, timeline
 
 MAKE = Callable[..., TrainingRun]
@@ -122,10 +123,39 @@ def test_a_gpu_that_cannot_be_used_is_explained(user_client: Client) -> None:
     assert "unusable: lost" in text
     assert "The driver has lost it (GPU is lost). Restart the host" in text
     Host.objects.update(gpu_problem=GPU_DRIVER_FAILED(error="mismatch").as_data())
-    assert "The driver of its GPUs cannot be asked (mismatch)." in page(user_client)
+    assert "The GPU driver cannot be queried (mismatch)." in page(user_client)
 
 
 def test_a_gpu_that_was_usable_lately_stays_on_the_page(user_client: Client) -> None:
     host = machine(gpus=1)
     host.devices.filter(kind="gpu").update(is_present=False, usable_at=timezone.now() - timedelta(days=1))
     assert ">not present<" in page(user_client)
+
+
+# The quarantine
+
+
+def test_an_administrator_puts_a_gpu_in_quarantine_and_releases_it(staff_client: Client) -> None:
+    gpu = machine(gpus=1).devices.get(kind="gpu")
+    assert 'name="reason"' in page(staff_client)
+    response = staff_client.post(reverse("device_quarantine", args=[gpu.pk]), {"reason": "fan broken"}, follow=True)
+    text = response.content.decode()
+    assert "here cuda:0 gets no more runs." in text
+    assert ">in quarantine<" in text
+    assert "fan broken" in text
+    text = staff_client.post(reverse("device_quarantine", args=[gpu.pk]), follow=True).content.decode()
+    assert "is already in quarantine" in text
+    text = staff_client.post(reverse("device_release", args=[gpu.pk]), follow=True).content.decode()
+    assert "here cuda:0 is being checked" in text
+    assert "unusable: being checked" in text
+    text = staff_client.post(reverse("device_release", args=[gpu.pk]), follow=True).content.decode()
+    assert "can be used, or is being checked" in text
+
+
+def test_others_see_the_quarantine_without_its_buttons(user_client: Client, admin: User) -> None:
+    gpu = machine(gpus=1).devices.get(kind="gpu")
+    quarantine(gpu, "fan broken", by=admin)
+    text = page(user_client)
+    assert "fan broken" in text
+    assert reverse("device_release", args=[gpu.pk]) not in text
+    assert 'name="reason"' not in text

@@ -38,6 +38,8 @@ from trainingapp.models import (
     ApiToken,
     Checkpoint,
     Dataset,
+    Device,
+    Host,
     Job,
     Notification,
     Occurrence,
@@ -169,6 +171,11 @@ def notification_of_owner(world: World) -> Notification:
         event="run_failed", message_data={"code": "verbatim", "params": {"text": "x"}}
     )
     return Notification.objects.create(occurrence=occurrence, user=world.people["owner"])
+
+
+def gpu_of_a_host() -> int:
+    host, _new = Host.objects.get_or_create(name="gpu-box")
+    return Device.objects.get_or_create(host=host, kind="gpu")[0].pk
 
 
 def status(value: str) -> Callable[[World], Any]:
@@ -310,6 +317,8 @@ LINES = [
     ),
     run_line("queue_priority", method="post", verb="control", data=lambda world: {"priority": "3"}, ok=302),
     Line("device_list", verb=""),
+    Line("device_quarantine", "post", verb="administer", args=lambda world: [gpu_of_a_host()], ok=302),
+    Line("device_release", "post", verb="administer", args=lambda world: [gpu_of_a_host()], ok=302),
     Line("journal", verb=""),
     Line("journal_seen", "post", verb="", ok=302),
     run_line("run_delete", verb="delete"),

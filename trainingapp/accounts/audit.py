@@ -25,7 +25,18 @@ from django.utils.translation import pgettext_lazy
 
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
-from trainingapp.models import ApiToken, AuditEntry, Checkpoint, Dataset, Job, Team, TrainingRun, Webhook, Weights
+from trainingapp.models import (
+    ApiToken,
+    AuditEntry,
+    Checkpoint,
+    Dataset,
+    Device,
+    Job,
+    Team,
+    TrainingRun,
+    Webhook,
+    Weights,
+)
 from trainingapp.presentation.text import Text
 
 Source = AuditEntry.Source
@@ -52,6 +63,8 @@ VERBS: dict[str, Text] = {
     "clean_up": _("cleaned up"),
     "prune": _("removed old history of"),
     "cancel": _("cancelled"),
+    "quarantine": _("put in quarantine"),
+    "release": _("released from quarantine"),
     "sign_in": _("signed in"),
     "sign_out": _("signed out"),
     "sign_out_everywhere": _("signed out everywhere"),
@@ -75,6 +88,7 @@ KINDS: dict[type[Model], str] = {
     ApiToken: "token",
     Team: "team",
     Webhook: "webhook",
+    Device: "device",
 }
 
 

@@ -23,6 +23,7 @@ from trainingapp.contract.limits import (
     NAME_LENGTH,
     NOTE_LENGTH,
     PATH_LENGTH,
+    REASON_LENGTH,
     SEARCH_LENGTH,
 )
 from trainingapp.contract.old_names import with_new_names
@@ -426,7 +427,7 @@ class ListedDevice(Protocol):
     """A device with its open holds, as api/system.py prefetches them."""
 
     held: list[_SeenHold]
-    problem_data: dict[str, object]
+    explanation_data: dict[str, object]
 
 
 class DeviceItem(Schema):
@@ -445,13 +446,18 @@ class DeviceItem(Schema):
     problem: str = Field(
         description=f"Why no run can be given it: empty, or {', '.join(sorted(Device.Problem.values))}."
     )
-    explanation: str = Field(description="The problem and what to do about it, in the language of the request.")
+    quarantined_at: datetime | None = Field(
+        description="Since when it gets no more runs; null: it is in no quarantine."
+    )
+    explanation: str = Field(
+        description="Why no run can be given it and what to do about it, in the language of the request."
+    )
     runs: list[int] = Field(description="Numbers of the runs that have it now.")
     private_runs: int = Field(description="How many more have it that you may not see.")
 
     @staticmethod
     def resolve_explanation(device: ListedDevice) -> str:
-        return text_of(device.problem_data)
+        return str(text_of(device.explanation_data))
 
     @staticmethod
     def resolve_runs(device: ListedDevice) -> list[int]:
@@ -460,6 +466,12 @@ class DeviceItem(Schema):
     @staticmethod
     def resolve_private_runs(device: ListedDevice) -> int:
         return sum(not hold.is_seen for hold in device.held)
+
+
+class QuarantineRequest(Schema):
+    model_config = TAKEN
+
+    reason: Text = Field("", max_length=REASON_LENGTH, description="Shown with the device.")
 
 
 class HostItem(Schema):
@@ -474,12 +486,12 @@ class HostItem(Schema):
     disk_free_bytes: int
     load: float
     seen_at: datetime | None
-    gpu_problem: str = Field(description="Why the driver of its GPUs cannot be asked; empty where it can.")
+    gpu_problem: str = Field(description="Why its GPU driver cannot be queried; empty where it can.")
     devices: list[DeviceItem]
 
     @staticmethod
     def resolve_gpu_problem(host: Host) -> str:
-        return text_of(host.gpu_problem)
+        return str(text_of(host.gpu_problem))
 
     @staticmethod
     def resolve_devices(host: Host) -> list[Device]:

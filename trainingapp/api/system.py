@@ -3,24 +3,34 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from django.db.models import Prefetch
+from django.db.models import Prefetch, QuerySet
 from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router
 
 from trainingapp.accounts.permissions import Verb, sees
-from trainingapp.api.access import found, run_for, visible
+from trainingapp.api.access import found, require, run_for, visible
 from trainingapp.api.callers import ApiRequest
-from trainingapp.api.model_schemas import HostList, JobFilters, JobList, JobResponse, QueueList, QueueMove
-from trainingapp.api.paging import paged
+from trainingapp.api.model_schemas import (
+    DeviceItem,
+    HostList,
+    JobFilters,
+    JobList,
+    JobResponse,
+    QuarantineRequest,
+    QueueList,
+    QueueMove,
+)
+from trainingapp.api.paging import Id, paged
 from trainingapp.api.problems import not_found, wrong_field
 from trainingapp.jobs import verbs as job_verbs
-from trainingapp.models import DeviceHold, Host, Job, TrainingRun
+from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import file_response
 from trainingapp.runs.queue import QueuePosition
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.placement import queued_runs
+from trainingapp.scheduling.quarantine import quarantine, release
 
 router = Router(tags=["system"])
 
@@ -32,9 +42,24 @@ JobId = Annotated[UUID, Path(description="Its id.")]
 @router.get("/devices", response=HostList, summary="List devices")
 def list_devices(request: ApiRequest) -> dict[str, object]:
     """The machines with their processors and GPUs, and the runs that occupy them."""
-    holds = DeviceHold.objects.filter(released_at=None).exclude(run=None)
-    holds = holds.annotate(is_seen=sees(request.caller.user, TrainingRun, "run_id")).order_by("taken_at", "pk")
-    return {"items": Host.objects.prefetch_related("devices", Prefetch("devices__holds", holds, to_attr="held"))}
+    held = Prefetch("devices__holds", _open_holds(request), to_attr="held")
+    return {"items": Host.objects.prefetch_related("devices", held)}
+
+
+@router.post("/devices/{pk}/quarantine", response=DeviceItem, summary="Put a GPU in quarantine")
+def quarantine_device(request: ApiRequest, pk: Id, payload: QuarantineRequest) -> Device:
+    """Give a GPU no more runs until it is released; runs that are on it continue. For administrators."""
+    require(request, Verb.ADMINISTER)
+    quarantine(_device(request, pk), payload.reason, by=request.caller.user)
+    return _device(request, pk)
+
+
+@router.post("/devices/{pk}/release", response=DeviceItem, summary="Release a GPU")
+def release_device(request: ApiRequest, pk: Id) -> Device:
+    """End the quarantine of a GPU, or have one checked again that cannot be used. For administrators."""
+    require(request, Verb.ADMINISTER)
+    release(_device(request, pk), by=request.caller.user)
+    return _device(request, pk)
 
 
 @router.get("/queue", response=QueueList, summary="Show the queue")
@@ -87,6 +112,19 @@ def download_job_file(request: ApiRequest, job_id: JobId, name: JobFile) -> Stre
 def cancel_job(request: ApiRequest, job_id: JobId) -> Job:
     """Cancel a job. A job that has ended is not changed."""
     return job_verbs.cancel_job(found(request, Job.objects.all(), Verb.CONTROL, pk=job_id))
+
+
+def _open_holds(request: ApiRequest) -> QuerySet[DeviceHold]:
+    holds = DeviceHold.objects.filter(released_at=None).exclude(run=None)
+    return holds.annotate(is_seen=sees(request.caller.user, TrainingRun, "run_id")).order_by("taken_at", "pk")
+
+
+def _device(request: ApiRequest, pk: int) -> Device:
+    held = Prefetch("holds", _open_holds(request), to_attr="held")
+    device = Device.objects.select_related("host").prefetch_related(held).filter(pk=pk).first()
+    if device is None:
+        raise not_found()
+    return device
 
 
 def _queue(request: ApiRequest) -> list[TrainingRun]:

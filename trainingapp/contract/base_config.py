@@ -676,6 +676,16 @@ class BaseRunConfig(BaseModel):
             raise PydanticCustomError("choice_ruled_out", "must not be {choice} where {other} is {value}", facts)
         return value
 
+    @field_validator("device", mode="before")
+    @classmethod
+    def _supported_backend(cls, device: object) -> object:
+        backend = str(device).partition(":")[0]
+        if backend in ("mps", "xpu"):
+            raise ValueError(
+                _("GPUs of Apple (mps) and Intel (xpu) are not supported: device must be auto, cpu or cuda.")
+            )
+        return device
+
     @field_validator("device_count")
     @classmethod
     def _one_gpu(cls, count: int, others: ValidationInfo) -> int:

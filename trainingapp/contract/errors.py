@@ -66,6 +66,12 @@ class CorruptedWeights(EngineError):
     error_class = "damaged_weights"
 
 
+class DeviceUnavailable(EngineError):
+    """Torch cannot use the GPU that the studio assigned."""
+
+    error_class = "device_unavailable"
+
+
 class DiskFull(EngineError):
     """No space left for a checkpoint or an event."""
 

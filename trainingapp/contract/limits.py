@@ -10,6 +10,8 @@ FILE_NAME_LENGTH = 120
 ARCHITECTURE_LENGTH = 120
 #: Django's limit for the name of a user.
 USER_NAME_LENGTH = 150
+#: Why a GPU was put in quarantine.
+REASON_LENGTH = 200
 NOTE_LENGTH = 10_000
 TAG_LENGTH = 40
 #: The alias of a version of a model, such as production.

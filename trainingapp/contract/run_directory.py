@@ -67,6 +67,8 @@ class RunSpec:
     fork_from: Path | None = None
     #: The device that the studio assigned to this attempt, as torch names it; empty: that of the configuration.
     device: str = ""
+    #: By which the driver knows that device ("GPU-...", "MIG-..."); empty for the CPU.
+    device_uuid: str = ""
     #: About the files at `start_from` and `fork_from`; None: the file is used without a check of its hash.
     start_from_stored: Stored | None = None
     fork_from_stored: Stored | None = None
@@ -106,8 +108,10 @@ def read_run_spec(run_dir: Path, values: dict[str, Any]) -> RunSpec:
         raise BadConfig(DEVICE_INVALID(path=str(run_dir / CONFIG_FILE), device=repr(device)))
     dataset_dir = Path(values["dataset_dir"])
     stored = {name: Stored(**values[name]) for name in ("start_from_stored", "fork_from_stored") if values.get(name)}
-    attempt = values["attempt"]
-    return RunSpec(run_dir, config, dataset_dir, weights_cache_dir, attempt, start_from, fork_from, device, **stored)
+    attempt, uuid = values["attempt"], str(values.get("device_uuid", ""))
+    return RunSpec(
+        run_dir, config, dataset_dir, weights_cache_dir, attempt, start_from, fork_from, device, uuid, **stored
+    )
 
 
 def check_attempt(run_dir: Path, attempt: int) -> None:

@@ -1,18 +1,20 @@
 """Choosing the device, its number formats and its threads."""
 
-import logging
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
-from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.errors import BadConfig, DeviceUnavailable, is_out_of_memory
 from trainingapp.contract.messages import Message
-from trainingapp.contract.messages.training import GPU_NUMBER_TOO_HIGH, NO_BFLOAT16, NO_USABLE_GPU
+from trainingapp.contract.messages.training import (
+    DEVICE_UNAVAILABLE,
+    GPU_NUMBER_TOO_HIGH,
+    NO_BFLOAT16,
+    NO_USABLE_GPU,
+)
 from trainingapp.contract.run_directory import RunSpec
-
-logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,19 +38,52 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_for(spec: RunSpec) -> torch.device:
-    """The device that the studio assigned, else that of the configuration.
-
-    With device auto, a GPU that the driver reports but torch cannot use is not an error: the CPU is used.
-    """
-    if spec.device.startswith("cuda") and spec.config.device == "auto" and not torch.cuda.is_available():
-        logger.warning("%s was assigned, but torch cannot use it. Training continues on the CPU.", spec.device)
-        return choose_device("cpu")
+    """The device that the studio assigned, else that of the configuration. Raises BadConfig and DeviceUnavailable."""
+    if spec.device.startswith("cuda"):
+        return assigned_gpu(spec.device, spec.device_uuid)
     return choose_device(spec.device or spec.config.device)
 
 
-def device_name(device: torch.device) -> str:
-    """A name for people, such as "cpu" or "cuda:0 (NVIDIA H100)"."""
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
+def assigned_gpu(name: str, uuid: str) -> torch.device:
+    """The GPU that the studio assigned, called "cuda:N" there; `uuid` names it, or a slice of a GPU (MIG).
+
+    Raises DeviceUnavailable where torch cannot use it: no other device is taken instead, neither a GPU that belongs to
+    another run nor the CPU.
+    """
+    number = int(name.partition(":")[2])
+    try:
+        if uuid:
+            number = _number_of(uuid)
+        torch.cuda.set_device(number)
+        torch.ones(1, device="cuda").sum().item()  # the first kernel: torch may have none for this GPU
+    except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise DeviceUnavailable(DEVICE_UNAVAILABLE(device=name, error=reason)) from error
+    return torch.device("cuda", number)
+
+
+def _number_of(uuid: str) -> int:
+    """The number that torch gives the GPU in this process. Raises RuntimeError where torch does not see it."""
+    if not torch.cuda.is_initialized():
+        # CUDA reads the variable when it starts: this process sees this GPU alone, whatever happens to the others.
+        os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+        return 0
+    for number in range(torch.cuda.device_count()):
+        if uuid.endswith(str(torch.cuda.get_device_properties(number).uuid)):
+            return number
+    raise RuntimeError(f"No CUDA GPU has the UUID {uuid}")
+
+
+def device_name(device: torch.device, known_as: str = "") -> str:
+    """A name for people, such as "cpu" or "cuda:0 (NVIDIA H100)".
+
+    `known_as` is the name that the studio gives the device: its number in this process may be another.
+    """
+    if device.type != "cuda":
+        return "cpu"
+    return f"{known_as or device} ({torch.cuda.get_device_name(device)})"
 
 
 def available_threads() -> int:

@@ -221,7 +221,7 @@ def _report_start(
     made_with = {"batch_size": spec.config.batch_size, "cpu_threads": _cpu_threads(spec, found)}
     events.write(
         Started(
-            device=device_name(device),
+            device=device_name(device, spec.device),
             dataset_fingerprint=task.description()["dataset_fingerprint"],
             resumed_from=file,
             validation_due=position.is_validation_due(epoch_steps),

@@ -23,7 +23,7 @@ from trainingapp.jobs.kinds import JobStopped, Lane, Work, kind_of
 from trainingapp.jobs.lease import message_fields
 from trainingapp.models import Job
 from trainingapp.models.text import storable
-from trainingapp.supervision.trainers import kill_group, trainer_environment
+from trainingapp.supervision.trainers import end_group, trainer_environment
 
 logger = logging.getLogger(__name__)
 
@@ -181,8 +181,8 @@ def _send(process: Process, message: dict[str, str]) -> None:
 
 
 def _kill(process: Process) -> None:
-    kill_group(process.pid)
-    process.wait()
+    if not end_group(process):
+        logger.error("The process %d of a job was killed and does not end; it was left behind.", process.pid)
     if process.stdin is not None:
         process.stdin.close()
 

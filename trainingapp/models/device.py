@@ -71,6 +71,13 @@ class Device(models.Model):
         TIMEOUT = "timeout", _("no response")
         ERROR = "error", _("error")
 
+    class Cause(models.TextChoices):
+        """Why a GPU was quarantined."""
+
+        ERRORS = "errors", _("errors of runs")
+        STUCK = "stuck", _("trainer that does not end")
+        MANUAL = "manual", _("administrator")
+
     host = models.ForeignKey(Host, models.CASCADE, related_name="devices", verbose_name=_("host"))
     kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
     #: 0 for the processor; the position of a GPU among those of its host, in the order of the PCI bus.
@@ -96,6 +103,21 @@ class Device(models.Model):
     problem = models.CharField(_("problem"), max_length=16, choices=Problem.choices, blank=True)
     #: Message data.
     problem_data = models.JSONField(_("explanation"), default=dict, blank=True)
+    #: The versions with which torch has tried the GPU; empty where it is to be tried.
+    checked_as = models.CharField(_("checked with"), max_length=200, blank=True)
+    #: When it is to be tried again; null where nothing would have changed.
+    check_at = models.DateTimeField(_("next check"), null=True, blank=True)
+    #: Since when no run is given it until it has passed a check, or an administrator releases it.
+    quarantined_at = models.DateTimeField(_("quarantined"), null=True, blank=True)
+    quarantine_cause = models.CharField(_("cause of the quarantine"), max_length=16, choices=Cause.choices, blank=True)
+    #: Message data.
+    quarantine_data = models.JSONField(_("reason of the quarantine"), default=dict, blank=True)
+    #: The process that does not end: {"pid": 1, "create_time": Unix seconds}
+    stuck_process = models.JSONField(_("process that does not end"), default=dict, blank=True)
+    #: Quarantines since a run last ended on it without a failure. Each makes the next wait for a check longer.
+    quarantines = models.PositiveIntegerField(_("quarantines in a row"), default=0)
+    #: When the last quarantine ended: errors before it do not count again.
+    released_at = models.DateTimeField(_("released"), null=True, blank=True)
     #: When a GPU could last be used.
     usable_at = models.DateTimeField(_("last usable"), null=True, blank=True)
 
@@ -112,6 +134,17 @@ class Device(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host.name} {self.torch_name}"
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether runs can be given it."""
+        return self.is_present and not self.problem and self.quarantined_at is None
+
+    @property
+    def explanation_data(self) -> dict[str, object]:
+        """Why no run can be given it, as message data; empty for a device that can be used."""
+        data: dict[str, object] = self.quarantine_data if self.quarantined_at else self.problem_data
+        return data
 
     @property
     def was_usable(self) -> bool:
@@ -141,6 +174,8 @@ class DeviceHold(models.Model):
     is_shared = models.BooleanField(_("shared"), default=False)
     taken_at = models.DateTimeField(_("taken"))
     released_at = models.DateTimeField(_("released"), null=True, blank=True)
+    #: The class of the failure with which the attempt ended; empty where it ended without one.
+    error_class = models.CharField(_("class of the failure"), max_length=40, blank=True)
 
     class Meta:
         ordering = ["-taken_at", "-id"]

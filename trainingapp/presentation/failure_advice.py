@@ -65,9 +65,20 @@ ADVICE: dict[str, Advice] = {
             "cause."
         ),
     ),
+    "stuck_trainer": Advice(
+        _("The trainer cannot be ended"),
+        _(
+            "It hangs in the driver of the GPU, which was quarantined, or waits for a disk that does not respond. "
+            "dmesg shows which; the host may have to be restarted."
+        ),
+    ),
     "device_error": Advice(
         _("The GPU or its driver reported an error"),
         _("A label outside the classes or a failing GPU can cause this: check the lines, then nvidia-smi."),
+    ),
+    "device_unavailable": Advice(
+        _("torch cannot use the GPU"),
+        _("The devices page shows the reason. The run never trains on another device than the assigned one."),
     ),
     "still_running": Advice(
         _("Another trainer is still working on this run"),

@@ -18,7 +18,7 @@ from django.db.models import Max
 from django.utils import timezone, translation
 from django.utils.html import conditional_escape
 
-from trainingapp.models import DeviceHold, Forecast, Host, TrainingRun
+from trainingapp.models import Device, DeviceHold, Forecast, Host, TrainingRun
 from trainingapp.models.run import Status, heartbeat_deadline
 from trainingapp.presentation.run_cells import CELLS
 from trainingapp.runs.stream_clients import HEARTBEAT_S, Audience, Batch, Client, Message, Seat, in_thread, visible_runs
@@ -164,7 +164,8 @@ class QueueReader(ListReader):
     def rest(cls) -> tuple[object, ...]:
         order = tuple(queued_runs().values_list("pk", "priority", "queue_rank", "not_before"))
         holds = frozenset(DeviceHold.objects.filter(released_at=None).values_list("pk", flat=True))
-        return *super().rest(), order, holds, Forecast.objects.aggregate(newest=Max("pk"))["newest"]
+        states = frozenset(Device.objects.values_list("pk", "problem", "is_present", "quarantined_at"))
+        return *super().rest(), order, holds, states, Forecast.objects.aggregate(newest=Max("pk"))["newest"]
 
 
 def now_ms() -> int:

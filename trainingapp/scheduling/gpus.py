@@ -3,11 +3,14 @@
 import contextlib
 import importlib.metadata
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pynvml
 
 from trainingapp.contract.messages import Message
@@ -66,7 +69,8 @@ class GpuReading:
 
 @dataclass(frozen=True)
 class DriverReading:
-    """The GPUs of the machine in the order of the PCI bus, a divided one as its slices.
+    """The GPUs of the machine in the order of the PCI bus, a divided one as its slices. `backend` is the name and the
+    version of what torch uses instead of CUDA, such as "rocm 6.4".
 
     `explanation` says why the driver cannot be asked. `is_installed` is False on a machine without one, where that is
     no problem unless it had GPUs before.
@@ -76,6 +80,7 @@ class DriverReading:
     version: str = ""
     explanation: Message | None = None
     is_installed: bool = True
+    backend: str = ""
 
 
 def read_driver() -> DriverReading:
@@ -136,10 +141,33 @@ def _named(gpus: Sequence[GpuReading], name: str) -> list[GpuReading]:
 
 
 @cache
+def torch_version() -> str:
+    """The version of torch; importing it takes seconds, and this process needs it for nothing else."""
+    return importlib.metadata.version("torch")
+
+
 def torch_has_cuda() -> bool:
-    """Whether torch is a build for GPUs, by its version: importing torch takes seconds, and this process needs it for
-    nothing else."""
-    return not importlib.metadata.version("torch").endswith("+cpu")
+    """Whether torch is a build for GPUs, by its version."""
+    return not torch_version().endswith("+cpu")
+
+
+def torch_may_know_others() -> bool:
+    """Whether torch may have GPUs that NVML does not know: of AMD, Intel or Apple, or of a Jetson."""
+    is_other_build = any(name in torch_version() for name in ("+rocm", "+xpu"))
+    return is_other_build or sys.platform == "darwin" or Path("/etc/nv_tegra_release").exists()
+
+
+def check_key(driver: str) -> str:
+    """What the result of a check of a GPU depends on: torch, the driver, and the start of the machine."""
+    return f"torch {torch_version()}, driver {driver}, boot {_boot()}"
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{psutil.boot_time():.0f}"
 
 
 # Asking NVML

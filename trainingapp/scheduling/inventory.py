@@ -1,6 +1,5 @@
 """What each worker stores about its machine: the rows of its host and of its devices."""
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -16,16 +15,19 @@ from django.db import transaction
 from django.utils import timezone
 
 from trainingapp.contract.messages import Message
-from trainingapp.contract.messages.devices import GPU_CPU_BUILD
+from trainingapp.contract.messages.devices import GPU_CPU_BUILD, GPU_UNCHECKED
 from trainingapp.models import Device, Host, TrainingRun
-from trainingapp.scheduling.gpus import DriverReading, GpuReading, read_driver, torch_has_cuda, visible_gpus
+from trainingapp.scheduling.gpus import DriverReading, GpuReading, check_key, torch_has_cuda, torch_version
 from trainingapp.scheduling.placement import open_holds
+from trainingapp.supervision.device_checks import read_gpus
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
 REFRESH_S = 4.0
 #: Readings that differ by less are not stored.
 SAME_LOAD, SAME_TEMPERATURE_C = 0.02, 1.0
 SAME_MEMORY_BYTES = 1 << 26
+#: Share of a GPU's memory that may be in use without a process that uses it: an old driver counts its own part so.
+HIDDEN_SHARE = 0.05
 #: Days after which a silent machine is removed, with its devices.
 KEPT_DAYS = 7
 #: How exactly it is stored when a GPU could last be used.
@@ -35,11 +37,12 @@ _due_at = 0.0
 
 
 class ForeignProcess(TypedDict):
-    """A process that uses a GPU and is none of the studio's."""
+    """A process that uses a GPU and is none of the studio's; the pid is 0 for memory whose processes are invisible."""
 
     pid: int
     name: str
     memory_bytes: int
+    is_graphics: bool
 
 
 class DeviceReading(TypedDict, total=False):
@@ -58,15 +61,18 @@ class DeviceReading(TypedDict, total=False):
     is_present: bool
     problem: str
     problem_data: Mapping[str, object]
+    checked_as: str
     usable_at: datetime
 
 
-def keep_fresh(host: str, worker: str) -> None:
-    """Read the machine again when the last reading is REFRESH_S old."""
+def keep_fresh(host: str, worker: str) -> bool:
+    """Read the machine again when the last reading is REFRESH_S old; returns whether it was read."""
     global _due_at
-    if time.monotonic() >= _due_at:
-        _due_at = time.monotonic() + REFRESH_S
-        refresh(host, worker)
+    if time.monotonic() < _due_at:
+        return False
+    _due_at = time.monotonic() + REFRESH_S
+    refresh(host, worker)
+    return True
 
 
 def ensure_host(host: str, worker: str) -> None:
@@ -77,17 +83,22 @@ def ensure_host(host: str, worker: str) -> None:
 
 def refresh(host: str, worker: str, driver: DriverReading | None = None) -> Host:
     """Read this machine and write its rows. Devices that are gone stay, marked as not present."""
-    driver = read_driver() if driver is None else driver
-    gpus = visible_gpus(driver.gpus)
+    # First, so that a run which ends between the two is not taken for another program.
+    held = set(open_holds().filter(device__host__name=host).values_list("device__uuid", flat=True))
+    driver = read_gpus() if driver is None else driver
+    gpus = driver.gpus
     load = psutil.cpu_percent() / 100  # once: it measures since the call before
-    read = [_processor(load), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
+    ours = _ours(host) if gpus else set()
+    read = [_processor(load)]
+    for index, gpu in enumerate(gpus):
+        read.append(_gpu(index, gpu, _foreign(gpu, ours, is_held=gpu.uuid in held)))
     with transaction.atomic():
         row, _created = Host.objects.update_or_create(name=host, defaults=_machine(host, worker, load, driver))
-        _write_devices(row, list(row.devices.all()), read)
+        _write_devices(row, list(row.devices.all()), read, check_key(driver.version))
     return row
 
 
-def _write_devices(host: Host, rows: Sequence[Device], read: Sequence[DeviceReading]) -> None:
+def _write_devices(host: Host, rows: Sequence[Device], read: Sequence[DeviceReading], key: str) -> None:
     """Give each reading its row: that of its UUID, so that what is known of a GPU stays with it when its number
     changes, else that of its number."""
     found = [(fields, _row_of(fields, rows)) for fields in read]
@@ -97,6 +108,8 @@ def _write_devices(host: Host, rows: Sequence[Device], read: Sequence[DeviceRead
     if moved:
         Device.objects.filter(pk__in=moved).update(is_present=False)
     for fields, device in found:
+        if fields["kind"] == Device.Kind.GPU:
+            fields |= _checked(fields, device, key)
         changes = {**fields, **_usable(fields, device)}
         if device is None:
             Device.objects.create(host=host, **changes)
@@ -116,6 +129,16 @@ def _row_of(fields: DeviceReading, rows: Sequence[Device]) -> Device | None:
         if device.index == fields["index"] and not (uuid and device.uuid) and (device.is_present or not device.uuid)
     ]
     return next(iter(by_uuid or by_number), None)
+
+
+def _checked(fields: DeviceReading, device: Device | None, key: str) -> DeviceReading:
+    """What is known of a GPU beyond its reading: a problem that a check has found stays until the next one. After a
+    problem of the driver, and with other versions (`key`), it is to be checked."""
+    if fields["problem"]:
+        return {"checked_as": ""}
+    if device is None or device.checked_as != key:
+        return {"problem": Device.Problem.UNCHECKED, "problem_data": GPU_UNCHECKED().as_data()}
+    return {"problem": device.problem, "problem_data": device.problem_data}
 
 
 def _usable(fields: DeviceReading, device: Device | None) -> DeviceReading:
@@ -155,11 +178,16 @@ def _machine(host: str, worker: str, load: float, driver: DriverReading) -> dict
         "memory_free_bytes": memory.available,
         "disk_free_bytes": psutil.disk_usage(str(folder)).free,
         "load": load,
-        "versions": {**_versions(), **({"driver": driver.version} if driver.version else {})},
+        "versions": {**_versions(), **_driver_versions(driver)},
         "gpu_problem": _driver_problem(host, driver),
         "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
         "seen_at": timezone.now(),
     }
+
+
+def _driver_versions(driver: DriverReading) -> dict[str, str]:
+    backend, _space, version = driver.backend.partition(" ")
+    return {name: value for name, value in (("driver", driver.version), (backend, version)) if name and value}
 
 
 def _driver_problem(host: str, driver: DriverReading) -> Mapping[str, object]:
@@ -181,29 +209,51 @@ def _processor(load: float) -> DeviceReading:
     }
 
 
-def _gpu(index: int, gpu: GpuReading, ours: set[int]) -> DeviceReading:
+def _gpu(index: int, gpu: GpuReading, foreign: list[ForeignProcess]) -> DeviceReading:
     if gpu.problem is None and not torch_has_cuda():
-        gpu = replace(gpu, problem=Device.Problem.CPU_BUILD, explanation=GPU_CPU_BUILD(torch=_versions()["torch"]))
+        gpu = replace(gpu, problem=Device.Problem.CPU_BUILD, explanation=GPU_CPU_BUILD(torch=torch_version()))
     fields: DeviceReading = {
         "kind": Device.Kind.GPU,
         "index": index,
         "load": gpu.load,
         "temperature_c": gpu.temperature_c,
-        "foreign": [
-            {"pid": process.pid, "name": _process_name(process.pid), "memory_bytes": process.memory_bytes}
-            for process in gpu.processes
-            if process.pid not in ours
-        ],
+        "foreign": foreign,
         "is_exclusive": gpu.is_exclusive,
         "is_present": True,
         "problem": gpu.problem or "",
         "problem_data": _data(gpu.explanation),
     }
     if gpu.uuid:
-        fields |= {"uuid": gpu.uuid, "name": gpu.name}
+        fields["uuid"] = gpu.uuid
+    if gpu.name:
+        fields["name"] = gpu.name
     if gpu.problem not in (Device.Problem.LOST, Device.Problem.UNREADABLE):
         fields |= {"memory_bytes": gpu.memory_bytes, "memory_free_bytes": gpu.memory_free_bytes}
     return fields
+
+
+def _foreign(gpu: GpuReading, ours: set[int], *, is_held: bool) -> list[ForeignProcess]:
+    """The processes of others. In a container, the driver may list none of them, or all by their numbers outside.
+
+    While a run holds the GPU, numbers without a process here may be those of its trainer. While none does, all are of
+    others, and so is memory in use that no listed process accounts for.
+    """
+    found: list[ForeignProcess] = [
+        {
+            "pid": process.pid,
+            "name": _process_name(process.pid),
+            "memory_bytes": process.memory_bytes,
+            "is_graphics": process.is_graphics,
+        }
+        for process in gpu.processes
+        if process.pid not in ours and not (is_held and not psutil.pid_exists(process.pid))
+    ]
+    used_bytes = gpu.memory_bytes - gpu.memory_free_bytes
+    hidden_bytes = used_bytes - sum(process.memory_bytes for process in gpu.processes)
+    if not is_held and hidden_bytes > gpu.memory_bytes * HIDDEN_SHARE:
+        coarse_bytes = hidden_bytes // SAME_MEMORY_BYTES * SAME_MEMORY_BYTES
+        found.append({"pid": 0, "name": "", "memory_bytes": coarse_bytes, "is_graphics": False})
+    return found
 
 
 def _data(message: Message | None) -> Mapping[str, object]:
@@ -242,4 +292,4 @@ def _processor_name() -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
+    return {"python": platform.python_version(), "torch": torch_version()}

@@ -19,8 +19,11 @@ from trainingapp.models.device import EXPECTED_FOR
 from trainingapp.models.run import Status, is_put_off
 
 GB = 1 << 30
-#: Share of a GPU's memory that other programs (such as a desktop) may use before the GPU counts as occupied by them.
-FOREIGN_SHARE = 0.1
+#: Share of a GPU's memory that other programs may use before the GPU counts as occupied by them; the second one is that
+#: of programs that only draw, such as a desktop, together with the others.
+FOREIGN_SHARE, DRAWING_SHARE = 0.1, 0.5
+#: Failures after which a run is given another device where there is one.
+AVOIDED_FAILURES = frozenset({"device_error", "device_unavailable", "driver", "stuck_trainer"})
 #: Queued runs that are read in one query.
 PAGE = 20
 #: The order of the queue: the first is claimed first.
@@ -60,6 +63,8 @@ class Waiting:
     owner_id: int
     request: Request
     not_before: datetime | None = None
+    #: Devices on which an earlier attempt failed with an error of the device.
+    avoided: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -85,12 +90,20 @@ class DeviceSlot:
     kind: str
     index: int
     capacity: int
+    name: str = ""
     memory_bytes: int = 0
     memory_free_bytes: int = 0
+    #: Memory of programs other than the studio's: those that compute, and those that only draw.
     foreign_bytes: int = 0
+    drawing_bytes: int = 0
+    #: "name (pid)" of each of them.
+    programs: tuple[str, ...] = ()
+    #: Whether a program that computes has a GPU which only one process may use.
+    is_taken: bool = False
     is_shareable: bool = True
     is_present: bool = True
     problem: str = ""
+    is_quarantined: bool = False
     explanation: Message | None = None
     #: Whether it could be used lately, or it is not known yet whether it can: runs wait for it.
     is_expected: bool = True
@@ -105,7 +118,7 @@ class DeviceSlot:
 
     @property
     def is_usable(self) -> bool:
-        return self.is_present and not self.problem
+        return self.is_present and not self.problem and not self.is_quarantined
 
     @property
     def taken(self) -> int:
@@ -126,17 +139,29 @@ class DeviceSlot:
     def available_bytes(self) -> int:
         """Memory for one more run: what is free, less what the runs on the device may still allocate."""
         reserved = sum(hold.memory_bytes for hold in self.holds)
-        return min(self.memory_free_bytes, self.memory_bytes - self.foreign_bytes - reserved)
+        return min(self.memory_free_bytes, self.left_by_others - reserved)
 
     @property
     def emptied_bytes(self) -> int:
         """Memory for a run once those on the device have ended."""
-        return self.memory_bytes - self.foreign_bytes if self.holds else self.available_bytes
+        return self.left_by_others if self.holds else self.available_bytes
+
+    @property
+    def left_by_others(self) -> int:
+        return self.memory_bytes - self.foreign_bytes - self.drawing_bytes
+
+    @property
+    def is_used_by_others(self) -> bool:
+        """Whether so much of a GPU is in use by other programs that a run without a stated need would lack memory."""
+        if self.kind != "gpu":
+            return False
+        is_computing = self.foreign_bytes > self.memory_bytes * FOREIGN_SHARE
+        return is_computing or self.foreign_bytes + self.drawing_bytes > self.memory_bytes * DRAWING_SHARE
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a run does not fit on a device now: gone, unusable, host_full, held, reserved, foreign or memory."""
+    """Why a run does not fit on a device now: gone, unusable, host_full, held, reserved, taken, foreign or memory."""
 
     why: str
     device: DeviceSlot
@@ -145,7 +170,7 @@ class Obstacle:
 
 @dataclass
 class Machine:
-    """A host: at most `slots` runs train on it. `gpu_problem` says why its driver cannot be asked for GPUs."""
+    """A host: at most `slots` runs train on it. `gpu_problem` says why its GPU driver cannot be queried."""
 
     name: str
     slots: int
@@ -200,13 +225,14 @@ def _lack_of_memory(device: DeviceSlot, request: Request, free_bytes: int) -> Ob
 
     A GPU whose memory is not known lacks none.
     """
+    if device.is_taken:
+        return Obstacle("taken", device)
     if not device.memory_bytes:
         return None
     if request.memory_bytes:
         missing = request.memory_bytes - free_bytes
         return Obstacle("memory", device, missing) if missing > 0 else None
-    is_used = device.kind == "gpu" and device.foreign_bytes > device.memory_bytes * FOREIGN_SHARE
-    return Obstacle("foreign", device) if is_used else None
+    return Obstacle("foreign", device) if device.is_used_by_others else None
 
 
 @dataclass
@@ -230,15 +256,20 @@ class ClusterState:
             for machine in self.alive
         )
 
-    def suited(self, request: Request) -> list[tuple[Machine, DeviceSlot]]:
-        return [(machine, device) for machine in self.alive for device in machine.suited(request)]
+    def suited(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[tuple[Machine, DeviceSlot]]:
+        """The devices that would do for the request. Those to be avoided are left out where another one can be used."""
+        found = [(machine, device) for machine in self.alive for device in machine.suited(request)]
+        others = [(machine, device) for machine, device in found if device.device_id not in avoided]
+        return others if any(device.is_usable for _machine, device in others) else found
 
     def is_over_limit(self, owner_id: int) -> bool:
         return bool(self.most_per_user) and self.running_of.get(owner_id, 0) >= self.most_per_user
 
-    def fit(self, request: Request, host: str = "") -> DeviceSlot | None:
+    def fit(self, run: Waiting, host: str = "") -> DeviceSlot | None:
         """The best device that the run fits on now, on `host` where possible."""
-        fitting = [device for machine, device in self.suited(request) if machine.obstacle(device, request) is None]
+        request = run.request
+        suited = self.suited(request, run.avoided)
+        fitting = [device for machine, device in suited if machine.obstacle(device, request) is None]
         # Own host first; a run that shares joins others, so that whole GPUs stay free; then the most free memory.
         return min(
             fitting,
@@ -266,7 +297,7 @@ class ClusterState:
         """
         waited_for = [
             device
-            for _machine, device in self.suited(run.request)
+            for _machine, device in self.suited(run.request, run.avoided)
             if device.is_usable
             and not device.reserved_slots
             and _lack_of_memory(device, run.request, device.emptied_bytes) is None
@@ -303,7 +334,7 @@ def in_turn(
     for run in queue:
         device = None
         if not is_put_off(run.not_before, now) and not cluster.is_over_limit(run.owner_id):
-            device = cluster.fit(run.request, host)
+            device = cluster.fit(run, host)
             if device is None:
                 cluster.reserve(run)
             else:
@@ -318,14 +349,25 @@ def queued_runs() -> QuerySet[TrainingRun]:
 
 def read_queue(most: int | None = None) -> Iterator[Waiting]:
     """The queued runs in their order, read a page at a time: a caller that needs the first few reads only those."""
-    rows = queued_runs().values_list("pk", "name", "owner_id", "config", "not_before")
+    rows = queued_runs().values_list("pk", "name", "owner_id", "config", "not_before", "retries")
     start = 0
     while page := list(rows[start : start + (PAGE if most is None else min(PAGE, most - start))]):
-        for pk, name, owner_id, config, not_before in page:
-            yield Waiting(pk, name, owner_id, Request.of(config), not_before)
+        avoided = _avoided([pk for pk, *_values, retries in page if retries])
+        for pk, name, owner_id, config, not_before, _retries in page:
+            yield Waiting(pk, name, owner_id, Request.of(config), not_before, avoided.get(pk, frozenset()))
         start += len(page)
         if most is not None and start >= most:
             return
+
+
+def _avoided(runs: list[int]) -> dict[int, frozenset[int]]:
+    """The devices on which attempts of these runs failed because of the device, by run."""
+    found: dict[int, frozenset[int]] = {}
+    if runs:
+        failed = DeviceHold.objects.filter(run_id__in=runs, error_class__in=AVOIDED_FAILURES)
+        for run_id, device_id in failed.order_by("pk").values_list("run_id", "device_id"):
+            found[run_id] = found.get(run_id, frozenset()) | {device_id}
+    return found
 
 
 def read_cluster() -> ClusterState:
@@ -341,21 +383,7 @@ def read_cluster() -> ClusterState:
     known = Q(is_present=True) | Q(kind=Device.Kind.GPU, usable_at__gt=timezone.now() - EXPECTED_FOR)
     for row in Device.objects.filter(known, host_id__in=machines).order_by("kind", "index", "pk"):
         machine = machines[row.host_id]
-        devices[row.pk] = DeviceSlot(
-            device_id=row.pk,
-            host=machine.name,
-            kind=row.kind,
-            index=row.index,
-            capacity=machine.slots if row.kind == Device.Kind.CPU else 1,
-            memory_bytes=row.memory_bytes,
-            memory_free_bytes=row.memory_free_bytes,
-            foreign_bytes=sum(int(process.get("memory_bytes", 0)) for process in row.foreign),
-            is_shareable=row.is_shareable and not row.is_exclusive,
-            is_present=row.is_present,
-            problem=row.problem,
-            explanation=from_data(row.problem_data),
-            is_expected=row.was_usable or (row.is_present and row.problem in ("", Device.Problem.UNCHECKED)),
-        )
+        devices[row.pk] = _slot(row, machine)
         machine.devices.append(devices[row.pk])
     for hold in open_holds().filter(device_id__in=devices).order_by("taken_at", "pk"):
         held = Hold(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
@@ -364,6 +392,32 @@ def read_cluster() -> ClusterState:
     running = TrainingRun.objects.filter(status=Status.RUNNING).order_by().values_list("owner_id")
     running_of = dict(running.annotate(Count("pk"))) if limit else {}
     return ClusterState(list(machines.values()), running_of, limit)
+
+
+def _slot(row: Device, machine: Machine) -> DeviceSlot:
+    computing = [process for process in row.foreign if not process.get("is_graphics")]
+    foreign_bytes = sum(int(process.get("memory_bytes", 0)) for process in computing)
+    all_bytes = sum(int(process.get("memory_bytes", 0)) for process in row.foreign)
+    return DeviceSlot(
+        device_id=row.pk,
+        host=machine.name,
+        kind=row.kind,
+        index=row.index,
+        capacity=machine.slots if row.kind == Device.Kind.CPU else 1,
+        name=row.name,
+        memory_bytes=row.memory_bytes,
+        memory_free_bytes=row.memory_free_bytes,
+        foreign_bytes=foreign_bytes,
+        drawing_bytes=all_bytes - foreign_bytes,
+        programs=tuple(f"{process['name']} ({process['pid']})" for process in row.foreign if process.get("name")),
+        is_taken=row.is_exclusive and bool(computing),
+        is_shareable=row.is_shareable and not row.is_exclusive,
+        is_present=row.is_present,
+        problem=row.problem,
+        is_quarantined=row.quarantined_at is not None,
+        explanation=from_data(row.explanation_data),
+        is_expected=row.was_usable or (row.is_present and row.problem in ("", Device.Problem.UNCHECKED)),
+    )
 
 
 def open_holds() -> QuerySet[DeviceHold]:

@@ -182,7 +182,7 @@ def next_by_device() -> dict[int, Waiting]:
     """The first queued run that waits for each device, by the id of the device."""
     cluster, found = read_cluster(), dict[int, Waiting]()
     for run, device in in_turn(cluster, read_queue(NEXT_SEARCHED), timezone.now()):
-        waited_for = [device] if device else [suited for _machine, suited in cluster.suited(run.request)]
+        waited_for = [device] if device else [suited for _machine, suited in cluster.suited(run.request, run.avoided)]
         for each in (suited for suited in waited_for if suited.is_usable):
             found.setdefault(each.device_id, run)
     return found
@@ -195,7 +195,7 @@ def in_a_moment() -> str:
 
 
 def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> str:
-    suited = cluster.suited(run.request)
+    suited = cluster.suited(run.request, run.avoided)
     if not suited:
         return _nowhere(cluster, run.request)
     obstacles = [(machine.obstacle(device, run.request, run.pk), machine) for machine, device in suited]
@@ -243,7 +243,8 @@ def _sentence(obstacle: Obstacle, machine: Machine, run_id: int, named: Containe
         "runs": _quoted([(hold.run_id, hold.name) for hold in device.holds], named),
         "run": _quoted([(device.reserved_for.pk, device.reserved_for.name)], named) if device.reserved_for else "",
         "memory": filesizeformat(obstacle.missing_bytes),
-        "foreign": filesizeformat(device.foreign_bytes),
+        "foreign": filesizeformat(device.foreign_bytes + device.drawing_bytes),
+        "programs": ", ".join(device.programs[:NAMED]) or _("processes that are not visible from here"),
     }
     is_first = device.reserved_for is not None and device.reserved_for.pk == run_id
     full = ngettext(
@@ -263,7 +264,14 @@ def _sentence(obstacle: Obstacle, machine: Machine, run_id: int, named: Containe
         "held": held,
         "reserved": _("%(device)s on %(host)s is reserved for %(run)s, which is ahead in the queue."),
         "memory": _("%(device)s on %(host)s lacks %(memory)s of free memory."),
-        "foreign": _("Other programs use %(device)s on %(host)s (%(foreign)s of its memory)."),
+        "foreign": _(
+            "Other programs use %(device)s on %(host)s (%(foreign)s of its memory): %(programs)s. End them, or state "
+            "the required free memory of the run: it then uses the GPU beside them."
+        ),
+        "taken": _(
+            "%(device)s on %(host)s is in exclusive-process mode and used by %(programs)s. End that program, or allow "
+            "several by nvidia-smi --compute-mode=DEFAULT."
+        ),
     }
     return sentences[obstacle.why] % values
 

@@ -67,9 +67,12 @@ BY_CLASS: dict[str, Rule] = {
         Rule("lost_worker", Action.RETRY, first_at_once=True),
         Rule("lost_trainer", Action.RETRY),
         Rule("hang", Action.RETRY),
+        Rule("stuck_trainer", Action.RETRY),
         Rule("still_running", Action.RETRY),
         Rule("weights_unavailable", Action.RETRY, wait_s=30),
         Rule("device_error", Action.RETRY, max_retries=1),
+        # The device is checked and left out meanwhile: the run is placed elsewhere, or waits for it.
+        Rule("device_unavailable", Action.RETRY, first_at_once=True),
         Rule("bad_config"),
         Rule("bad_data"),
         Rule("damaged_weights"),

@@ -15,6 +15,7 @@ from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import FailureRule, TrainingRun
 from trainingapp.models.run import NO_ERROR, RequestedAction, Status
 from trainingapp.supervision.failures import LINES_SHOWN, Diagnosis, Rule, diagnose
+from trainingapp.supervision.trainers import ProcessRecord
 from trainingapp.supervision.watchdog import Cause
 
 #: Written at every end: no process and no worker hold the run.
@@ -57,6 +58,8 @@ class End:
     cause: Cause | None = None
     #: Whether the system has just killed a process because memory ran out.
     is_memory_kill: bool = False
+    #: Its trainer, where it was killed and does not end: it hangs in a driver, or waits for a lost disk.
+    stuck_process: ProcessRecord | None = None
     #: Step of the newest checkpoint; None where there is none.
     saved_step: int | None = None
     #: The batch size that the trainer reported when it started.
@@ -71,6 +74,8 @@ class End:
             return self.final.error_class
         if self.exit_code in UNWRITTEN:
             return UNWRITTEN[self.exit_code]
+        if self.stuck_process:
+            return "stuck_trainer"
         if self.cause == "hang":
             return "hang"
         if self.is_memory_kill and self.exit_code == -signal.SIGKILL:
@@ -218,6 +223,8 @@ def _reason(run: TrainingRun, end: End, rule: Rule) -> Message:
         return event_message(end.final) or VERBATIM(text=end.final.message)
     if end.exit_code in UNWRITTEN:
         return disk_message(end.exit_code)
+    if end.stuck_process:
+        return messages.TRAINER_STUCK(device=run.device)
     if end.cause == "hang":
         return messages.HANG(minutes=settings.HANG_MINUTES)
     if end.is_worker_lost:

@@ -80,9 +80,10 @@ def recover_run(run: TrainingRun) -> None:
             store = EventStore(run)
             grace_s = 0 if run.requested_action == RequestedAction.KILL else LEFTOVER_GRACE_S
             # Events are stored meanwhile: each batch is also the heartbeat that keeps other workers away.
-            end_leftover(run.folder, lambda: retried(store.pull), grace_s)
+            stuck = end_leftover(run.folder, lambda: retried(store.pull), grace_s)
             retried(store.pull_all)
-            outcome = settle(store, End(store.final, lines=log_tail(run.folder), is_worker_lost=True))
+            end = End(store.final, lines=log_tail(run.folder), is_worker_lost=True, stuck_process=stuck)
+            outcome = settle(store, end)
             close_entry(entry, outcome)
         except LostRunError as lost:
             logger.warning("%s", lost)

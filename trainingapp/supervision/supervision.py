@@ -20,6 +20,7 @@ from trainingapp.contract.messages.runs import START_FAILED
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
 from trainingapp.models.run import RequestedAction, Status
+from trainingapp.scheduling.quarantine import note_end
 from trainingapp.supervision.event_store import EventStore, LostRunError, is_sign_of_life
 from trainingapp.supervision.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervision.log_rate_limit import trim_log
@@ -28,7 +29,15 @@ from trainingapp.supervision.outcome import RELEASED, UNWRITTEN, End, Outcome, d
 from trainingapp.supervision.requests import drop_requests
 from trainingapp.supervision.starting_points import starting_points
 from trainingapp.supervision.state import holding, shutting_down
-from trainingapp.supervision.trainers import LOG_FILE, Trainer, end_leftover, log_tail, start_trainer, warm_spare
+from trainingapp.supervision.trainers import (
+    LOG_FILE,
+    Trainer,
+    abandon,
+    end_leftover,
+    log_tail,
+    start_trainer,
+    warm_spare,
+)
 from trainingapp.supervision.watchdog import Cause, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -37,6 +46,8 @@ POLL_S = 0.15
 BEAT_S = 1.5
 #: Seconds that a trainer gets to save and exit when the worker is stopped.
 EXIT_S = 30.0
+#: Seconds for which a supervisor waits for a trainer that it has killed, and those while the worker is being stopped.
+UNKILLABLE_S, UNKILLABLE_AT_EXIT_S = 30.0, 5.0
 #: Seconds for which a worker that is being stopped still tries to reach the database.
 DATABASE_RETRY_S = 10.0
 
@@ -65,6 +76,7 @@ class _Supervisor:
         self._sent_requests: set[int] = set()
         self._next_beat = time.monotonic()
         self._exit_by: float | None = None
+        self._killed_at: float | None = None
         self._first_step: int | None = None
 
     def work(self) -> None:
@@ -82,6 +94,10 @@ class _Supervisor:
             exit_code = self._follow(self.trainer)
         finally:
             self.trainer.kill()
+        stuck = None
+        if exit_code is None:
+            logger.error("The trainer of run %s was killed and does not end; it was left behind.", self.store.run.pk)
+            stuck = abandon(self.folder)
         end = End(
             self.store.final,
             exit_code,
@@ -89,6 +105,7 @@ class _Supervisor:
             is_shutting_down=shutting_down.is_set(),
             cause=self.cause,
             is_memory_kill=self._memory_kills.has_one(),
+            stuck_process=stuck,
         )
         settle(self.store, end)
         warm_spare()
@@ -115,18 +132,21 @@ class _Supervisor:
 
         retried(write)
 
-    def _follow(self, trainer: Trainer) -> int:
-        """Follow the trainer until it has ended and everything that it wrote is stored; returns its exit status."""
+    def _follow(self, trainer: Trainer) -> int | None:
+        """Follow the trainer until it has ended and everything that it wrote is stored; returns its exit status.
+
+        None: it was killed and does not end.
+        """
         while True:
             exit_code = trainer.poll()  # before the events are read, so that none written before its end is missed
             self._end_when_shutting_down(trainer)
             events = retried(self.store.pull) if self.store.has_news() else self._beat()
             self._warm_after_first_step(events)
-            if exit_code is None:
+            if exit_code is None and self._killed_at is None:
                 self._memory_kills.sample()
                 self._send_requests(trainer)
                 self._check(trainer, events)
-            if exit_code is not None and not events:
+            if not events and (exit_code is not None or self._is_stuck()):
                 return exit_code
             if not events:
                 trainer.wait(POLL_S)
@@ -168,7 +188,16 @@ class _Supervisor:
             return
         if cause in ("hang", "unanswered"):
             trainer.dump_stacks()
-        trainer.kill()
+        self._kill(trainer)
+
+    def _kill(self, trainer: Trainer) -> None:
+        """Its end is waited for in the loop, which sends heartbeats meanwhile."""
+        self._killed_at = time.monotonic()
+        trainer.kill(wait_s=POLL_S)
+
+    def _is_stuck(self) -> bool:
+        limit_s = UNKILLABLE_AT_EXIT_S if shutting_down.is_set() else UNKILLABLE_S
+        return self._killed_at is not None and time.monotonic() - self._killed_at > limit_s
 
     def _end_when_shutting_down(self, trainer: Trainer) -> None:
         """When the worker is stopped: have the trainer save and exit, and terminate it when it does not."""
@@ -177,9 +206,9 @@ class _Supervisor:
         if self._exit_by is None:
             self._exit_by = time.monotonic() + EXIT_S
             trainer.close_input()
-        elif time.monotonic() > self._exit_by:
+        elif time.monotonic() > self._exit_by and self._killed_at is None:
             logger.error("The trainer of run %s did not exit within %d s.", self.store.run.pk, EXIT_S)
-            trainer.kill()
+            self._kill(trainer)
 
     def _warm_after_first_step(self, events: list[AnyEvent]) -> None:
         """Start a new spare trainer once this run trains: importing torch earlier would slow down its start."""
@@ -200,6 +229,7 @@ def settle(store: EventStore, end: End) -> Outcome:
         with transaction.atomic():
             row = store.locked()  # judged under the lock, so that the newest request counts
             outcome = judge(row, known)
+            note_end(row, known.diagnosis.rule.error_class if known.diagnosis else "", known.stuck_process)
             dropped = drop_requests(row) if outcome.to != Status.QUEUED else {}
             not_before = timezone.now() + timedelta(seconds=outcome.wait_s) if outcome.wait_s else None
             row.transition(
@@ -252,7 +282,7 @@ def write_config(run: TrainingRun) -> None:
         **starting_points(run),
     }
     if hold := run.holds.filter(attempt=run.attempt, released_at=None).select_related("device").first():
-        record["device"] = hold.device.torch_name
+        record |= {"device": hold.device.torch_name, "device_uuid": hold.device.uuid}
     temporary = run.folder / "config.json.tmp"
     temporary.write_text(json.dumps(record, indent=2))
     temporary.replace(run.folder / "config.json")

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 import psutil
 from django.conf import settings
 
+from trainingapp.contract.run_directory import LOCK_FILE
 from trainingapp.supervision.identity import HOST, is_alive
 from trainingapp.supervision.state import shutting_down
 
@@ -26,6 +27,8 @@ LOG_FILE = "trainer.log"
 #: Seconds that a trainer whose supervisor is gone gets to save and exit.
 LEFTOVER_GRACE_S = 10.0
 DUMP_STACKS_S = 1.0
+#: Seconds that a killed process gets to end. One that hangs in a driver or waits for a lost disk does not.
+KILLED_S = 5.0
 LOG_LINE_BYTES = 2048
 #: Variables that a trainer does not need: secrets of the studio, and what ties a process to the studio's main one.
 WITHHELD = frozenset({"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STUDIO_PARENT_PID"})
@@ -38,6 +41,14 @@ def trainer_environment() -> dict[str, str]:
     """
     inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     return {**inherited, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+class ProcessRecord(TypedDict):
+    """A process of a host, in PID_FILE; the time is in Unix seconds, because numbers are used again."""
+
+    pid: int
+    create_time: float
+    host: str
 
 
 class Trainer:
@@ -89,13 +100,23 @@ class Trainer:
             os.kill(self.pid, signal.SIGUSR1)
         self.wait(DUMP_STACKS_S)
 
-    def kill(self) -> None:
-        """Kill it and its loader processes."""
-        kill_group(self.pid)
-        self.process.wait()
+    def kill(self, wait_s: float | None = None) -> None:
+        """Kill it and its loader processes, and wait for its end, at most `wait_s` (KILLED_S)."""
+        end_group(self.process, wait_s)
         self.close_input()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+def end_group(process: subprocess.Popen[bytes] | subprocess.Popen[str], wait_s: float | None = None) -> bool:
+    """Kill the process and its group; False where it has not ended after `wait_s` (KILLED_S).
+
+    It then waits in the kernel, for a driver or a disk. It runs no more code of its own, and ends when that returns.
+    """
+    kill_group(process.pid)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(KILLED_S if wait_s is None else wait_s)
+    return process.poll() is not None
 
 
 def kill_group(pid: int) -> None:
@@ -113,7 +134,8 @@ def start_trainer(run_dir: Path) -> Trainer:
     # Renamed into place, so that a power cut leaves no half of it under this name.
     temporary = run_dir / f"{PID_FILE}.tmp"
     with contextlib.suppress(psutil.NoSuchProcess):
-        record = {"pid": trainer.pid, "create_time": psutil.Process(trainer.pid).create_time(), "host": HOST}
+        create_time = psutil.Process(trainer.pid).create_time()
+        record: ProcessRecord = {"pid": trainer.pid, "create_time": create_time, "host": HOST}
         temporary.write_text(json.dumps(record))
         temporary.replace(run_dir / PID_FILE)
     return trainer
@@ -163,30 +185,58 @@ def drop_spare() -> None:
         trainer.kill()
 
 
-def end_leftover(run_dir: Path, beat: Callable[[], object] = lambda: None, grace_s: float = LEFTOVER_GRACE_S) -> None:
+def end_leftover(
+    run_dir: Path, beat: Callable[[], object] = lambda: None, grace_s: float = LEFTOVER_GRACE_S
+) -> ProcessRecord | None:
     """End a trainer of an earlier attempt on this host whose supervisor is gone.
 
-    It is asked to save and exit; `beat` is called meanwhile. After `grace_s` it is killed.
+    It is asked to save and exit; `beat` is called meanwhile. After `grace_s` it is killed. One that does not end even
+    then is abandoned and returned.
     """
     if (pid := leftover_pid(run_dir)) is None:
-        return
+        return None
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
+    is_gone = _is_gone(run_dir, beat, grace_s)
+    kill_group(pid)  # with its loader processes
+    return None if is_gone or _is_gone(run_dir, beat, KILLED_S) else abandon(run_dir)
+
+
+def _is_gone(run_dir: Path, beat: Callable[[], object], wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and leftover_pid(run_dir) is not None:
         beat()
         time.sleep(0.1)
-    kill_group(pid)
+    return leftover_pid(run_dir) is None
+
+
+def abandon(run_dir: Path) -> ProcessRecord | None:
+    """Let another trainer work in the folder although a killed one has not ended and still holds the lock; returns it.
+
+    With SIGKILL pending it never returns to its own code, so that it writes nothing more.
+    """
+    record = _process_record(run_dir)
+    for name in (PID_FILE, LOCK_FILE):
+        (run_dir / name).unlink(missing_ok=True)
+    return record
 
 
 def leftover_pid(run_dir: Path) -> int | None:
     """The process number of the trainer that works in this folder on this host; None when it is gone or elsewhere."""
+    record = _process_record(run_dir)
+    if record is None or record["host"] != HOST or not is_alive(record["pid"], record["create_time"]):
+        return None
+    return record["pid"]
+
+
+def _process_record(run_dir: Path) -> ProcessRecord | None:
+    """What is in PID_FILE; None where no trainer was started, or a power cut truncated the file: it is gone then."""
     try:
         record = json.loads((run_dir / PID_FILE).read_text())
-        pid, create_time, host = int(record["pid"]), float(record["create_time"]), record.get("host", HOST)
-    except (OSError, ValueError, KeyError):  # never started, or truncated by a power cut: the trainer is gone
+        pid, create_time, host = int(record["pid"]), float(record["create_time"]), str(record.get("host", HOST))
+    except (OSError, ValueError, KeyError):
         return None
-    return pid if host == HOST and is_alive(pid, create_time) else None
+    return {"pid": pid, "create_time": create_time, "host": host}
 
 
 def log_tail(run_dir: Path, start: int = 0, lines: int = 20) -> list[str]:

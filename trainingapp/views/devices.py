@@ -4,17 +4,22 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_safe
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
 
-from trainingapp.accounts.permissions import is_administrator, sees
+from trainingapp.accounts.permissions import Verb, can, is_administrator, sees
 from trainingapp.accounts.users import AnyUser
 from trainingapp.models import Device, DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status
+from trainingapp.models.verbs import VerbError
+from trainingapp.scheduling.quarantine import quarantine, release
 from trainingapp.scheduling.scheduler import named_to, next_by_device
+from trainingapp.views.access import require
 from trainingapp.views.device_timeline import HOURS, timeline
 
 
@@ -23,8 +28,37 @@ def device_list(request: HttpRequest) -> HttpResponse:
     """Every host with its devices; htmx gets the list alone."""
     hosts = list(_hosts(request.user, timezone.now()))
     alone = request.headers.get("HX-Target") == "devices"
-    context = {"section": "queue", "hosts": hosts, "hours": HOURS}
+    controls = can(request.user, Verb.ADMINISTER)
+    context = {"section": "queue", "hosts": hosts, "hours": HOURS, "controls": controls}
     return render(request, "devices/_hosts.html" if alone else "devices/list.html", context)
+
+
+@require_POST
+def device_quarantine(request: HttpRequest, pk: int) -> HttpResponse:
+    """Give a GPU no more runs."""
+    require(request, Verb.ADMINISTER)
+    device = get_object_or_404(Device.objects.select_related("host"), pk=pk)
+    try:
+        quarantine(device, request.POST.get("reason", ""), by=request.user)
+    except VerbError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("%(device)s gets no more runs.") % {"device": device})
+    return redirect("device_list")
+
+
+@require_POST
+def device_release(request: HttpRequest, pk: int) -> HttpResponse:
+    """End the quarantine of a GPU, and have it checked."""
+    require(request, Verb.ADMINISTER)
+    device = get_object_or_404(Device.objects.select_related("host"), pk=pk)
+    try:
+        release(device, by=request.user)
+    except VerbError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("%(device)s is being checked and then gets runs again.") % {"device": device})
+    return redirect("device_list")
 
 
 def _hosts(user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:

@@ -63,12 +63,17 @@ class StudioConsumer(Consumer):
         from trainingapp.models import trash
         from trainingapp.scheduling.inventory import keep_fresh
         from trainingapp.supervision import HOST, note_restart, worker_id
+        from trainingapp.supervision.device_checks import check_devices
         from trainingapp.worker import tasks
+
+        def read_machine() -> None:
+            if keep_fresh(HOST, worker_id()):
+                check_devices(HOST)
 
         self._guarded(trash.sweep)
         self._guarded(note_restart)
         while not self.stop_flag.is_set():
-            self._guarded(lambda: keep_fresh(HOST, worker_id()))
+            self._guarded(read_machine)
             self._guarded(tasks.check_for_work)
             self.stop_flag.wait(WATCH_S)
 

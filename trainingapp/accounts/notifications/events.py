@@ -28,7 +28,14 @@ CHANNEL_LABELS: dict[Channel, Text] = {
 
 #: The names of the events, which are stored and part of the API.
 EventName = Literal[
-    "run_completed", "run_failed", "run_interrupted", "import_proposed", "import_ready", "import_refused", "disk_low"
+    "run_completed",
+    "run_failed",
+    "run_interrupted",
+    "import_proposed",
+    "import_ready",
+    "import_refused",
+    "disk_low",
+    "device_quarantined",
 ]
 #: Who is told: the owner; the owner and those who have starred the run and may see it; administrators.
 Audience = Literal["owner", "followers", "administrators"]
@@ -58,6 +65,9 @@ IMPORT_PROPOSED = Event("import_proposed", _("Import to review"), "bi-images", "
 IMPORT_READY = Event("import_ready", _("Dataset imported"), "bi-images", "success", "owner", _QUIET)
 IMPORT_REFUSED = Event("import_refused", _("Import refused"), "bi-x-octagon", "error", "owner", _QUIET)
 DISK_LOW = Event("disk_low", _("Disk almost full"), "bi-hdd", "warning", "administrators", _ALL)
+DEVICE_QUARANTINED = Event(
+    "device_quarantined", _("GPU in quarantine"), "bi-gpu-card", "warning", "administrators", _ALL
+)
 
 EVENTS: dict[EventName, Event] = {
     "run_completed": RUN_COMPLETED,
@@ -67,6 +77,7 @@ EVENTS: dict[EventName, Event] = {
     "import_ready": IMPORT_READY,
     "import_refused": IMPORT_REFUSED,
     "disk_low": DISK_LOW,
+    "device_quarantined": DEVICE_QUARANTINED,
 }
 #: Sent on request only, to one webhook.
 TEST = Event("test", _("Test"), "bi-send", "info", "owner", frozenset())

@@ -19,6 +19,9 @@ from trainingapp.presentation.messages import rendered_data
 TIMESTAMP_HEADER, SIGNATURE_HEADER = "X-CVStudio-Timestamp", "X-CVStudio-Signature"
 DELIVERY_HEADER, EVENT_HEADER = "X-CVStudio-Delivery", "X-CVStudio-Event"
 
+#: The pages of events that are about no run and no dataset.
+PAGES = {"disk_low": "disk", "device_quarantined": "device_list"}
+
 
 @dataclass(frozen=True)
 class Telling:
@@ -35,7 +38,7 @@ def path_of(occurrence: Occurrence) -> str:
         return reverse("run_detail", args=[occurrence.run_id])
     if occurrence.dataset_id is not None:
         return reverse("dataset_detail", args=[occurrence.dataset_id])
-    return reverse("disk" if occurrence.event == "disk_low" else "notification_list")
+    return reverse(PAGES.get(occurrence.event, "notification_list"))
 
 
 def told(occurrence: Occurrence, language: str) -> Telling:

@@ -16,6 +16,9 @@ IMPORT_READY = define(
 )
 IMPORT_REFUSED = define("notify_import_refused", gettext_noop("The import of “%(dataset)s” was refused. %(reason)s"))
 DISK_LOW = define("notify_disk_low", gettext_noop("The disk is almost full: %(free)d GB of %(size)d GB are free."))
+DEVICE_QUARANTINED = define(
+    "notify_device_quarantined", gettext_noop("%(device)s (%(name)s) on %(host)s gets no more runs. %(reason)s")
+)
 TEST = define("notify_test", gettext_noop("This is a test. The webhook “%(webhook)s” works."))
 
 # Why a delivery failed

@@ -61,6 +61,13 @@ HANG = define(
     "trainer_hang",
     gettext_noop("The trainer reported nothing for more than %(minutes)g min and was terminated: it hung."),
 )
+TRAINER_STUCK = define(
+    "trainer_stuck",
+    gettext_noop(
+        "The trainer on %(device)s was killed and does not end: it hangs in a driver, or waits for a disk that does "
+        "not respond."
+    ),
+)
 WORKER_LOST = define("worker_lost", gettext_noop("The worker on %(host)s was lost."))
 INTERRUPTED = define("trainer_interrupted", gettext_noop("The trainer was interrupted by another process."))
 DISK_FULL = define("run_disk_full", gettext_noop("The disk is full. Free some space, then resume the run."))

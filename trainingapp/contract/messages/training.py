@@ -121,6 +121,10 @@ GPU_NUMBER_TOO_HIGH = define(
         "device is %(device)s, but this machine has %(count)d GPUs, numbered from 0. Use auto.",
     ),
 )
+DEVICE_UNAVAILABLE = define(
+    "device_unavailable",
+    gettext_noop("torch cannot use %(device)s, which was assigned to the run: %(error)s"),
+)
 CHECKPOINT_MISMATCH = define(
     "checkpoint_mismatch", gettext_noop("The checkpoint does not match the configuration: %(error)s")
 )

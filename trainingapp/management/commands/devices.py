@@ -1,28 +1,47 @@
-"""manage.py devices: the hosts of workers, their devices, and the runs on them."""
+"""manage.py devices: the hosts of workers, their devices, the runs on them, and the quarantine of GPUs."""
 
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
 
-from django.core.management.base import BaseCommand
+from django.core.management import CommandError
 from django.template.defaultfilters import filesizeformat
 
-from trainingapp.management.base import table_lines
+from trainingapp.management.base import Options, StudioCommand, table_lines
 from trainingapp.models import Device, DeviceHold, Host
+from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.messages import text_of
 from trainingapp.scheduling.placement import open_holds
+from trainingapp.scheduling.quarantine import quarantine, release
 
 
-class Command(BaseCommand):
-    help = "Show every host with its devices and the runs on them."
+class Command(StudioCommand):
+    help = "Show every host with its devices and the runs on them; put a GPU in quarantine, or release it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="Print a JSON array of hosts.")
+        actions = parser.add_subparsers(dest="action", metavar="ACTION")
+        isolate = actions.add_parser("quarantine", help="Give a GPU no more runs; those that are on it continue.")
+        isolate.add_argument("--reason", default="", help="Shown with the device.")
+        actions.add_parser("release", help="End the quarantine of a GPU, and have it checked.")
+        for action in actions.choices.values():
+            action.add_argument("device", help="Id, UUID, or HOST:cuda:N.")
 
-    def handle(self, *args: object, **options: object) -> None:
+    def handle(self, *, action: str | None = None, **options: object) -> None:
+        parsed: Options = options
+        try:
+            if action == "quarantine":
+                quarantine(_device(parsed["device"]), parsed["reason"])
+            elif action == "release":
+                release(_device(parsed["device"]))
+        except VerbError as error:
+            raise CommandError(str(error)) from None
+        self._show(as_json=bool(options["json"]))
+
+    def _show(self, *, as_json: bool) -> None:
         hosts = list(Host.objects.prefetch_related("devices"))
         holds = list(open_holds())
-        if options["json"]:
+        if as_json:
             self.stdout.write(json.dumps([_record(host, holds) for host in hosts]))
             return
         if not hosts:
@@ -36,17 +55,39 @@ class Command(BaseCommand):
                 self.stdout.write(f"{name}: {explanation}")
 
 
+def _device(name: str) -> Device:
+    """The device by its id, its UUID, or its host and its name there."""
+    found = Device.objects.select_related("host")
+    host, _colon, index = name.rpartition(":cuda:")
+    if name.isdecimal():
+        found = found.filter(pk=name)
+    elif host and index.isdecimal():
+        found = found.filter(host__name=host, kind=Device.Kind.GPU, index=index)
+    else:
+        found = found.filter(uuid=name).exclude(uuid="")
+    device = found.order_by("-is_present").first()
+    if device is None:
+        raise CommandError(f"There is no device {name}. “manage.py devices --json” lists them.")
+    return device
+
+
+def _state(host: Host, device: Device) -> str:
+    if host.is_away or not device.is_present:
+        return "away" if host.is_away else "gone"
+    return "quarantine" if device.quarantined_at else device.problem or "present"
+
+
 def _explanations(host: Host) -> Iterator[tuple[str, str]]:
     """Why GPUs cannot be used, and what to do about it."""
     if host.gpu_problem:
         yield host.name, text_of(host.gpu_problem)
     for device in host.devices.all():
-        if device.is_present and device.problem:
-            yield str(device), text_of(device.problem_data)
+        if device.is_present and not device.is_usable:
+            yield str(device), text_of(device.explanation_data)
 
 
 def _row(host: Host, device: Device, holds: list[DeviceHold]) -> tuple[str, ...]:
-    state = "away" if host.is_away else (device.problem or "present") if device.is_present else "gone"
+    state = _state(host, device)
     free, total = filesizeformat(device.memory_free_bytes), filesizeformat(device.memory_bytes)
     memory = f"{free} of {total}".replace("\xa0", " ") if device.memory_bytes else ""
     load = "" if device.load is None else f"{device.load:.0%}"
@@ -69,7 +110,8 @@ def _record(host: Host, holds: list[DeviceHold]) -> dict[str, object]:
             {
                 "device": device.torch_name,
                 **{name: getattr(device, name) for name in (*about, "foreign", *states)},
-                "explanation": text_of(device.problem_data),
+                "quarantined_at": device.quarantined_at.isoformat() if device.quarantined_at else None,
+                "explanation": text_of(device.explanation_data),
                 "holds": [
                     {
                         "run": hold.run_id,

@@ -7,15 +7,19 @@ import sys
 from collections.abc import Iterator
 from typing import TypedDict
 
-import pynvml
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from trainingapp.contract.disk_space import is_almost_full
-from trainingapp.operations.doctor.finding import Finding, ok
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.devices import GPU_BACKEND_REFUSED
+from trainingapp.operations.doctor.finding import Finding, Severity, ok
 from trainingapp.operations.doctor.health import data_folders, write_problem
+from trainingapp.presentation.messages import rendered
+from trainingapp.scheduling.gpus import GpuReading
+from trainingapp.supervision.device_checks import explanation_of, read_gpus, run_probe
 
 #: Tables with more rows are read by `doctor --full` alone.
 MOST_CHECKED_ROWS = 50_000
@@ -24,9 +28,8 @@ TORCH_S = 120
 
 _ASK_TORCH = """
 import json, torch, torchvision
-count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 print(json.dumps({"torch": torch.__version__, "torchvision": torchvision.__version__, "cuda": torch.version.cuda,
-                  "gpus": count, "nms": bool(torchvision.ops.nms)}))
+                  "nms": bool(torchvision.ops.nms)}))
 """
 
 
@@ -36,7 +39,6 @@ class TorchFacts(TypedDict):
     torch: str
     torchvision: str
     cuda: str | None
-    gpus: int
     nms: bool
 
 
@@ -103,8 +105,7 @@ def disk() -> Iterator[Finding]:
 
 
 def torch_and_gpus() -> Iterator[Finding]:
-    """Whether torch can be imported, matches torchvision, and detects the GPUs of the driver."""
-    names = _gpu_names()
+    """Whether torch can be imported and matches torchvision, and whether it can train on each GPU of the driver."""
     try:
         # In a separate process: the studio itself never imports torch, which takes seconds and much memory.
         command = [sys.executable, "-c", _ASK_TORCH]
@@ -115,24 +116,30 @@ def torch_and_gpus() -> Iterator[Finding]:
         message = _("torch cannot be loaded: %(error)s") % {"error": " ".join(last_line)}
         yield Finding("torch", "error", message, _("Nothing can be trained. Install torch and torchvision that match."))
         return
-    versions = f"torch {seen['torch']}, torchvision {seen['torchvision']}, CUDA {seen['cuda'] or '–'}"
-    if len(names) > seen["gpus"]:
-        message = _("The driver has %(have)d GPUs, torch detects %(seen)d (%(versions)s).")
-        message = message % {"have": len(names), "seen": seen["gpus"], "versions": versions}
-        meaning = _("Runs train on the CPU. Install a torch build for CUDA, of a version that the driver supports.")
-        yield Finding("gpu", "error", message, meaning)
-    else:
-        yield ok("gpu", ", ".join(names) or _("No GPU: runs train on the CPU."))
-    yield ok("torch", versions)
+    yield from _gpus()
+    yield ok("torch", f"torch {seen['torch']}, torchvision {seen['torchvision']}, CUDA {seen['cuda'] or '–'}")
 
 
-def _gpu_names() -> list[str]:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-    finally:
-        pynvml.nvmlShutdown()
+def _gpus() -> Iterator[Finding]:
+    driver = read_gpus()
+    if driver.explanation is not None and driver.is_installed:
+        is_refused = driver.explanation.code == GPU_BACKEND_REFUSED.code
+        severity: Severity = "warning" if is_refused else "error"
+        yield Finding("gpu", severity, rendered(driver.explanation), _("Runs that need a GPU wait."))
+    elif not driver.gpus:
+        yield ok("gpu", _("No GPU: runs train on the CPU."))
+    for number, gpu in enumerate(driver.gpus):
+        name = f"cuda:{number} ({gpu.name})" if gpu.name else f"cuda:{number}"
+        explanation = gpu.explanation or _trouble(number, gpu)
+        if explanation is None:
+            yield ok("gpu", _("%(name)s can be used.") % {"name": name})
+        else:
+            message = _("%(name)s cannot be used. %(reason)s") % {"name": name, "reason": rendered(explanation)}
+            yield Finding("gpu", "error", message, _("Runs that need a GPU wait."))
+
+
+def _trouble(number: int, gpu: GpuReading) -> Message | None:
+    """Why torch cannot use the GPU. One with compute processes may be full, or theirs alone, without being broken."""
+    report = run_probe(["0" if gpu.uuid else str(number)], uuid=gpu.uuid)
+    is_in_use = report["trouble"] in ("busy", "full") and any(not process.is_graphics for process in gpu.processes)
+    return explanation_of(report) if report["trouble"] and not is_in_use else None
