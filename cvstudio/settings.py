@@ -47,6 +47,18 @@ def _default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "cvstudio"
 
 
+#: A folder of NVIDIA's driver: it is read in no time, while the driver itself may take seconds to answer.
+_DRIVER_FOLDER = Path("/proc/driver/nvidia")
+
+
+def _default_training_processes() -> int:
+    """One run for each GPU, or for each slice of a divided one (MIG); at least 2, and what the setting allows."""
+    gpus = len(list(_DRIVER_FOLDER.glob("gpus/*")))
+    slices = list(_DRIVER_FOLDER.glob("capabilities/gpu*/mig/gi*/ci*"))
+    divided = {path.parents[2] for path in slices}
+    return min(max(2, gpus - len(divided) + len(slices)), 64)
+
+
 class Environment(BaseSettings):
     """The environment variables with their defaults. An empty variable counts as unset."""
 
@@ -126,7 +138,11 @@ class Environment(BaseSettings):
         90, ge=1, le=3650, description="Days for which notifications and the log of their deliveries are kept."
     )
     MAX_TRAINING_PROCESSES: int = Field(
-        2, ge=1, le=64, description="Maximum number of runs that train concurrently on this host."
+        default_factory=_default_training_processes,
+        ge=1,
+        le=64,
+        description="Maximum number of runs that train concurrently on this host. Empty: the number of its NVIDIA "
+        "GPUs, at least 2.",
     )
     MAX_RUNS_PER_USER: int = Field(
         0,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cvstudio import settings as settings_module
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -176,3 +178,24 @@ def test_the_console_command_is_manage_py(studio_env: dict[str, str]) -> None:
 
 def test_tests_ignore_the_environment_of_the_developer() -> None:
     assert "cvstudio-tests-" in os.environ["DATA_DIR"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ([], 2),
+        (["gpus/0000:1b:00.0"], 2),
+        ([f"gpus/0000:{bus:02x}:00.0" for bus in range(8)], 8),
+        ([f"gpus/0000:{bus:02x}:00.0" for bus in range(99)], 64),
+        # Two GPUs, of which the second is divided into three slices.
+        (["gpus/a", "gpus/b", "capabilities/mig", *(f"capabilities/gpu1/mig/gi{slice}/ci0" for slice in range(3))], 4),
+    ],
+)
+def test_as_many_runs_as_gpus_train_by_default(
+    folders: list[str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the folders of a driver, which is not here."""
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(settings_module, "_DRIVER_FOLDER", tmp_path)
+    assert settings_module._default_training_processes() == expected

@@ -11,15 +11,24 @@ import pytest
 from django.utils import timezone
 
 from tests.helpers.machines import asking, hold, machine
-from trainingapp.models import Dataset, Device, Forecast, TrainingRun
+from trainingapp.models import Dataset, Device, Forecast, Host, TrainingRun
 from trainingapp.scheduling import forecast
-from trainingapp.scheduling.forecast import History, Span
+from trainingapp.scheduling.forecast import Hardware, History, Span
 from trainingapp.worker import tasks
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
 
-TRAITS = {"task": "classification", "model": "resnet18", "dataset": 1, "image_size": 224, "kind": "cpu"}
+TRAITS = {
+    "task": "classification",
+    "model": "resnet18",
+    "dataset": 1,
+    "image_size": 224,
+    "kind": "gpu",
+    "gpu": "NVIDIA H200",
+    "amp": "False",
+}
+CPU = Hardware("cpu")
 SECOND = timedelta(seconds=1)
 
 
@@ -50,17 +59,47 @@ def test_the_most_specific_class_with_an_example_is_used() -> None:
         (TRAITS, 1.0),
         (TRAITS, 3.0),
         ({**TRAITS, "dataset": 2}, 10.0),
-        ({**TRAITS, "image_size": 64}, 20.0),
+        ({**TRAITS, "amp": "True"}, 0.5),
+        ({**TRAITS, "gpu": "NVIDIA T4"}, 20.0),
         ({**TRAITS, "model": "resnet50"}, 40.0),
     ]
     history = History.of(examples)
     assert history.rate(TRAITS) == (Span(1.0 / 1.1, 3.0 * 1.1), 2)
     assert history.rate({**TRAITS, "dataset": 9}) == (Span(1.0 / 1.25, 10.0 * 1.25), 3)
-    assert history.rate({**TRAITS, "dataset": 9, "image_size": 9}) == (Span(1.0 / 1.6, 20.0 * 1.6), 4)
-    assert history.rate({**TRAITS, "model": "other"}) == (Span(1.0 / 2.5, 40.0 * 2.5), 5)
+    assert history.rate({**TRAITS, "amp": "other"}) == (Span(0.5 / 1.6, 10.0 * 1.6), 4)
+    assert history.rate({**TRAITS, "gpu": "other"}) == (Span(0.5 / 2.0, 20.0 * 2.0), 5)
+    assert history.rate({**TRAITS, "model": "other"}) == (Span(0.5 / 2.5, 40.0 * 2.5), 6)
 
 
-@pytest.mark.parametrize("change", [{"task": "detection"}, {"kind": "gpu"}])
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cpu", CPU),
+        ("", CPU),
+        ("cuda:1", Hardware("gpu", "")),
+        ("cuda:1 (NVIDIA H200)", Hardware("gpu", "NVIDIA H200")),
+        ("cuda:0 (NVIDIA TITAN X (Pascal))", Hardware("gpu", "NVIDIA TITAN X (Pascal)")),
+    ],
+)
+def test_what_a_run_was_trained_on(device: str, expected: Hardware) -> None:
+    assert Hardware.of(device) == expected
+
+
+def test_a_run_is_estimated_for_the_gpu_that_it_would_get(make: MAKE) -> None:
+    """Of two hosts with a GPU each, the runs on the first one's kind of GPU were ten times as fast."""
+    for name in ("NVIDIA H200", "NVIDIA T4"):
+        host = machine(name, gpus=1)
+        host.devices.filter(kind="gpu").update(name=name)
+    completed(make, 88.0, device="cuda:0 (NVIDIA H200)")
+    completed(make, 880.0, device="cuda:0 (NVIDIA T4)")
+    Host.objects.filter(name="NVIDIA T4").update(seen_at=timezone.now() - timedelta(days=1))
+    assert seconds(queued(make, config=asking(device="cuda")), timezone.now()) == [0.0, 0.0, 80.0, 96.8]
+    Host.objects.filter(name="NVIDIA H200").update(seen_at=timezone.now() - timedelta(days=1))
+    Host.objects.filter(name="NVIDIA T4").update(seen_at=timezone.now())
+    assert seconds(TrainingRun.objects.get(status="queued"), timezone.now()) == [0.0, 0.0, 800.0, 968.0]
+
+
+@pytest.mark.parametrize("change", [{"task": "detection"}, {"kind": "cpu"}])
 def test_other_tasks_and_device_kinds_are_ignored(change: dict[str, Any]) -> None:
     span, basis = History.of([(TRAITS, 1.0)]).rate({**TRAITS, **change})
     assert basis == 0
@@ -72,9 +111,9 @@ def test_a_rate_is_seconds_per_image_and_epoch(make: MAKE, dataset: Dataset) -> 
     completed(make, 320.0, device="cuda:0 (NVIDIA H100)")
     make("stopped", elapsed_s=999.0, epoch=1, config=asking(), finished_at=timezone.now())
     history = forecast.read_history()
-    traits = {"task": "classification", "model": "resnet18", "dataset": dataset.pk, "image_size": 32}
-    assert history.rate({**traits, "kind": "cpu"}) == (Span(2.0 / 1.1, 2.0 * 1.1), 1)
-    assert history.rate({**traits, "kind": "gpu"}) == (Span(4.0 / 1.1, 4.0 * 1.1), 1)
+    traits = {**TRAITS, "dataset": dataset.pk, "image_size": 32}
+    assert history.rate({**traits, "kind": "cpu", "gpu": ""}) == (Span(2.0 / 1.1, 2.0 * 1.1), 1)
+    assert history.rate({**traits, "gpu": "NVIDIA H100"}) == (Span(4.0 / 1.1, 4.0 * 1.1), 1)
 
 
 def test_completed_epochs_need_no_time_and_early_stopping_may_end_earlier(make: MAKE, dataset: Dataset) -> None:
@@ -82,7 +121,7 @@ def test_completed_epochs_need_no_time_and_early_stopping_may_end_earlier(make: 
     history = forecast.read_history()
 
     def span(**fields: Any) -> list[float]:
-        found, basis = forecast.duration(queued(make, **fields), dataset, history, "cpu")
+        found, basis = forecast.duration(queued(make, **fields), dataset, history, CPU)
         assert basis == 1
         return [round(found.low, 6), round(found.high, 6)]
 
@@ -166,7 +205,7 @@ def test_a_gpu_is_available_after_its_run_even_if_the_last_reading_is_older(make
     host = machine(slots=2, gpus=1, memory_gb=24)
     device = host.devices.get(kind="gpu")
     Device.objects.filter(pk=device.pk).update(memory_free_bytes=1)
-    completed(make, 88.0, device="cuda:0")
+    completed(make, 88.0, device="cuda:0 (NVIDIA Test)")
     running(make, device, 60.0)
     run = queued(make, config=asking(device="cuda", min_free_memory_gb=20))
     assert seconds(run, timezone.now()) == [50.0, 72.0, 130.0, 168.8]

@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
+from typing import NamedTuple
 
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -21,6 +22,7 @@ from trainingapp.models import Dataset, DeviceHold, Forecast, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.scheduling.placement import (
     ClusterState,
+    DeviceSlot,
     Request,
     Waiting,
     in_turn,
@@ -35,9 +37,10 @@ FORECAST_RUNS = 200
 #: What makes two runs similar, from the narrowest class to the widest, and the factor by which the range of measured
 #: speeds is widened.
 CLASSES: tuple[tuple[tuple[str, ...], float], ...] = (
-    (("task", "model", "dataset", "image_size", "kind"), 1.1),
-    (("task", "model", "image_size", "kind"), 1.25),
-    (("task", "model", "kind"), 1.6),
+    (("task", "model", "dataset", "image_size", "kind", "gpu", "amp"), 1.1),
+    (("task", "model", "image_size", "kind", "gpu", "amp"), 1.25),
+    (("task", "model", "kind", "gpu"), 1.6),
+    (("task", "model", "kind"), 2.0),
     (("task", "kind"), 2.5),
 )
 #: Factor by which a running trainer's own estimate may be wrong, and the least error that is assumed, in seconds.
@@ -58,6 +61,20 @@ class Span:
     @property
     def is_known(self) -> bool:
         return math.isfinite(self.high)
+
+
+class Hardware(NamedTuple):
+    """What a run trains on: cpu or gpu, and the name of the GPU."""
+
+    kind: str
+    gpu: str = ""
+
+    @classmethod
+    def of(cls, device: str) -> "Hardware":
+        """That of the stored device of a run, such as "cpu" or "cuda:0 (NVIDIA H100)"."""
+        if not device.startswith("cuda"):
+            return cls("cpu")
+        return cls("gpu", device.partition(" (")[2].removesuffix(")"))
 
 
 @dataclass(frozen=True)
@@ -115,27 +132,42 @@ class History:
 def read_history() -> History:
     """The history of the newest completed runs."""
     done = TrainingRun.objects.filter(status=Status.COMPLETED, elapsed_s__gt=0, epoch__gt=0)
-    columns = ("task", "config__model", "config__image_size", "dataset_id", "device", "epoch", "elapsed_s")
+    columns = (
+        "task",
+        "config__model",
+        "config__image_size",
+        "config__amp",
+        "dataset_id",
+        "device",
+        "epoch",
+        "elapsed_s",
+    )
     rows = list(done.order_by("-finished_at").values_list(*columns)[:HISTORY])
-    datasets = Dataset.objects.only("images").in_bulk({row[3] for row in rows})
+    datasets = Dataset.objects.only("images").in_bulk({row[4] for row in rows})
     examples = []
-    for task, model, image_size, dataset_id, device, epoch, elapsed_s in rows:
+    for task, model, image_size, amp, dataset_id, device, epoch, elapsed_s in rows:
         work = datasets[dataset_id].count("train") * epoch if dataset_id in datasets else 0
         if work:
-            kind = "gpu" if device.startswith("cuda") else "cpu"
-            traits = _traits(task, {"model": model, "image_size": image_size}, dataset_id, kind)
-            examples.append((traits, elapsed_s / work))
+            config = {"model": model, "image_size": image_size, "amp": amp}
+            examples.append((_traits(task, config, dataset_id, Hardware.of(device)), elapsed_s / work))
     return History.of(examples)
 
 
-def _traits(task: str, config: Mapping[str, object], dataset_id: int, kind: str) -> dict[str, object]:
-    size, model = config.get("image_size"), config.get("model")
-    return {"task": task, "model": model, "dataset": dataset_id, "image_size": size, "kind": kind}
+def _traits(task: str, config: Mapping[str, object], dataset_id: int, hardware: Hardware) -> dict[str, object]:
+    return {
+        "task": task,
+        "model": config.get("model"),
+        "dataset": dataset_id,
+        "image_size": config.get("image_size"),
+        # A configuration that is older than the field trained without it.
+        "amp": str(config.get("amp") or False),
+        **hardware._asdict(),
+    }
 
 
-def duration(run: TrainingRun, dataset: Dataset, history: History, kind: str) -> tuple[Span, int]:
-    """Seconds that the run still needs on a device of this kind, and the number of runs that this is based on."""
-    rate, basis = history.rate(_traits(run.task, run.config, dataset.pk, kind))
+def duration(run: TrainingRun, dataset: Dataset, history: History, hardware: Hardware) -> tuple[Span, int]:
+    """Seconds that the run still needs on such a device, and the number of runs that this is based on."""
+    rate, basis = history.rate(_traits(run.task, run.config, dataset.pk, hardware))
     epochs = run.total_epochs * (1 - run.progress)
     work = epochs * dataset.count("train")
     patience = int(run.config.get("early_stopping_epochs", 0))
@@ -146,8 +178,7 @@ def duration(run: TrainingRun, dataset: Dataset, history: History, kind: str) ->
 def _remaining(run: TrainingRun, history: History) -> Span:
     """Seconds until a running run leaves its device."""
     if run.eta_s is None:
-        kind = "gpu" if run.device.startswith("cuda") else "cpu"
-        return duration(run, run.dataset, history, kind)[0]
+        return duration(run, run.dataset, history, Hardware.of(run.device))[0]
     slow = max(run.eta_s * ETA_SPREAD, run.eta_s + LEAST_ERROR_S)
     return Span(run.eta_s / ETA_SPREAD, slow)
 
@@ -162,19 +193,19 @@ class Simulated:
     start_s: float
     finish_s: float
     device_id: int
-    kind: str
+    hardware: Hardware
 
 
 def simulate(
     cluster: ClusterState,
     queue: Sequence[Waiting],
     running: dict[int, tuple[int, float]],
-    lengths: dict[tuple[int, str], float],
+    lengths: dict[tuple[int, Hardware], float],
     now: datetime,
 ) -> dict[int, Simulated]:
     """When each queued run starts and ends if all durations are as given.
 
-    `running` has (owner, seconds left) by run, `lengths` the seconds of a queued run by (run, kind of device).
+    `running` has (owner, seconds left) by run, `lengths` the seconds of a queued run by (run, what it trains on).
     """
     cluster, waiting = deepcopy(cluster), list(queue)
     ends = [(left_s, run_id, owner) for run_id, (owner, left_s) in running.items()]
@@ -186,8 +217,9 @@ def simulate(
         if not cluster.is_exhausted:
             for run, device in in_turn(cluster, waiting, now + timedelta(seconds=clock_s)):
                 if device is not None:
-                    finish_s = clock_s + lengths[run.pk, device.kind]
-                    found[run.pk] = Simulated(clock_s, finish_s, device.device_id, device.kind)
+                    hardware = hardware_of(device)
+                    finish_s = clock_s + lengths[run.pk, hardware]
+                    found[run.pk] = Simulated(clock_s, finish_s, device.device_id, hardware)
                     heapq.heappush(ends, (finish_s, run.pk, run.owner_id))
                 if cluster.is_exhausted:
                     break
@@ -200,6 +232,16 @@ def simulate(
     return found
 
 
+def hardware_of(device: DeviceSlot) -> Hardware:
+    """By the name that torch gives the GPU; the inventory adds the backend to it where that is not CUDA."""
+    return Hardware(device.kind, device.name.removesuffix(" (ROCm)") if device.kind == "gpu" else "")
+
+
+def hardware_in(cluster: ClusterState) -> set[Hardware]:
+    """All that a run may train on."""
+    return {hardware_of(device) for machine in cluster.machines for device in machine.devices}
+
+
 def expected(now: datetime | None = None) -> dict[int, Expected]:
     """The forecast of each of the first FORECAST_RUNS queued runs by its id, in the order of the queue."""
     now = now or timezone.now()
@@ -209,7 +251,7 @@ def expected(now: datetime | None = None) -> dict[int, Expected]:
     history, cluster = read_history(), read_cluster()
     running = list(TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset"))
     left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
-    spans = _lengths(queue, history)
+    spans = _lengths(queue, history, hardware_in(cluster))
     quick, slow = (_simulated(side, cluster, queue, left, spans, now) for side in ("low", "high"))
     return {run.pk: _expected(run, quick.get(run.pk), slow.get(run.pk), spans, now) for run in queue}
 
@@ -219,7 +261,7 @@ def _simulated(
     cluster: ClusterState,
     queue: Sequence[Waiting],
     left: dict[int, tuple[int, Span]],
-    spans: dict[tuple[int, str], tuple[Span, int]],
+    spans: dict[tuple[int, Hardware], tuple[Span, int]],
     now: datetime,
 ) -> dict[int, Simulated]:
     """The simulation in which every run takes as little ("low") or as much ("high") time as expected."""
@@ -240,8 +282,8 @@ class Board:
     cluster: ClusterState
     #: (owner, seconds left) of each running run.
     left: dict[int, tuple[int, Span]]
-    #: Seconds of each queued run, by (run, kind of device).
-    spans: dict[tuple[int, str], tuple[Span, int]]
+    #: Seconds of each queued run, by (run, what it trains on).
+    spans: dict[tuple[int, Hardware], tuple[Span, int]]
 
 
 def read_board() -> Board:
@@ -249,7 +291,8 @@ def read_board() -> Board:
     queue, history = list(read_queue(FORECAST_RUNS)), read_history()
     running = TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset")
     left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
-    return Board(queue, read_cluster(), left, _lengths(queue, history))
+    cluster = read_cluster()
+    return Board(queue, cluster, left, _lengths(queue, history, hardware_in(cluster)))
 
 
 def wait_if_queued(run: TrainingRun, board: Board | None = None, now: datetime | None = None) -> Span:
@@ -264,20 +307,22 @@ def wait_if_queued(run: TrainingRun, board: Board | None = None, now: datetime |
     if run.status == Status.RUNNING:
         cluster.release(run.pk, run.owner_id)
     left = {pk: one for pk, one in board.left.items() if pk != run.pk}
-    spans = {**board.spans, **{(run.pk, kind): (Span(0.0, 0.0), 0) for kind in ("cpu", "gpu")}}
+    spans = {**board.spans, **{(run.pk, each): (Span(0.0, 0.0), 0) for each in hardware_in(cluster)}}
     simulations = [_simulated(side, cluster, [*queue, own], left, spans, now) for side in ("low", "high")]
     starts = [found[run.pk].start_s if run.pk in found else UNKNOWN for found in simulations]
     return Span(min(starts), max(starts))
 
 
-def _lengths(queue: list[Waiting], history: History) -> dict[tuple[int, str], tuple[Span, int]]:
-    """Seconds that each queued run needs and the number of runs that this is based on, by (run, kind of device)."""
+def _lengths(
+    queue: list[Waiting], history: History, hardware: Iterable[Hardware]
+) -> dict[tuple[int, Hardware], tuple[Span, int]]:
+    """Seconds that each queued run needs and the number of runs that this is based on, by (run, what it trains on)."""
     runs = TrainingRun.objects.select_related("dataset").in_bulk([waiting.pk for waiting in queue])
     nothing = (Span(UNKNOWN, UNKNOWN), 0)  # for a run that was just deleted
     return {
-        (waiting.pk, kind): duration(run, run.dataset, history, kind) if (run := runs.get(waiting.pk)) else nothing
+        (waiting.pk, each): duration(run, run.dataset, history, each) if (run := runs.get(waiting.pk)) else nothing
         for waiting in queue
-        for kind in ("cpu", "gpu")
+        for each in hardware
     }
 
 
@@ -285,7 +330,7 @@ def _expected(
     run: Waiting,
     quick: Simulated | None,
     slow: Simulated | None,
-    spans: dict[tuple[int, str], tuple[Span, int]],
+    spans: dict[tuple[int, Hardware], tuple[Span, int]],
     now: datetime,
 ) -> Expected:
     """The two simulations as one range.
@@ -302,7 +347,7 @@ def _expected(
         start_latest=_moment(now, starts[1]),
         finish_earliest=first if last else None,
         finish_latest=last,
-        basis=spans[run.pk, slow.kind][1],
+        basis=spans[run.pk, slow.hardware][1],
         device_id=quick.device_id,
     )
 

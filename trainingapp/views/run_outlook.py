@@ -15,7 +15,7 @@ from trainingapp.runs.evaluation_curves import HISTORY, Plot, plot
 from trainingapp.runs.evaluations import CurveLines, Series
 from trainingapp.runs.forms import draft_form
 from trainingapp.runs.verb_registry import RUN_VERBS
-from trainingapp.scheduling.forecast import Span, duration, read_board, read_history, wait_if_queued
+from trainingapp.scheduling.forecast import Span, duration, hardware_of, read_board, read_history, wait_if_queued
 from trainingapp.scheduling.placement import Request
 from trainingapp.views.access import require
 
@@ -43,7 +43,7 @@ def run_outlook(request: HttpRequest) -> HttpResponse:
     suited = board.cluster.suited(Request.of(run.config))
     length, basis = Span(float("inf"), float("inf")), 0
     if suited:
-        length, basis = duration(run, dataset, read_history(), suited[0][1].kind)
+        length, basis = duration(run, dataset, read_history(), hardware_of(suited[0][1]))
     context = {
         "plot": _schedule_plot(points),
         "highest": max(rate for _epoch, rate in points),
