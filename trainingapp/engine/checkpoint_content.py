@@ -32,6 +32,8 @@ class TaskDescription(TypedDict):
     normalisation: Normalisation
     conversion: NotRequired[ConversionData]
     """Of a dataset with images of more than 8 bits or of many bands."""
+    computation: NotRequired[int]
+    """See `BaseTask.latest_computation`; 1 where it is missing."""
 
 
 class CheckpointContent(TaskDescription):

@@ -161,6 +161,8 @@ def _prepare(
     config = spec.config
     cpu_threads = _cpu_threads(spec, found)
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
+    if found:
+        task.continue_from(found.content)
     seed_everything(config.seed)  # before the model, whose initial weights are drawn from these generators
     model = task.build_model(pretrained=found is None)
     guard_small_convolutions(model, precision)

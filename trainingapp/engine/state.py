@@ -213,6 +213,8 @@ class TrainingState:
         }
         if "conversion" in about:
             content["conversion"] = about["conversion"]
+        if "computation" in about:
+            content["computation"] = about["computation"]
         if self.ema:
             content["ema_state_dict"] = dict(self.ema.model.state_dict())
         if self.thresholds is not None:

@@ -100,6 +100,10 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     least_train: ClassVar[int] = 2
     """Images of a training split below which training makes no sense."""
 
+    latest_computation: ClassVar[int] = 1
+    """The number of the way in which new runs compute. It rises when the same values are computed in another way and
+    therefore differ in their last digits; older ways are kept for the runs that began with them."""
+
     batch_count: int
     """Batches in an epoch; an optimizer step may take several."""
 
@@ -107,6 +111,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
         """Loader processes close `unwanted_fds`. Raises BadData where the dataset lacks the required annotations."""
+        self.computation = self.latest_computation
         self._config: BaseRunConfig = spec.config
         self._dataset = dataset
         self._device = device
@@ -158,6 +163,10 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         return max(largest_difference(one, other) for one, other in zip(expected, found, strict=True)), None
 
     # Training
+
+    def continue_from(self, content: TaskDescription) -> None:
+        """Compute as the run did that saved this checkpoint. To be called before the network is built."""
+        self.computation = content.get("computation", 1)
 
     def build_model(self, *, pretrained: bool) -> nn.Module:
         """The network on the task's device. Raises BadConfig, WeightsUnavailable."""
@@ -217,6 +226,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         }
         if self._dataset.conversion:
             about["conversion"] = self._dataset.conversion.as_data()
+        if self.computation > 1:
+            about["computation"] = self.computation
         return about
 
     # For subclasses

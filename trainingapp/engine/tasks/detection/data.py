@@ -1,7 +1,7 @@
 """Images with boxes, as items.
 
-Legend: N images of a batch, M boxes of all of them (or of one image); xyxy = left, top, right, bottom in pixels of
-the square image, right and bottom exclusive.
+Legend: N images of a batch, M boxes of an image (padded to the same number where images are together); xyxy = left,
+top, right, bottom in pixels of the square image, right and bottom exclusive.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_image
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
+from trainingapp.engine.tasks.detection.losses.targets import padded
 
 LEAST_SIDE = 2.0
 """Shortest side, in pixels, of an object that is kept as a target."""
@@ -27,20 +28,22 @@ LEAST_SHARE_SEEN = 0.2
 
 @dataclass(frozen=True)
 class BoxBatch(TensorBatch):
-    """`images_NCHW` is uint8, `boxes_xyxy` float32 [M, 4] of all images in turn, `labels_M` int64.
+    """`images_NCHW` is uint8, `boxes_NM4` float32 xyxy and `labels_NM` int64 as `padded` gives them.
 
-    `counts` are the boxes of each image; validation has none, because it compares with the samples.
+    `counts` are the boxes of each image, known without asking the device; validation has none, because it compares with
+    the samples.
     """
 
     images_NCHW: torch.Tensor
-    boxes_xyxy: torch.Tensor
-    labels_M: torch.Tensor
+    boxes_NM4: torch.Tensor
+    labels_NM: torch.Tensor
     counts: tuple[int, ...]
     indices_N: torch.Tensor
 
     def by_image(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """(boxes_xyxy, labels_M) of each image."""
-        return list(zip(self.boxes_xyxy.split(self.counts), self.labels_M.split(self.counts), strict=True))
+        images = zip(self.boxes_NM4, self.labels_NM, self.counts, strict=True)
+        return [(boxes_M4[:count], labels_M[:count]) for boxes_M4, labels_M, count in images]
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ class BoxedImages:
     def collate(self, items: list[BoxedImage], indices_N: torch.Tensor) -> BoxBatch:
         return BoxBatch(
             torch.stack([item.image_CHW for item in items]),
-            torch.cat([item.boxes_xyxy for item in items]),
-            torch.cat([item.labels_M for item in items]),
+            *padded([item.boxes_xyxy for item in items], [item.labels_M for item in items]),
             tuple(len(item.labels_M) for item in items),
             indices_N,
         )

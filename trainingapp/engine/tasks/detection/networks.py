@@ -153,6 +153,28 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     return model
 
 
+def keep_anchors_in_float32(model: nn.Module) -> None:
+    """Have the detector make its anchors in float32 also under mixed precision, in evaluation mode too.
+
+    torchvision makes them in the number format of the feature maps. In bfloat16, coordinates from 256 on are multiples
+    of two, from 512 on of four: exported networks, which compute in float32, would find their boxes elsewhere.
+    """
+    for module in model.modules():
+        if isinstance(module, AnchorGenerator | DefaultBoxGenerator):
+            module.register_forward_pre_hook(_with_float32_maps)
+
+
+def _with_float32_maps(
+    module: nn.Module, inputs: tuple[ImageList, list[torch.Tensor]]
+) -> tuple[ImageList, list[torch.Tensor]] | None:
+    """A hook before an anchor generator, which reads nothing but shapes, dtype and device of the feature maps."""
+    images, levels = inputs
+    if levels[0].dtype == torch.float32:
+        return None
+    one = levels[0].new_empty((), dtype=torch.float32)
+    return images, [one.expand(level.shape) for level in levels]
+
+
 def first_label(name: str) -> int:
     """The number of the first class: families with a class for the background have that as number 0."""
     return 0 if name.startswith(("fcos_", "retinanet_")) else 1

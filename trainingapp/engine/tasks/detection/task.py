@@ -21,6 +21,8 @@ from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_boxes
 from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.seeding import derived_seed
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImages
+from trainingapp.engine.tasks.detection.losses import detector_losses
+from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets, padded
 from trainingapp.engine.tasks.detection.metrics import DetectionRecords, ImageResult, LossMeter
 from trainingapp.engine.tasks.detection.networks import (
     LOSS_NAMES,
@@ -28,6 +30,7 @@ from trainingapp.engine.tasks.detection.networks import (
     build_detector,
     first_label,
     head_prefixes,
+    keep_anchors_in_float32,
     loss_parts,
 )
 from trainingapp.engine.tasks.detection.plain_outputs import box_differences, export_detector, plain_detector
@@ -42,7 +45,13 @@ MOST_BOXES = 300
 
 
 class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
-    """Trains torchvision's detectors with their own losses, which they compute only in training mode."""
+    """Trains torchvision's detectors with their own losses, computed over the whole batch.
+
+    A run of computation 1 keeps torchvision's code, whose sums have another order, and its anchors, which are rounded
+    to the number format of the feature maps.
+    """
+
+    latest_computation = 2
 
     _config: DetectionConfig
 
@@ -90,6 +99,12 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     ) -> tuple[float, float | None]:
         return box_differences(card, expected, found)
 
+    def build_model(self, *, pretrained: bool) -> nn.Module:
+        model = super().build_model(pretrained=pretrained)
+        if self.computation > 1:
+            keep_anchors_in_float32(model)
+        return model
+
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
         return head_prefixes(model)
 
@@ -101,8 +116,13 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
 
     def loss(self, model: nn.Module, batch: BoxBatch, meter: LossMeter) -> torch.Tensor:
         images_NCHW = self._normalised(batch.images_NCHW)
-        targets = [self._target(boxes, labels) for boxes, labels in batch.by_image()]
-        parts: dict[str, torch.Tensor] = {LOSS_NAMES[name]: part for name, part in model(images_NCHW, targets).items()}
+        targets = PaddedTargets.of(batch.boxes_NM4, batch.labels_NM, batch.counts, self._first_label)
+        losses: dict[str, torch.Tensor] = (
+            detector_losses(model, images_NCHW, targets)
+            if self.computation > 1
+            else model(images_NCHW, targets.by_image())
+        )
+        parts = {LOSS_NAMES[name]: part for name, part in losses.items()}
         loss = torch.stack(list(parts.values())).sum()
         meter.update(loss, parts, len(images_NCHW))
         return loss
@@ -114,7 +134,9 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
 
     def evaluate(self, model: nn.Module, batch: BoxBatch, meter: DetectionRecords) -> None:
         indices = batch.indices_N.tolist()
-        targets = [self._target(*self._val_items.target(index), device=batch.images_NCHW.device) for index in indices]
+        boxes, labels = zip(*(self._val_items.target(index) for index in indices), strict=True)
+        boxes_NM4, labels_NM = (part.to(batch.images_NCHW.device) for part in padded(boxes, labels))
+        targets = PaddedTargets.of(boxes_NM4, labels_NM, [len(one) for one in labels], self._first_label)
         seed = derived_seed(self._config.seed, "validation loss", *indices[:1])
         found, losses = boxes_and_losses(model, self._normalised(batch.images_NCHW), targets, seed=seed)
         meter.add_loss(torch.stack(list(losses.values())).sum(), len(indices))
@@ -132,12 +154,6 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
 
     def evaluation(self, meter: DetectionRecords) -> Evaluation:
         return meter.evaluation(self._dataset.classes)
-
-    def _target(
-        self, boxes_xyxy: torch.Tensor, labels_M: torch.Tensor, device: torch.device | None = None
-    ) -> dict[str, torch.Tensor]:
-        """The objects of an image as the network takes them."""
-        return {"boxes": boxes_xyxy.to(device), "labels": labels_M.to(device) + self._first_label}
 
     def _items(self, split: Split) -> BoxedImages:
         samples = self._samples(split)

@@ -1,9 +1,7 @@
 """The loss of a detector in validation, with the same norms and without dropout, beside the boxes that it finds.
 
-torchvision's detectors return their losses in training mode and their boxes in evaluation mode. What decides is a flag
-of the detector itself and of the two parts of a two-stage detector; norms and dropout have flags of their own. So the
-network is asked twice in evaluation mode, the second time with those few flags set. The layers that take the time work
-once: their outputs serve both.
+The boxes come from torchvision's evaluation mode, the losses from `detector_losses`, which take the network in the same
+mode. The layers that take the time work once: their outputs serve both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,16 +10,16 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from trainingapp.engine.tasks.detection.losses import detector_losses
+from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
 from trainingapp.engine.tasks.detection.networks import Targets
 
-#: Modules whose flag decides what a detector returns; the first is the detector.
-DECIDING = ("", "rpn", "roi_heads")
 #: Modules that give the same for the same images whichever is wanted.
 SHARED = ("backbone", "head", "rpn.head")
 
 
 def boxes_and_losses(
-    model: nn.Module, images_NCHW: torch.Tensor, targets: Targets, *, seed: int
+    model: nn.Module, images_NCHW: torch.Tensor, targets: PaddedTargets, *, seed: int
 ) -> tuple[Targets, dict[str, torch.Tensor]]:
     """What the detector returns in evaluation mode, and its losses by torchvision's names.
 
@@ -32,22 +30,10 @@ def boxes_and_losses(
     devices = [images_NCHW.device] if images_NCHW.device.type == "cuda" else []
     with _working_once([modules[name] for name in SHARED if name in modules]):
         boxes: Targets = model(images_NCHW)
-        with _deciding([modules[name] for name in DECIDING if name in modules]), torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            losses: dict[str, torch.Tensor] = model(images_NCHW, targets)
+            losses = detector_losses(model, images_NCHW, targets)
     return boxes, losses
-
-
-@contextmanager
-def _deciding(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Within, only these modules have the flag of training mode; what they contain has not."""
-    for module in modules:
-        module.training = True
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.training = False
 
 
 @contextmanager

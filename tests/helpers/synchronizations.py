@@ -1,0 +1,77 @@
+"""Operations for which the host waits for a GPU, counted where there is none."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from trainingapp.engine.tasks.detection.losses import sampling
+
+READS = {
+    "aten._local_scalar_dense",
+    "aten.nonzero",
+    "aten.masked_select",
+    "aten._unique2",
+    "aten.unique_dim",
+    "aten.unique_consecutive",
+    "aten.is_nonzero",
+    "aten.equal",
+    "aten.repeat_interleave.Tensor",
+    "torchvision.nms",
+}
+"""Their result is a value for the host, or has a shape that depends on values of the device."""
+
+INDEXED = {"aten.index", "aten.index_put", "aten.index_put_", "aten._index_put_impl_"}
+"""They search for the places of a mask, and wait for their number, where an index is of booleans."""
+
+
+class SynchronizingOperations(TorchDispatchMode):
+    """Counts by name the operations within that would wait for a GPU, if their tensors were there.
+
+    A stand-in: on CPU tensors nothing waits, and neither copies from the device (`.cpu()`) nor waits within kernels can
+    be seen. Tensors that are made from Python numbers count too (`tensor from numbers`), since they would be copied to
+    the GPU from memory that is not pinned.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = func._schema.name.replace("::", ".")
+        overload = f"{name}.{func._schema.overload_name}"
+        if name in READS or overload in READS:
+            self.counts[name] += 1
+        elif name in INDEXED and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        ):
+            self.counts[f"{name} by a mask"] += 1
+        elif name == "aten.lift_fresh":
+            self.counts["tensor from numbers"] += 1
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Within, torchvision's sampler and ours draw the first candidates of each image instead of random ones."""
+
+    def in_order(count: int, **kwargs: Any) -> torch.Tensor:
+        return torch.arange(count, device=kwargs.get("device"))
+
+    def descending(labels_NA: torch.Tensor) -> torch.Tensor:
+        count = labels_NA.shape[1]
+        return (1 - torch.arange(count, device=labels_NA.device) / count).expand(labels_NA.shape)
+
+    own: Callable[..., torch.Tensor] = descending
+    with patch.object(torch, "randperm", in_order), patch.object(sampling, "random_keys", own):
+        yield
