@@ -9,6 +9,7 @@ every fourth has no object. Optimizer and data loading are left out: both ways h
     img/s             medians over the turns; `ratio` is the median of the turns' ratios, ours over torchvision's
     synchronizations  in a step, ours and torchvision's: on a GPU those that `torch.cuda.set_sync_debug_mode` reports,
                       on a CPU a stand-in (tests/helpers/synchronizations.py)
+    MB                most memory of a step that tensors take on a GPU, with the network, ours and torchvision's
     difference        the largest relative difference of a part of the loss; both samplers of Faster R-CNN draw alike
 
 A row is printed as soon as it is measured. Measure on a machine with nothing else to do.
@@ -21,10 +22,12 @@ import statistics
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +37,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from tests.helpers.synchronizations import SynchronizingOperations, same_draws  # noqa: E402
-from trainingapp.engine.tasks.detection.losses import detector_losses  # noqa: E402
+from trainingapp.engine.tasks.detection.losses import detector_losses, proposals  # noqa: E402
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets, padded  # noqa: E402
 from trainingapp.engine.tasks.detection.networks import (  # noqa: E402
     DetectorOptions,
@@ -42,6 +45,9 @@ from trainingapp.engine.tasks.detection.networks import (  # noqa: E402
     first_label,
     keep_anchors_in_float32,
 )
+
+FEW = 16
+"""Synchronizations of a step below which the benchmark names their places."""
 
 CLASSES = 20
 OBJECTS = (7, 0, 3, 12)
@@ -108,6 +114,8 @@ class Figures:
     ratio: float
     synchronizations: int
     torchvision_synchronizations: int
+    memory_mb: int
+    torchvision_memory_mb: int
     difference: float
 
 
@@ -127,7 +135,7 @@ def main() -> None:
     plan = Plan(turns=3 if options.quick else 7, steps=5 if is_gpu else 1)
     found: dict[str, Figures] = {}
     head = f"{'network':39}{'size':>5}{'batch':>6}{'img/s':>9}{'torchvision':>13}{'ratio':>7}{'syncs':>7}{'before':>7}"
-    print(f"{head}{'difference':>12}", flush=True)
+    print(f"{head}{'MB':>8}{'before':>8}{'difference':>12}", flush=True)
     for case in cases:
         if options.only in case.name and not (options.deterministic and case.name.startswith("fasterrcnn")):
             one = found[case.name] = measure(case, plan, device, amp=options.amp)
@@ -142,7 +150,8 @@ def main() -> None:
 def row(case: Case, one: Figures) -> str:
     speeds = f"{one.images_per_s:9.1f}{one.torchvision_images_per_s:13.1f}{one.ratio:7.2f}"
     waits = f"{one.synchronizations:7}{one.torchvision_synchronizations:7}"
-    return f"{case.name:39}{case.size:5}{case.batch:6}{speeds}{waits}{one.difference:12.1e}"
+    memory = f"{one.memory_mb:8}{one.torchvision_memory_mb:8}"
+    return f"{case.name:39}{case.size:5}{case.batch:6}{speeds}{waits}{memory}{one.difference:12.1e}"
 
 
 def measure(case: Case, plan: Plan, device: torch.device, *, amp: bool) -> Figures:
@@ -166,10 +175,11 @@ def measure(case: Case, plan: Plan, device: torch.device, *, amp: bool) -> Figur
         step(model, way)
         step(model, way)
     synchronizations = [count_synchronizations(model, way, device) for way in ways]
+    memory = [memory_of(model, way, device) for way in ways]
     turns = [[time_of(model, way, plan.steps, device) for way in ways] for _ in range(plan.turns)]
     speeds = [case.batch * plan.steps / statistics.median(times) for times in zip(*turns, strict=True)]
     ratio = statistics.median(theirs / own for own, theirs in turns)
-    return Figures(case.batch, case.size, *speeds, ratio, *synchronizations, difference)
+    return Figures(case.batch, case.size, *speeds, ratio, *synchronizations, *memory, difference)
 
 
 def network(case: Case) -> nn.Module:
@@ -222,9 +232,19 @@ def time_of(model: nn.Module, way: Step, steps: int, device: torch.device) -> fl
     return time.perf_counter() - began
 
 
+def memory_of(model: nn.Module, way: Step, device: torch.device) -> int:
+    """Megabytes at the peak of a step; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    step(model, way)
+    return torch.cuda.max_memory_allocated() >> 20
+
+
 def count_synchronizations(model: nn.Module, way: Step, device: torch.device) -> int:
     if device.type != "cuda":
-        with SynchronizingOperations() as operations:
+        # Non-maximum suppression is called as for a GPU.
+        with patch.object(proposals, "is_waited_for", lambda device: True), SynchronizingOperations() as operations:
             step(model, way)
         return operations.total
     torch.cuda.synchronize()
@@ -233,8 +253,10 @@ def count_synchronizations(model: nn.Module, way: Step, device: torch.device) ->
         torch.cuda.set_sync_debug_mode("warn")
         step(model, way)
         torch.cuda.set_sync_debug_mode("default")
-    lines = [str(one.message) for one in found if "synchronizing" in str(one.message)]
-    return len(lines)
+    places = Counter(f"{one.filename}:{one.lineno}" for one in found if "synchronizing" in str(one.message))
+    if 0 < places.total() < FEW:
+        print("   ", *(f"{count} x {place}" for place, count in places.items()), sep="\n    ", flush=True)
+    return places.total()
 
 
 if __name__ == "__main__":

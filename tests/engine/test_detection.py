@@ -14,7 +14,17 @@ from PIL import Image
 from torch import nn
 
 from tests.helpers.images import make_run_dir
-from tests.helpers.trainers import EndAfter, assert_bit_equal, assert_same_result, change_order, last_status, train_here
+from tests.helpers.trainers import (
+    EndAfter,
+    assert_bit_equal,
+    assert_same_result,
+    change_order,
+    curves,
+    events_of,
+    last_status,
+    newest_content,
+    train_here,
+)
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index
 from trainingapp.contract.errors import BadConfig, BadData, WeightsUnavailable
@@ -23,6 +33,8 @@ from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.contract.tasks.detection import DETECTORS, DetectionConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImage, BoxedImages, clipped, mosaic
+from trainingapp.engine.tasks.detection.losses import detector_losses
+from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets, padded
 from trainingapp.engine.tasks.detection.networks import (
     LOSS_NAMES,
     DetectorOptions,
@@ -31,6 +43,7 @@ from trainingapp.engine.tasks.detection.networks import (
     head_prefixes,
     loss_parts,
 )
+from trainingapp.engine.tasks.detection.task import DetectionTask
 from trainingapp.engine.tasks.detection.validation_loss import boxes_and_losses
 from trainingapp.engine.tasks.registry import make_task
 
@@ -174,8 +187,8 @@ def _batches(folder: Path, workers: int) -> list[BoxBatch]:
 def test_the_same_batches_with_and_without_processes(boxes_dir: Path) -> None:
     for here, there in zip(_batches(boxes_dir, 0), _batches(boxes_dir, 2), strict=True):
         assert torch.equal(here.images_NCHW, there.images_NCHW)
-        assert torch.equal(here.boxes_xyxy, there.boxes_xyxy)
-        assert torch.equal(here.labels_M, there.labels_M)
+        assert torch.equal(here.boxes_NM4, there.boxes_NM4)
+        assert torch.equal(here.labels_NM, there.labels_NM)
         assert here.counts == there.counts
 
 
@@ -202,6 +215,13 @@ def _images_and_targets(name: str, count: int = 2) -> tuple[torch.Tensor, list[d
     return torch.randn(count, 3, size, size), targets
 
 
+def _padded(name: str, targets: list[dict[str, torch.Tensor]]) -> PaddedTargets:
+    """The same targets for `detector_losses`."""
+    labels = [target["labels"] - first_label(name) for target in targets]
+    boxes_NM4, labels_NM = padded([target["boxes"] for target in targets], labels)
+    return PaddedTargets.of(boxes_NM4, labels_NM, [len(one) for one in labels], first_label(name))
+
+
 SMALL = ["fcos_resnet18_fpn", "retinanet_resnet18_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"]
 OTHERS = ["fcos_mobilenet_v3_large_fpn", "ssdlite320_mobilenet_v3_large"]
 #: One large network of each family; all of them are built in the long tests.
@@ -213,7 +233,7 @@ def test_architecture_gives_losses_gradients_and_boxes(name: str) -> None:
     torch.manual_seed(0)
     model = _build(name)
     images, targets = _images_and_targets(name)
-    losses = model.train()(images, targets)
+    losses = detector_losses(model.train(), images, _padded(name, targets))
     assert sorted(LOSS_NAMES[part] for part in losses) == sorted(loss_parts(name))
     torch.stack(list(losses.values())).sum().backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -234,8 +254,9 @@ def test_the_validation_loss_is_that_of_training_with_fixed_norms_and_changes_no
     images, targets = _images_and_targets(name)
     with torch.inference_mode():
         alone = model(images)
+        padded_targets = _padded(name, targets)
         before = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
-        boxes, losses = boxes_and_losses(model, images, targets, seed=3)
+        boxes, losses = boxes_and_losses(model, images, padded_targets, seed=3)
         assert_bit_equal(boxes, alone)
         assert_bit_equal((torch.get_rng_state(), model.state_dict()), before)
         assert not any(module.training or "forward" in vars(module) for module in model.modules())
@@ -244,7 +265,7 @@ def test_the_validation_loss_is_that_of_training_with_fixed_norms_and_changes_no
             if isinstance(module, nn.BatchNorm2d | nn.Dropout):
                 module.eval()
         torch.manual_seed(3)
-        assert_bit_equal(losses, model(images, targets))
+        assert_bit_equal(losses, detector_losses(model, images, padded_targets))
 
 
 @pytest.mark.slow
@@ -357,16 +378,14 @@ def test_a_batch_is_drawn_with_its_boxes(boxes_dir: Path, tmp_path: Path) -> Non
 
 
 class _Oracle(nn.Module):
-    """Predicts the objects: in the pixels of the fitted image, 80 x 60 in 64 x 64. Its loss is their number."""
+    """Predicts the objects: in the pixels of the fitted image, 80 x 60 in 64 x 64."""
 
     def __init__(self, samples: list[Sample], label: int) -> None:
         super().__init__()
         self._samples = iter(samples)
         self._label = label
 
-    def forward(self, images_NCHW: torch.Tensor, targets: Any = None) -> Any:
-        if self.training:
-            return {"classification": torch.tensor(float(sum(len(target["boxes"]) for target in targets)))}
+    def forward(self, images_NCHW: torch.Tensor) -> Any:
         found = []
         for _image, sample in zip(images_NCHW, self._samples, strict=False):
             corners = [(box.left, box.top, box.right, box.bottom) for box in sample.boxes if not box.crowd]
@@ -374,6 +393,11 @@ class _Oracle(nn.Module):
             labels = torch.tensor([box.label for box in sample.boxes if not box.crowd], dtype=torch.int64)
             found.append({"boxes": boxes, "labels": labels + self._label, "scores": torch.ones(len(labels))})
         return found
+
+
+@detector_losses.register
+def _number_of_objects(model: _Oracle, images_NCHW: torch.Tensor, targets: PaddedTargets) -> dict[str, torch.Tensor]:
+    return {"classification": targets.is_object_NM.sum().float()}
 
 
 @pytest.mark.parametrize("name", ["fcos_resnet18_fpn", "fasterrcnn_resnet18_fpn"])
@@ -401,6 +425,27 @@ def test_a_split_without_boxes_is_refused(boxes_dir: Path, tmp_path: Path) -> No
     write_index(tmp_path, name="bare", tasks=["detection"], classes=["a", "b"], fingerprint="0" * 64, samples=bare)
     with pytest.raises(BadData, match="val split"):
         _task(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["fcos_resnet18_fpn", pytest.param("fasterrcnn_resnet18_fpn", marks=pytest.mark.long)])
+def test_a_run_of_the_version_before_keeps_its_computation(
+    boxes_dir: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoints do not say how it computes. Losses over the batch differ from it in the last digits."""
+    values = {**HARD, "model": name, "epochs": 1, "anchor_scale": 0.25}
+    straight, cut, new = (make_run_dir(tmp_path / part, boxes_dir, **values) for part in ("straight", "cut", "new"))
+    with monkeypatch.context() as before:
+        before.setattr(DetectionTask, "latest_computation", 1)
+        train_here(straight)
+        assert train_here(cut, EndAfter(1)) == "paused"
+    assert "computation" not in newest_content(cut)
+    change_order(cut)
+    train_here(cut)
+    assert_same_result(cut, straight)
+    assert events_of(cut, "resume_check")[-1]["verdict"] == "exact"
+    train_here(new)
+    assert newest_content(new)["computation"] == 2
+    assert curves(new) != curves(straight)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainingapp.engine.tasks.detection.losses import sampling
@@ -29,17 +30,43 @@ INDEXED = {"aten.index", "aten.index_put", "aten.index_put_", "aten._index_put_i
 """They search for the places of a mask, and wait for their number, where an index is of booleans."""
 
 
+METHODS = {torch.Tensor.tolist: "tolist", torch.Tensor.cpu: "cpu", torch.Tensor.numpy: "numpy"}
+"""They copy from the device before anything is dispatched."""
+
+
+class _Methods(TorchFunctionMode):
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in METHODS:
+            self._counts[METHODS[func]] += 1
+        return func(*args, **(kwargs or {}))
+
+
 class SynchronizingOperations(TorchDispatchMode):
     """Counts by name the operations within that would wait for a GPU, if their tensors were there.
 
-    A stand-in: on CPU tensors nothing waits, and neither copies from the device (`.cpu()`) nor waits within kernels can
-    be seen. Tensors that are made from Python numbers count too (`tensor from numbers`), since they would be copied to
-    the GPU from memory that is not pinned.
+    A stand-in: on CPU tensors nothing waits, and waits within kernels cannot be seen. Tensors that are made from Python
+    numbers count too (`tensor from numbers`), since they would be copied to the GPU from memory that is not pinned.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
+        self._methods = _Methods(self.counts)
+
+    def __enter__(self) -> Self:
+        self._methods.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._methods.__exit__(*error)
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -55,7 +55,7 @@ def generalized_iou_losses(boxes: torch.Tensor, others: torch.Tensor, smallest: 
     """
     inner = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
     outer = torch.maximum(boxes[..., 2:], others[..., 2:]) - torch.minimum(boxes[..., :2], others[..., :2])
-    inner = inner.clamp(min=0)
+    inner = torch.where(inner > 0, inner, 0.0)  # unlike `clamp`, without a gradient where a box has no width
     # Not `prod`, whose backward pass reads back whether a factor is zero.
     shared, hull = inner[..., 0] * inner[..., 1], outer[..., 0] * outer[..., 1]
     union = areas(boxes) + areas(others) - shared

@@ -66,6 +66,6 @@ def _sizes(anchors: Anchors) -> torch.Tensor:
     """[A, 2]: the limits of each location. The first level has no lower one, the last one no upper one."""
     strides_A1 = (anchors.boxes_A4[:, 2] - anchors.boxes_A4[:, 0])[:, None]
     sizes_A2 = torch.cat([strides_A1 * SMALLEST, strides_A1 * LARGEST], dim=1)
-    sizes_A2[: anchors.counts[0], 0] = 0
-    sizes_A2[-anchors.counts[-1] :, 1] = torch.inf
+    sizes_A2[: anchors.counts[0], 0].fill_(0)
+    sizes_A2[-anchors.counts[-1] :, 1].fill_(torch.inf)
     return sizes_A2

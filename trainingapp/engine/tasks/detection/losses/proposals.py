@@ -62,7 +62,7 @@ def unsuppressed(
 
     `counts` are the boxes of each level, `side` is the largest coordinate. A box without area suppresses nothing.
     """
-    if scores_NK.device.type == "cpu":  # nothing has to be waited for, and small calls take the least time
+    if not is_waited_for(scores_NK.device):  # then small calls take the least time
         images = zip(boxes_NK4, scores_NK, strict=True)
         return torch.stack([_kept_by_level(boxes_K4, scores_K, counts, threshold) for boxes_K4, scores_K in images])
     size = -(-len(scores_NK) // NMS_CALLS)
@@ -72,6 +72,11 @@ def unsuppressed(
         shifted = (boxes_BK4 + apart_BK4[: len(boxes_BK4)]).flatten(0, 1)
         parts.append(_kept(shifted, scores_BK.flatten(), threshold).view_as(scores_BK))
     return torch.cat(parts)
+
+
+def is_waited_for(device: torch.device) -> bool:
+    """Whether reading a value from the device stops the host until the device has finished its work."""
+    return device.type != "cpu"
 
 
 def _kept_by_level(
