@@ -12,7 +12,7 @@ import importlib
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -298,7 +298,8 @@ def pretend_gpu() -> Iterator[PretendDevice]:
         setattr(torch.cuda, name, stand_in)
     torch.amp.grad_scaler.amp_definitely_not_available = lambda: False  # type: ignore[attr-defined]
     torch.amp.autocast_mode.amp_definitely_not_available = lambda: False  # type: ignore[attr-defined]
-    torch.inference_mode = torch.no_grad  # type: ignore[assignment, misc]  # wrappers of tensors lack its counters
+    # Wrappers of tensors lack the counters of inference mode.
+    torch.inference_mode = lambda mode=True: torch.no_grad() if mode else nullcontext()  # type: ignore[assignment, misc]
     torch.nn.functional.scaled_dot_product_attention = attention  # it asks CUDA's kernels whether they can do it
     align = importlib.import_module("torchvision.ops.roi_align")
     align._roi_align = align._roi_align.__wrapped__  # without torch.compile

@@ -31,8 +31,8 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="here the GPU check shows it on a GPU"),
 ]
 
-#: Waits for the GPU in a step, at most, by the beginning of a detector's name. Elsewhere there is none.
-WAITS = {"fcos_": 40, "retinanet_": 60, "fasterrcnn_": 120, "ssd300_": 40, "ssdlite320_": 40}
+#: Waits for the GPU in a step, at most: for the proposals of detectors in two stages. Elsewhere there is none.
+WAITS = {"fasterrcnn_": 4}
 
 FIRST = [
     network(model)

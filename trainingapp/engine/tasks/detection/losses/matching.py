@@ -118,11 +118,9 @@ def by_center_and_size(
     center_x, center_y = ((boxes_NM4[..., :2] + boxes_NM4[..., 2:]) / 2)[..., None].unbind(2)
     away_NMA = torch.maximum((x_N1A - center_x).abs_(), (y_N1A - center_y).abs_())
     left, top, right, bottom = boxes_NM4[..., None].unbind(2)
-    distances = x_N1A - left, y_N1A - top, right - x_N1A, bottom - y_N1A
-    nearest_NMA, farthest_NMA = (
-        function(function(distances[0], distances[1]), function(distances[2], distances[3]))
-        for function in (torch.minimum, torch.maximum)
-    )
+    to_left, to_top, to_right, to_bottom = x_N1A - left, y_N1A - top, right - x_N1A, bottom - y_N1A
+    nearest_NMA = torch.minimum(torch.minimum(to_left, to_top), torch.minimum(to_right, to_bottom))
+    farthest_NMA = torch.maximum(torch.maximum(to_left, to_top), torch.maximum(to_right, to_bottom))
     fits_NMA = (away_NMA < radius * sides_NA[:, None]) & (nearest_NMA > 0) & is_object_NM[..., None]
     fits_NMA &= (farthest_NMA > sizes_A2[:, 0]) & (farthest_NMA < sizes_A2[:, 1])
     # As torchvision computes it: a match is worth the more, the smaller the object is.
