@@ -1,7 +1,6 @@
 """Anchors, made once for each shape of the feature maps: making them copies from host to device."""
 
 from dataclasses import dataclass
-from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -41,5 +40,5 @@ def _make(generator: Generator, size: torch.Size, shapes: tuple[torch.Size, ...]
     with torch.inference_mode(False), torch.no_grad():
         images, *levels = (torch.empty((), device=device).expand(1, 1, *shape) for shape in (size, *shapes))
         [boxes_A4] = generator(ImageList(images, [(size[0], size[1])]), levels)
-    places = cast(list[int], generator.num_anchors_per_location())
+    places = generator.num_anchors_per_location()
     return Anchors(boxes_A4, tuple(shape.numel() * each for shape, each in zip(shapes, places, strict=True)))

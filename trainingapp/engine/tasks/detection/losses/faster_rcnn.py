@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch.nn import functional as F
@@ -14,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from trainingapp.engine.tasks.detection.losses.anchors import Anchors, anchors_of
 from trainingapp.engine.tasks.detection.losses.boxes import areas, encoded
 from trainingapp.engine.tasks.detection.losses.matching import IGNORED, matched, rule_of
+from trainingapp.engine.tasks.detection.losses.normalizing import normalised_for
 from trainingapp.engine.tasks.detection.losses.proposals import Proposals, training_proposals
 from trainingapp.engine.tasks.detection.losses.sampling import balanced_samples
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
@@ -24,17 +26,18 @@ BETA = 1 / 9
 
 def faster_rcnn_losses(model: FasterRCNN, images_NCHW: torch.Tensor, targets: PaddedTargets) -> dict[str, torch.Tensor]:
     """As `FasterRCNN.forward` in training mode."""
-    images_NCHW = model.transform.normalised(images_NCHW)
+    images_NCHW = normalised_for(model, images_NCHW)
     features: dict[str, torch.Tensor] = model.backbone(images_NCHW)
     levels = list(features.values())
-    anchors = anchors_of(model.rpn.anchor_generator, images_NCHW, levels)
+    rpn, roi_heads = cast(RegionProposalNetwork, model.rpn), cast(RoIHeads, model.roi_heads)
+    anchors = anchors_of(rpn.anchor_generator, images_NCHW, levels)
     count, size = len(images_NCHW), images_NCHW.shape[-2:]
-    logits, codes = concat_box_prediction_layers(*model.rpn.head(levels))
+    logits, codes = concat_box_prediction_layers(*rpn.head(levels))
     logits_NA, codes_NA4 = logits.view(count, -1), codes.view(count, -1, 4)
-    proposals = training_proposals(model.rpn, logits_NA.detach(), codes_NA4.detach(), anchors, size)
+    proposals = training_proposals(rpn, logits_NA.detach(), codes_NA4.detach(), anchors, size)
     return {
-        **roi_losses(model.roi_heads, features, proposals, targets, size),
-        **rpn_losses(model.rpn, logits_NA, codes_NA4, anchors, targets),
+        **roi_losses(roi_heads, features, proposals, targets, size),
+        **rpn_losses(rpn, logits_NA, codes_NA4, anchors, targets),
     }
 
 

@@ -10,6 +10,7 @@ from trainingapp.engine.tasks.detection.losses.anchors import Anchors, anchors_o
 from trainingapp.engine.tasks.detection.losses.boxes import generalized_iou_losses
 from trainingapp.engine.tasks.detection.losses.classification import focal_losses
 from trainingapp.engine.tasks.detection.losses.matching import BACKGROUND, by_center_and_size, matched
+from trainingapp.engine.tasks.detection.losses.normalizing import normalised_for
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
 
 SMALLEST, LARGEST = 4.0, 8.0
@@ -18,7 +19,7 @@ SMALLEST, LARGEST = 4.0, 8.0
 
 def fcos_losses(model: FCOS, images_NCHW: torch.Tensor, targets: PaddedTargets) -> dict[str, torch.Tensor]:
     """As `FCOS.forward` in training mode."""
-    images_NCHW = model.transform.normalised(images_NCHW)
+    images_NCHW = normalised_for(model, images_NCHW)
     features = list(model.backbone(images_NCHW).values())
     anchors = anchors_of(model.anchor_generator, images_NCHW, features)
     return head_losses(model.head(features), anchors, targets, radius=model.center_sampling_radius)

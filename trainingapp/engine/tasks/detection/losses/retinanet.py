@@ -9,6 +9,7 @@ from trainingapp.engine.tasks.detection.losses.anchors import anchors_of
 from trainingapp.engine.tasks.detection.losses.boxes import decoded, encoded, generalized_iou_losses
 from trainingapp.engine.tasks.detection.losses.classification import focal_losses
 from trainingapp.engine.tasks.detection.losses.matching import BACKGROUND, IGNORED, Rule, matched, rule_of
+from trainingapp.engine.tasks.detection.losses.normalizing import normalised_for
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
 
 BoxLoss = Literal["l1", "giou"]
@@ -16,7 +17,7 @@ BoxLoss = Literal["l1", "giou"]
 
 def retinanet_losses(model: RetinaNet, images_NCHW: torch.Tensor, targets: PaddedTargets) -> dict[str, torch.Tensor]:
     """As `RetinaNet.forward` in training mode."""
-    images_NCHW = model.transform.normalised(images_NCHW)
+    images_NCHW = normalised_for(model, images_NCHW)
     features = list(model.backbone(images_NCHW).values())
     anchors = anchors_of(model.anchor_generator, images_NCHW, features)
     box_loss = model.head.regression_head._loss_type

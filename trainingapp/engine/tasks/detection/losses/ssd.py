@@ -9,12 +9,13 @@ from torchvision.models.detection.ssd import SSD
 from trainingapp.engine.tasks.detection.losses.anchors import anchors_of
 from trainingapp.engine.tasks.detection.losses.boxes import Weights, encoded
 from trainingapp.engine.tasks.detection.losses.matching import Rule, by_overlap_with_owners, matched
+from trainingapp.engine.tasks.detection.losses.normalizing import normalised_for
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
 
 
 def ssd_losses(model: SSD, images_NCHW: torch.Tensor, targets: PaddedTargets) -> dict[str, torch.Tensor]:
     """As `SSD.forward` in training mode."""
-    images_NCHW = model.transform.normalised(images_NCHW)
+    images_NCHW = normalised_for(model, images_NCHW)
     features = list(model.backbone(images_NCHW).values())
     anchors = anchors_of(model.anchor_generator, images_NCHW, features)
     return head_losses(
