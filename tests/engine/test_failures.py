@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from django.utils import translation
 
+from tests.helpers.gpu_errors import RECORDED
 from tests.helpers.images import make_dataset
 from tests.helpers.trainers import index_of, last_status, newest_content, train_here
 from trainingapp.contract.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint
+from trainingapp.presentation.messages import rendered
 
 
 def _caught(action) -> BaseException:
@@ -63,6 +66,46 @@ def test_gpu_memory_counts_as_memory() -> None:
 
 def test_the_error_of_onednn_without_memory_counts_as_memory() -> None:
     assert classify(RuntimeError("could not create a primitive")).error_class == "out_of_memory"
+
+
+@pytest.mark.parametrize(("error_class", "text"), RECORDED)
+def test_recorded_errors_of_gpus_are_classified(error_class: str, text: str) -> None:
+    assert classify(RuntimeError(text)).error_class == error_class
+
+
+def test_the_cause_counts_where_an_error_hides_it() -> None:
+    """What comes after an allocation failed, as in a thread of the loader, is raised while the first is handled."""
+
+    def hidden() -> None:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        except RuntimeError:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_MAPPING_ERROR")  # noqa: B904 - as torch's own code does
+
+    assert classify(_caught(hidden)).error_class == "out_of_memory"
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+@pytest.mark.parametrize(
+    ("text", "remedies"),
+    [
+        ("CUDA error: device-side assert triggered", ["cpu"]),
+        ("The NVIDIA driver on your system is too old (found version 11040).", ["PyTorch", "cpu"]),
+        ("CUDA error: no kernel image is available for execution on the device", ["PyTorch", "pytorch.org"]),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. ", ["--shm-size=8g", "num_workers"]),
+        (
+            "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set "
+            "'torch.use_deterministic_algorithms(True)'.",
+            ["adaptive_avg_pool2d_backward_cuda", "auto", "fast"],
+        ),
+        ("GET was unable to find an engine to execute this computation", ["batch_size", "image_size"]),
+    ],
+)
+def test_the_message_names_the_remedy_in_both_languages(language: str, text: str, remedies: list[str]) -> None:
+    with translation.override(language):
+        shown = rendered(classify(RuntimeError(text)).message)
+    assert all(remedy in shown for remedy in remedies), shown
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in shown) == (language == "zh-hans")
 
 
 def test_a_quota_is_a_full_disk() -> None:

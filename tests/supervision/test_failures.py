@@ -4,8 +4,10 @@ import time
 
 import pytest
 
+from tests.helpers.gpu_errors import RECORDED
 from trainingapp.models import FailureRule
-from trainingapp.supervision.failures import LINES_SHOWN, Rule, diagnose, own_rules, search_in_process
+from trainingapp.presentation.failure_advice import ADVICE
+from trainingapp.supervision.failures import BY_CLASS, LINES_SHOWN, Rule, diagnose, own_rules, search_in_process
 
 
 @pytest.mark.parametrize(
@@ -20,19 +22,36 @@ from trainingapp.supervision.failures import LINES_SHOWN, Rule, diagnose, own_ru
         ("MemoryError", "out_of_memory"),
         ("OSError: [Errno 28] No space left on device", "disk_full"),
         ("OSError: [Errno 30] Read-only file system: 'trainer.lock'", "read_only"),
-        ("RuntimeError: CUDA error: device-side assert triggered", "device_error"),
+        ("torch.AcceleratorError: CUDA error: device-side assert triggered", "device_assert"),
         ("RuntimeError: CUDA error: unspecified launch failure", "device_error"),
         ("CUDA error: uncorrectable ECC error encountered", "device_error"),
         ("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:2251", "device_error"),
         ("RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "device_error"),
-        ("RuntimeError: DataLoader worker (pid 123) is killed by signal: Bus error.", "lost_trainer"),
+        ("RuntimeError: DataLoader worker (pid 123) is killed by signal: Killed.", "lost_trainer"),
         ("ValueError: something of its own", "error"),
+        *((f"RuntimeError: {text}", error_class) for error_class, text in RECORDED),
     ],
 )
 def test_the_log_classifies_what_the_trainer_could_not(line: str, error_class: str) -> None:
     found = diagnose("error", ["before", line, "after"], ["shown"])
     assert found.rule.error_class == error_class
     assert found.lines == (["shown"] if error_class == "error" else ["before", line, "after"])
+
+
+def test_a_trainer_that_waits_for_a_loader_without_shared_memory_is_not_only_a_hang() -> None:
+    """The loader process reports it and lives on without the batch, so that the trainer waits until it is killed."""
+    line = "RuntimeError: unable to allocate shared memory(shm) for file </torch_7_2>: No space left on device (28)"
+    assert diagnose("hang", ["before", line, "after"], ["stacks"]).rule == Rule("shared_memory")
+    assert diagnose("hang", ["before", "after"], ["stacks"]).rule.action == "retry"
+
+
+@pytest.mark.parametrize("error_class", ["device_assert", "driver", "not_deterministic", "shared_memory"])
+def test_what_fails_again_is_not_retried(error_class: str) -> None:
+    assert BY_CLASS[error_class].action == "fail"
+
+
+def test_every_class_has_advice() -> None:
+    assert BY_CLASS.keys() <= ADVICE.keys()
 
 
 def test_the_class_of_the_trainer_takes_precedence() -> None:

@@ -74,7 +74,32 @@ ADVICE: dict[str, Advice] = {
     ),
     "device_error": Advice(
         _("The GPU or its driver reported an error"),
-        _("A label outside the classes or a failing GPU can cause this: check the lines, then nvidia-smi."),
+        _("A failing GPU or its driver can cause this: check the lines, then nvidia-smi and dmesg."),
+    ),
+    "device_assert": Advice(
+        _("An index was out of range on the GPU"),
+        _(
+            "In most cases a label is outside the classes of the model. Clone the run with the device cpu: the error "
+            "there names the line."
+        ),
+    ),
+    "driver": Advice(
+        _("The GPU, its driver and PyTorch do not suit each other"),
+        _(
+            "Update the driver and restart the machine, install a build of PyTorch that supports the GPU, or choose "
+            "another device. A retry would fail again."
+        ),
+    ),
+    "not_deterministic": Advice(
+        _("The model has no deterministic algorithm on a GPU"),
+        _("Clone the run and choose another value under “Determinism”: automatic or fast."),
+    ),
+    "shared_memory": Advice(
+        _("The shared memory of the machine is too small"),
+        _(
+            "Loader processes pass images through /dev/shm, which has 64 MB in a container by default. Start the "
+            "container with --shm-size=8g (shm_size in a compose file), or set the data loader workers to 0."
+        ),
     ),
     "device_unavailable": Advice(
         _("torch cannot use the GPU"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from trainingapp.contract.errors import SIGNS
 from trainingapp.models import FailureRule
 from trainingapp.models.run import LONGEST_WAIT_S
 
@@ -73,6 +74,10 @@ BY_CLASS: dict[str, Rule] = {
         Rule("device_error", Action.RETRY, max_retries=1),
         # The device is checked and left out meanwhile: the run is placed elsewhere, or waits for it.
         Rule("device_unavailable", Action.RETRY, first_at_once=True),
+        Rule("device_assert"),
+        Rule("driver"),
+        Rule("not_deterministic"),
+        Rule("shared_memory"),
         Rule("bad_config"),
         Rule("bad_data"),
         Rule("damaged_weights"),
@@ -85,15 +90,10 @@ BY_CLASS: dict[str, Rule] = {
 
 #: By the log, where the trainer ended without a message or could not classify the failure.
 PATTERNS: tuple[tuple[str, str], ...] = (
-    (
-        r"CUDA out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
-        "out_of_memory",
-    ),
-    (r"^MemoryError\b|out of memory trying to allocate", "out_of_memory"),
+    # First, because a full /dev/shm is reported as a device without space too.
+    *((pattern, error_class) for error_class, pattern in SIGNS),
     (r"No space left on device|Disk quota exceeded", "disk_full"),
     (r"Read-only file system", "read_only"),
-    (r"device-side assert|CUDA error|unspecified launch failure|uncorrectable ECC|\bXid\b", "device_error"),
-    (r"\bNCCL (error|WARN)|ncclUnhandledCudaError|CUDNN_STATUS_\w*(INTERNAL|EXECUTION|MAPPING)", "device_error"),
     (r"^Fatal Python error:", "lost_trainer"),
     (r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)", "lost_trainer"),
 )
@@ -121,7 +121,8 @@ def diagnose(
     for pattern, rule in own:
         if found := search_in_process(pattern, searched):
             return Diagnosis(rule, _around(searched, found))
-    if error_class in ("error", "lost_trainer"):
+    # A loader process without shared memory can end in silence: the trainer then waits for a batch that never comes.
+    if error_class in ("error", "lost_trainer", "hang"):
         for pattern, named in PATTERNS:
             if found := [index for index, line in enumerate(searched) if re.search(pattern, line)]:
                 return Diagnosis(BY_CLASS[named], _around(searched, found))

@@ -102,6 +102,38 @@ OUT_OF_MEMORY = define(
     gettext_noop("Memory ran out: %(error)s Halve batch_size, choose a smaller image_size or model, or turn on amp."),
 )
 DEVICE_ERROR = define("device_error", gettext_noop("The GPU reported an error: %(error)s"))
+SHARED_MEMORY = define(
+    "shared_memory",
+    gettext_noop(
+        "The shared memory (/dev/shm) is too small for the loader processes. Enlarge it (docker run --shm-size=8g, or "
+        "shm_size in a compose file), or set num_workers to 0. PyTorch reports: %(error)s"
+    ),
+)
+DRIVER_UNSUITABLE = define(
+    "driver_unsuitable",
+    gettext_noop(
+        "The driver of the GPU does not suit this build of PyTorch. Update the driver and restart the machine, "
+        "install a build for the driver, or choose device cpu. PyTorch reports: %(error)s"
+    ),
+)
+ARCHITECTURE_UNSUPPORTED = define(
+    "architecture_unsupported",
+    gettext_noop(
+        "This build of PyTorch contains no code for the architecture of the GPU. Install a build that supports it "
+        "(pytorch.org), or choose another device. PyTorch reports: %(error)s"
+    ),
+)
+NOT_DETERMINISTIC_OPERATION = define(
+    "not_deterministic_operation",
+    gettext_noop("%(operation)s has no deterministic algorithm on a GPU. Set deterministic to auto or fast."),
+)
+DEVICE_ASSERT = define(
+    "device_assert",
+    gettext_noop(
+        "An index was out of range on the GPU: in most cases a label that the model has no output for. Run it with "
+        "device cpu: the error there names the line. PyTorch reports: %(error)s"
+    ),
+)
 BATCH_NORM_NEEDS_TWO = define(
     "batch_norm_needs_two",
     gettext_noop("Batch norm cannot train on one image at a time: use batch_size 2 or more."),
