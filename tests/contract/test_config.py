@@ -1,12 +1,13 @@
 """The run configuration refuses wrong values by name and describes every field."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from trainingapp.contract.config import config_fields, correct_config, parse_config, result_changes
+from trainingapp.contract.config import RunConfig, config_fields, correct_config, parse_config, result_changes
 from trainingapp.contract.setting import SECTIONS, Setting
 from trainingapp.contract.tasks.registry import TASKS
 
@@ -149,7 +150,8 @@ def test_bounds_kinds_and_choices_are_those_of_the_model() -> None:
     assert (momentum.is_open_below, momentum.is_open_above) == (False, True)
     assert (epochs.kind, epochs.minimum, epochs.maximum, epochs.default) == ("whole", 1, 10_000, 20)
     assert (rate.is_open_below, rate.is_open_above) == (True, False)
-    assert (fields["amp"].kind, fields["device"].kind, fields["freeze"].kind) == ("switch", "text", "choice")
+    assert (fields["crop"].kind, fields["device"].kind, fields["freeze"].kind) == ("number", "text", "choice")
+    assert (fields["channels_last"].kind, fields["amp"].kind) == ("switch", "choice")
     assert fields["freeze"].choices == ("none", "backbone")
     assert fields["task"].is_fixed
     assert fields["image_size"].maximum == 2048
@@ -184,3 +186,42 @@ def test_old_names_of_version_0_1_are_not_given_as_reasons() -> None:
     now = parse_config({}).model_dump(mode="json")
     then = {"recipe": now["task"], **{name: value for name, value in now.items() if name not in ("task", "freeze")}}
     assert list(result_changes(then, now)) == []
+
+
+@pytest.mark.parametrize("parse", [parse_config, lambda values: correct_config(values)[0]])
+@pytest.mark.parametrize("switched_on", [True, 1, "true", "True", "yes", "1"])
+def test_a_field_that_was_a_switch_takes_true(parse: Callable[..., RunConfig], switched_on: object) -> None:
+    config = parse({"amp": switched_on, "deterministic": switched_on})
+    assert (config.amp, config.deterministic) == ("on", "exact")
+
+
+@pytest.mark.parametrize("parse", [parse_config, lambda values: correct_config(values)[0]])
+@pytest.mark.parametrize("switched_off", [False, 0, "false", "no", "0"])
+def test_a_field_that_was_a_switch_takes_false(parse: Callable[..., RunConfig], switched_off: object) -> None:
+    config = parse({"amp": switched_off, "deterministic": switched_off})
+    assert (config.amp, config.deterministic) == ("off", "fast")
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, None, [], {}, 0.5])
+def test_a_field_that_was_a_switch_takes_nothing_else(value: object) -> None:
+    with pytest.raises(ValidationError, match="'auto', 'on' or 'off'"):
+        parse_config({"amp": value})
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "changes"),
+    [
+        ({"amp": True, "deterministic": True}, {"amp": "on", "deterministic": "exact"}, []),
+        ({"amp": False, "deterministic": False}, {"amp": "off", "deterministic": "fast"}, []),
+        # Without the fields it was trained in float32 with deterministic algorithms.
+        ({}, {"amp": "off", "deterministic": "exact"}, []),
+        ({}, {"amp": "auto", "deterministic": "exact"}, [("amp", "off", "auto")]),
+        ({"amp": True}, {"amp": "off", "deterministic": "exact"}, [("amp", "on", "off")]),
+    ],
+)
+def test_switches_in_stored_configurations_are_compared_as_choices(
+    then: dict[str, Any], now: dict[str, Any], changes: list[tuple[str, str, str]]
+) -> None:
+    plain = parse_config({}).model_dump(mode="json")
+    before = {name: value for name, value in plain.items() if name not in ("amp", "deterministic")}
+    assert list(result_changes({**before, **then}, {**plain, **now})) == changes

@@ -116,7 +116,7 @@ def test_the_weights_to_start_from_are_required(tmp_path: Path, straight_run: Pa
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_its_configuration_is_that_of_the_run(task: str) -> None:
-    config = parse_config({"task": task, "epochs": 7, "amp": True})
+    config = parse_config({"task": task, "epochs": 7, "amp": "on"})
     text = training_script(config, name="try")
     values: dict[str, Any] = {}
     body = text[text.index("CONFIG = {") :].partition("\n}\n")[0] + "\n}"

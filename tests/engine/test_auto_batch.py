@@ -1,16 +1,21 @@
 """The batch size that a run finds by itself."""
 
+import torch
+
 from tests.helpers.trainers import EndAfter, change_order, events_of, newest_content, train_here
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.engine.autobatch import find_batch_size
-from trainingapp.engine.device import choose_device, choose_precision
+from trainingapp.engine.determinism import Algorithms
+from trainingapp.engine.device import Precision
+
+CPU = Precision(torch.device("cpu"), None)
 
 
 def test_sizes_double_and_the_last_is_the_fastest(new_run, dataset_dir) -> None:
     run_dir = new_run(auto_batch_size=True)
-    order, device = read_run_spec(run_dir, read_config_file(run_dir)), choose_device("cpu")
-    trials = find_batch_size(order, read_index(dataset_dir), device, choose_precision(device, amp=False)[0])
+    spec = read_run_spec(run_dir, read_config_file(run_dir))
+    trials = find_batch_size(spec, read_index(dataset_dir), CPU, Algorithms(deterministic=True), cpu_threads=1)
     sizes = [trial.batch_size for trial in trials]
     assert sizes == [2, 4, 8][: len(sizes)]  # at most a quarter of 44 images
     assert sorted(trials, key=lambda trial: trial.images_per_s) == trials

@@ -61,7 +61,7 @@ HARD = {
     "augmentation": "medium",
     "ema_decay": 0.9,
     "gradient_clip": 5.0,
-    "amp": False,
+    "amp": "off",
 }
 
 
@@ -494,7 +494,7 @@ def test_a_run_writes_its_evaluations(straight_detection: Path) -> None:
 
 
 def test_mixed_precision_trains(boxes_dir: Path, tmp_path: Path) -> None:
-    run_dir = make_run_dir(tmp_path / "run", boxes_dir, **{**HARD, "amp": True, "epochs": 1})
+    run_dir = make_run_dir(tmp_path / "run", boxes_dir, **{**HARD, "amp": "on", "epochs": 1})
     assert train_here(run_dir) == "completed"
 
 

@@ -93,7 +93,7 @@ def test_a_warm_process_equals_a_cold_one(new_run, start, straight_run: Path) ->
 
 @pytest.mark.long
 def test_mixed_precision_resumes_exactly(new_run) -> None:
-    straight, cut = (new_run(name, amp=True, **HARD) for name in ("straight", "cut"))
+    straight, cut = (new_run(name, amp="on", **HARD) for name in ("straight", "cut"))
     train_here(straight)
     assert train_here(cut, EndAfter(9)) == "paused"
     change_order(cut)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,54 @@ def test_verdicts(earlier: Mark | None, now: Mark, verdict: str, reason: str) ->
 
 
 def test_a_run_that_need_not_repeat_reports_it() -> None:
-    config = {"task": "classification", "deterministic": False}
-    found = compared(_mark(), _mark(1.0001), config_then=config, config=config)
-    assert "deterministic is off" in "; ".join(map(str, found.changes))
+    config = {"task": "classification", "deterministic": "fast"}
+    found = compared(_mark(), _mark(1.0001, deterministic=False), config_then=config, config=config)
+    assert "deterministic algorithms are off" in "; ".join(map(str, found.changes))
+
+
+@pytest.mark.parametrize(
+    ("precisions", "difference", "verdict"),
+    [
+        (("float32", "float32"), 0.0005, "near"),
+        (("float32", "float32"), 0.003, "differs"),
+        (("", "float32"), 0.003, "differs"),
+        (("tf32", "tf32"), 0.003, "near"),
+        (("float16", "float16"), 0.003, "near"),
+        (("float16", "float16"), 0.01, "differs"),
+        (("bfloat16", "bfloat16"), 0.01, "near"),
+        (("bfloat16", "bfloat16"), 0.05, "differs"),
+        (("float32", "bfloat16"), 0.01, "near"),
+    ],
+)
+def test_the_tolerance_is_that_of_the_coarser_precision(
+    precisions: tuple[str, str], difference: float, verdict: str
+) -> None:
+    earlier, now = (_mark(precision=one) for one in precisions)
+    now = replace(now, loss=(1.0 + difference).hex())
+    config = {"task": "classification"}
+    assert compared(earlier, now, config_then=config, config=config).verdict == verdict
+
+
+def test_what_automatic_came_to_is_named_as_the_reason() -> None:
+    config = parse_config({}).model_dump(mode="json")
+    earlier = _mark(precision="tf32", deterministic=True, device="cuda:0 (X)")
+    now = _mark(1.5, precision="bfloat16", deterministic=False, device="cuda:0 (X)")
+    found = compared(earlier, now, config_then={**config, "amp": "off"}, config=config)
+    assert list(map(str, found.changes)) == [
+        "the precision was tf32, now bfloat16",
+        "the choice of algorithms was deterministic, now fast",
+        "the run uses algorithms that are not bit-reproducible (deterministic algorithms are off)",
+    ]
+
+
+def test_a_mark_of_an_older_version_is_read_and_verified(new_run) -> None:
+    """It lacks what was added since; its configuration has switches, which are the same choices."""
+    run_dir = new_run(**HARD, amp=False, deterministic=True)
+    assert train_here(run_dir, EndAfter(3)) == "paused"
+    path = run_dir / MARKS_FILE
+    old = [{name: one[name] for name in one.keys() - {"precision", "deterministic"}} for one in marks(run_dir)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in old))
+    change_order(run_dir, learning_rate=0.5)
+    train_here(run_dir)
+    (event,) = proofs(run_dir)
+    assert (event["verdict"], event["reason"]) == ("differs", "learning_rate was 0.001, now 0.5")

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def three(make: MAKE) -> dict[str, TrainingRun]:
     def one(name: str, status: str, rate: float, top1: float, **fields: Any) -> TrainingRun:
-        config = parse_config({"learning_rate": rate, "amp": name == "birds one", "weight_decay": rate / 10})
+        config = parse_config(
+            {"learning_rate": rate, "amp": "on" if name == "birds one" else "auto", "weight_decay": rate / 10}
+        )
         metrics = {"val/loss": 1 - top1, "val/top1": top1, "val/ap50": top1}
         return make(status, name=name, config=config.model_dump(mode="json"), metrics=metrics, **fields)
 
@@ -65,6 +67,8 @@ def three(make: MAKE) -> dict[str, TrainingRun]:
         ("time<=1min", "two three"),
         ("amp=yes", "one"),
         ("amp!=true", "two three"),
+        ("amp=auto", "two three"),
+        ("channels_last=yes", "one two three"),
         ("weight_decay>=0.001", "one two"),
         ("optimizer:adam", "one two three"),
         ("created>=2020-01-31", "one two three"),
@@ -95,7 +99,7 @@ def test_conditions_find(three: dict[str, TrainingRun], text: str, names: str) -
         ('name="open', "=", "missing"),
         ("status=done", "done", "completed"),
         ("name>b", ">", "use ="),
-        ("amp=maybe", "maybe", "yes or no"),
+        ("channels_last=maybe", "maybe", "yes or no"),
         ("time>2weeks", "2weeks", "2h"),
         ("created>yesterday", "yesterday", "2026-01-31"),
         ("created>2026-02-31", "2026-02-31", "not a date"),

@@ -196,6 +196,6 @@ def test_a_copy_stores_its_origin(user_client: Client, make: MAKE) -> None:
 
 def test_only_differences_are_listed(make: MAKE) -> None:
     config = make().config
-    found = config_changes(config, {**config, "epochs": 30, "amp": True})
-    assert [(row.old, row.new) for row in found] == [(20, 30), (False, True)]
+    found = config_changes(config, {**config, "epochs": 30, "amp": "on"})
+    assert [(row.old, row.new) for row in found] == [(20, 30), ("auto", "on")]
     assert config_changes(config, config) == []

@@ -87,7 +87,7 @@ def test_htmx_gets_only_the_table(user_client: Client, run: TrainingRun) -> None
 
 def values(task: str = "classification", **changes: Any) -> dict[str, Any]:
     defaults = {name: field.default for name, field in config_fields(task).items() if field.kind != "switch"}
-    return {**defaults, "name": "A run", "priority": 0, "deterministic": "on", **changes}
+    return {**defaults, "name": "A run", "priority": 0, **changes}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -189,7 +189,7 @@ def test_a_run_is_created_as_pending(user_client: Client, dataset: Dataset, user
     response = user_client.post(reverse("run_new"), values(dataset=dataset.pk, epochs=7, amp="on"))
     run = TrainingRun.objects.get()
     assert response.headers["Location"] == reverse("run_detail", args=[run.pk])
-    assert (run.status, run.owner, run.config["epochs"], run.config["amp"]) == ("pending", user, 7, True)
+    assert (run.status, run.owner, run.config["epochs"], run.config["amp"]) == ("pending", user, 7, "on")
 
 
 def test_a_run_is_created_and_started(user_client: Client, dataset: Dataset) -> None:

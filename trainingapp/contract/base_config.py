@@ -26,7 +26,7 @@ from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.limits import MAX_EPOCHS, MAX_KEPT_CHECKPOINTS, MAX_KEPT_DAYS, MAX_KEPT_GB, MAX_SEED
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.retention import Policy
-from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
+from trainingapp.contract.setting import OldSwitch, Section, Setting, Unit, When, pgettext
 
 IMAGE_SIZE_MULTIPLE = 32
 """All these networks reduce their input by up to 32."""
@@ -35,6 +35,9 @@ MOST_WARMUP_EPOCHS = 100
 MOST_ACCUMULATION = 256
 
 START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
+
+AmpChoice = Literal["auto", "on", "off"]
+DeterminismChoice = Literal["auto", "exact", "fast"]
 
 NONE = pgettext("a choice", "None")
 BACKBONE = pgettext("a choice", "Backbone")
@@ -354,24 +357,43 @@ class BaseRunConfig(BaseModel):
         ),
     ] = False
     amp: Annotated[
-        bool,
+        AmpChoice,
         Setting(
             _("Mixed precision"),
-            _("Trains faster and with less memory on GPUs, and on CPUs that support bfloat16."),
+            _(
+                "Trains faster and with less memory in a 16-bit format. Automatic uses bfloat16 on GPUs that support "
+                "it, float16 on others, and float32 on a CPU; On also uses bfloat16 on CPUs that support it."
+            ),
             Section.MACHINE,
             changes_result=True,
+            labels={
+                "auto": pgettext("mixed precision", "Automatic"),
+                "on": pgettext("mixed precision", "On"),
+                "off": pgettext("mixed precision", "Off"),
+            },
+            old_switch=OldSwitch(on="on", off="off", default="off"),
         ),
-    ] = False
+    ] = "auto"
     deterministic: Annotated[
-        bool,
+        DeterminismChoice,
         Setting(
-            _("Deterministic"),
-            _("Uses deterministic algorithms only, so that a resumed run is bit-identical to an uninterrupted one."),
+            _("Determinism"),
+            _(
+                "With deterministic algorithms a resumed run is bit-identical to an uninterrupted one. Automatic uses "
+                "them unless the model has an operation without one on GPUs; Exact refuses such a model; Fast uses the "
+                "fastest algorithms. Except with Exact, GPUs multiply matrices in TF32."
+            ),
             Section.MACHINE,
             changes_result=True,
             advanced=True,
+            labels={
+                "auto": pgettext("determinism", "Automatic"),
+                "exact": pgettext("determinism", "Exact"),
+                "fast": pgettext("determinism", "Fast"),
+            },
+            old_switch=OldSwitch(on="exact", off="fast", default="exact"),
         ),
-    ] = True
+    ] = "auto"
     channels_last: Annotated[
         bool,
         Setting(
@@ -655,6 +677,14 @@ class BaseRunConfig(BaseModel):
         if self.warmup_epochs > self.epochs:
             raise ValueError(_("The warm-up (warmup_epochs) must not be longer than the run (epochs)."))
         return self
+
+    @field_validator("amp", "deterministic", mode="before")
+    @classmethod
+    def _was_switch(cls, value: object, others: ValidationInfo) -> object:
+        """Fields that were switches in version 0.1 still accept true and false."""
+        field = cls.model_fields[str(others.field_name)]
+        setting = next(item for item in field.metadata if isinstance(item, Setting))
+        return setting.old_switch.choice(value) if setting.old_switch else value
 
     @field_validator("model", check_fields=False)  # each task declares the field
     @classmethod

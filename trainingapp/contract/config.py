@@ -105,7 +105,7 @@ def result_changes(
     """
     then, now = with_new_names(dict(before)), with_new_names(dict(after))
     for name, field in config_fields(str(now["task"])).items():
-        old, new = then.get(name, field.default), now.get(name, field.default)
+        old, new = (field.setting.stored(name, values, field.default) for values in (then, now))
         has_effect = field.setting.has_effect(then) or field.setting.has_effect(now)
         if field.setting.changes_result and has_effect and old != new:
             yield name, old, new

@@ -88,6 +88,12 @@ class BadData(EngineError):
     error_class = "bad_data"
 
 
+class NotDeterministic(EngineError):
+    """The network has no deterministic algorithm on this device, and the configuration requires one."""
+
+    error_class = "not_deterministic"
+
+
 class NonFiniteLoss(EngineError):
     """The loss or the weights became NaN or infinite."""
 

@@ -15,7 +15,7 @@ mark them for the catalog, and `trainingapp.presentation.choices` renders them.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import GetJsonSchemaHandler, JsonValue
 from pydantic.json_schema import JsonSchemaValue
@@ -107,6 +107,29 @@ class When:
 
 
 @dataclass(frozen=True)
+class OldSwitch:
+    """The choices that the values of a field have become which was a switch in version 0.1.
+
+    `default` is the choice of a stored configuration that lacks the field.
+    """
+
+    on: str
+    off: str
+    default: str
+
+    def choice(self, value: object) -> object:
+        """The choice for a value of the switch, in any form that pydantic accepted; another value as it is."""
+        if value in (self.on, self.off):
+            return value
+        word = value.strip().casefold() if isinstance(value, str) else value
+        return self.on if word in SWITCHED_ON else self.off if word in SWITCHED_OFF else value
+
+
+SWITCHED_ON = (True, "true", "yes", "on", "1", "t", "y")
+SWITCHED_OFF = (False, "false", "no", "off", "0", "f", "n")
+
+
+@dataclass(frozen=True)
 class Setting:
     """Everything about a field that pydantic does not know.
 
@@ -117,6 +140,8 @@ class Setting:
     checkpoint (weights, optimizer state, EMA) belong to it.
 
     `choice_when`: values that can be chosen only while another field has one of some values.
+
+    `old_switch`: of a choice that was a switch in version 0.1, whose values are still accepted.
 
     `labels` by value, for fields with choices. Without any, the values are proper names and are shown as they are.
     """
@@ -130,11 +155,18 @@ class Setting:
     when: When | None = field(default=None, kw_only=True)
     choice_when: Mapping[str, When] = field(default_factory=dict, kw_only=True)
     labels: Mapping[str, Label] = field(default_factory=dict, kw_only=True)
+    old_switch: OldSwitch | None = field(default=None, kw_only=True)
     kept_by_continuing: bool = field(default=False, kw_only=True)
 
     def has_effect(self, values: Mapping[str, object]) -> bool:
         """Whether the field has an effect in a configuration with these values."""
         return self.when is None or self.when.holds(values)
+
+    def stored(self, name: str, values: Mapping[str, JsonValue], default: JsonValue) -> JsonValue:
+        """The value of the field `name` in a stored configuration, which an older version may have written."""
+        if self.old_switch is None:
+            return values.get(name, default)
+        return cast(JsonValue, self.old_switch.choice(values.get(name, self.old_switch.default)))
 
     def can_choose(self, choice: object, values: Mapping[str, object]) -> bool:
         """Whether the other values of a configuration allow this choice."""

@@ -65,6 +65,10 @@ def _prepare_environment() -> None:
     """Set what libraries read from the environment when they are loaded."""
     # cuBLAS gives the same sums each time only with a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Memory of a GPU grows in place: with batches of other shapes, fixed segments leave gaps that no tensor fits into.
+    # Not where the user has set the allocator under its older name, which torch would then ignore.
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     waiting.prepare_environment()
 
 

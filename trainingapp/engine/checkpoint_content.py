@@ -36,6 +36,13 @@ class TaskDescription(TypedDict):
     """See `BaseTask.latest_computation`; 1 where it is missing."""
 
 
+class AlgorithmsContent(TypedDict):
+    """Whether the algorithms were deterministic, and the device that this was decided for."""
+
+    deterministic: bool
+    device: str
+
+
 class CheckpointContent(TaskDescription):
     """`torch.load(weights_only=True)` reads all of it.
 
@@ -66,4 +73,5 @@ class CheckpointContent(TaskDescription):
     elapsed_s: float
     attempt: int
     cpu_threads: int
+    algorithms: NotRequired[AlgorithmsContent]
     config: dict[str, JsonValue]

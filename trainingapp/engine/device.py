@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from trainingapp.contract.base_config import AmpChoice, DeterminismChoice
 from trainingapp.contract.errors import BadConfig, DeviceUnavailable, is_out_of_memory
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import (
@@ -15,26 +16,38 @@ from trainingapp.contract.messages.training import (
     NO_USABLE_GPU,
 )
 from trainingapp.contract.run_directory import RunSpec
+from trainingapp.engine import nvml
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called "auto", "cpu", "cuda" or "cuda:N". Raises BadConfig when this machine does not have it."""
+    """As `find_device`; a GPU becomes the current one, for which a context is created."""
+    device = find_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def find_device(name: str) -> torch.device:
+    """The device called "auto", "cpu", "cuda" or "cuda:N". Raises BadConfig when this machine does not have it.
+
+    "auto" and "cuda" are the GPU with the most free memory.
+    """
     if name == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        if count == 0:
-            return torch.device("cpu")
-        # The GPU with the most free memory. A single GPU is not queried: that would allocate memory on it.
-        freest = max(range(count), key=lambda number: torch.cuda.mem_get_info(number)[0]) if count > 1 else 0
-        name = f"cuda:{freest}"
     if count == 0:
+        if name == "auto":
+            return torch.device("cpu")
         raise BadConfig(NO_USABLE_GPU(device=name))
-    number = int(name.partition(":")[2] or 0)
+    # The driver is asked, because torch would create a context on each GPU, which takes half a gigabyte.
+    number = int(name.partition(":")[2]) if ":" in name else max(range(count), key=_free_memory)
     if number >= count:
         raise BadConfig(GPU_NUMBER_TOO_HIGH(device=name, count=count))
-    torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def _free_memory(number: int) -> int:
+    return nvml.free_bytes(torch.device("cuda", number)) or 0
 
 
 def device_for(spec: RunSpec) -> torch.device:
@@ -91,9 +104,14 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare_backend(*, deterministic: bool, cpu_threads: int) -> None:
-    """Set torch's global switches. Sums depend on how many threads share them, so the count is a part of the run."""
+def prepare_backend(*, deterministic: bool, cpu_threads: int, tf32: bool = False) -> None:
+    """Set torch's global switches. Sums depend on how many threads share them, so the count is a part of the run.
+
+    `tf32`: a GPU multiplies matrices of float32 numbers rounded to 10 bits of mantissa. Convolutions do so in any case,
+    as is torch's default. On a CPU the switch must stay off: there it means other formats.
+    """
     torch.set_num_threads(cpu_threads)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.use_deterministic_algorithms(deterministic)
     # Filling fresh tensors with NaN to find reads of memory never written costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -103,10 +121,19 @@ def prepare_backend(*, deterministic: bool, cpu_threads: int) -> None:
 
 @dataclass(frozen=True)
 class Precision:
-    """The number format of forward passes: `dtype` for autocast, or None for plain float32."""
+    """The number format of forward passes: `dtype` for autocast, or None for plain float32.
+
+    `tf32` is that of `prepare_backend`.
+    """
 
     device: torch.device
     dtype: torch.dtype | None
+    tf32: bool = False
+
+    @property
+    def name(self) -> str:
+        """What people and the resume check read: bfloat16, float16, tf32 or float32."""
+        return str(self.dtype).removeprefix("torch.") if self.dtype else "tf32" if self.tf32 else "float32"
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
@@ -116,13 +143,20 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
 
-def choose_precision(device: torch.device, *, amp: bool) -> tuple[Precision, Message | None]:
-    """The format to train in, and a warning when `amp` is requested and the device does not support it."""
-    if not amp:
-        return Precision(device, None), None
+def choose_precision(
+    device: torch.device, *, amp: AmpChoice, deterministic: DeterminismChoice = "exact"
+) -> tuple[Precision, Message | None]:
+    """The format to train in, and a warning where `amp` is on and the device does not support it.
+
+    auto is float32 on a CPU, where bfloat16 is faster only with special instructions.
+    """
+    tf32 = device.type == "cuda" and deterministic != "exact"
+    if amp == "off" or (amp == "auto" and device.type == "cpu"):
+        return Precision(device, None, tf32), None
     if device.type == "cuda":
+        # bfloat16 is in the hardware from compute capability 8.0; torch emulates it on older GPUs, slowly.
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Precision(device, torch.bfloat16 if bf16 else torch.float16), None
+        return Precision(device, torch.bfloat16 if bf16 else torch.float16, tf32), None
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision(device, torch.bfloat16), None
     return Precision(device, None), NO_BFLOAT16()

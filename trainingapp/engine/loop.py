@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
+from pydantic import JsonValue
 
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError
@@ -26,16 +27,17 @@ from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.data.batches import TensorBatch
+from trainingapp.engine.determinism import Algorithms, choose_algorithms
 from trainingapp.engine.device import (
     Precision,
     available_threads,
     choose_precision,
     device_for,
     device_name,
-    prepare_backend,
 )
 from trainingapp.engine.environment import environment
 from trainingapp.engine.freezing import is_frozen, set_training
+from trainingapp.engine.memory import limit_to_share
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.requests import RequestHandler
 from trainingapp.engine.resume_check import ResumeChecker
@@ -64,18 +66,22 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; everything saved is kept.
     """
     device = device_for(spec)
-    precision, warning = choose_precision(device, amp=spec.config.amp)
+    precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
+    limit_to_share(device, spec.config)
     dataset = read_dataset(spec)
     metric = spec.config.best_metric
     keeping = Keeping(spec.config.retention_policy(), metric, METRICS[metric].higher_is_better)
     folder = CheckpointFolder(spec.run_dir / "checkpoints", events, keeping, form=spec.config.checkpoint_format)
     found = folder.newest_valid() or forked(spec)
     weights = None if found else starting_weights(spec)
-    spec = _with_batch_size(spec, dataset, device, precision, found, events)
+    # Before the search of the batch size, which must measure what the run will do.
+    algorithms = choose_algorithms(spec, dataset, precision, found, cpu_threads=_cpu_threads(spec, found))
+    spec = _with_batch_size(spec, dataset, precision, algorithms, found, events)
     task = make_task(spec, dataset, device, unwanted_fds=unwanted_fds)
-    _report_start(events, spec, task, found, device, [*folder.warnings, *([warning] if warning else [])])
+    warnings = [*folder.warnings, *filter(None, (warning, algorithms.warning))]
+    _report_start(events, spec, task, found, precision, algorithms, warnings)
     folder.announce_newest()
-    state = _prepare(spec, task, device, precision, found, weights, events)
+    state = _prepare(spec, task, precision, algorithms, found, weights, events)
     del weights  # would occupy memory for the whole run
     report, resume_check = Reporter(events, state, spec.run_dir), ResumeChecker(spec.run_dir, state, events, found)
     saving = Saving(folder, state, report, resume_check)
@@ -151,16 +157,14 @@ def step_ahead(
 def _prepare(
     spec: RunSpec,
     task: Task,
-    device: torch.device,
     precision: Precision,
+    algorithms: Algorithms,
     found: Found | None,
     weights: dict[str, torch.Tensor] | None,
     events: EventLog,
 ) -> TrainingState:
     """Model, optimizer and position: those of the checkpoint, or new ones with the weights to start from."""
     config = spec.config
-    cpu_threads = _cpu_threads(spec, found)
-    prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     if found:
         task.continue_from(found.content)
     seed_everything(config.seed)  # before the model, whose initial weights are drawn from these generators
@@ -172,7 +176,7 @@ def _prepare(
             raise BadConfig(NO_WEIGHTS_FIT(file=spec.start_from.name))
         for line in transfer.messages():
             events.log(WEIGHTS_OF(file=spec.start_from.name, report=line))
-    state = new_state(spec, task, model, precision, cpu_threads=cpu_threads)
+    state = new_state(spec, task, model, precision, algorithms, cpu_threads=_cpu_threads(spec, found))
     if found:
         for warning in state.restore(found.content):
             events.log(warning, "warning")
@@ -189,8 +193,8 @@ def _cpu_threads(spec: RunSpec, found: Found | None) -> int:
 def _with_batch_size(
     spec: RunSpec,
     dataset: DatasetIndex,
-    device: torch.device,
     precision: Precision,
+    algorithms: Algorithms,
     found: Found | None,
     events: EventLog,
 ) -> RunSpec:
@@ -201,7 +205,7 @@ def _with_batch_size(
     if found:
         batch_size = cast(int, found.content["config"]["batch_size"])
     else:
-        trials = find_batch_size(spec, dataset, device, precision)
+        trials = find_batch_size(spec, dataset, precision, algorithms, cpu_threads=_cpu_threads(spec, found))
         batch_size = trials[-1].batch_size
         tried = [BATCH_SIZE_TRIAL(batch_size=one.batch_size, images_per_s=one.images_per_s) for one in trials]
         events.log(BATCH_SIZE_CHOSEN(batch_size=batch_size, trials=tried))
@@ -213,17 +217,23 @@ def _report_start(
     spec: RunSpec,
     task: Task,
     found: Found | None,
-    device: torch.device,
+    precision: Precision,
+    algorithms: Algorithms,
     warnings: list[Message],
 ) -> None:
     epoch_steps = steps_per_epoch(task, spec.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
     events.epoch, events.step = position.epoch if found else 0, position.step(epoch_steps)
     file = found.entry.file if found else None
-    made_with = {"batch_size": spec.config.batch_size, "cpu_threads": _cpu_threads(spec, found)}
+    made_with: dict[str, JsonValue] = {
+        "batch_size": spec.config.batch_size,
+        "cpu_threads": _cpu_threads(spec, found),
+        "precision": precision.name,
+        "deterministic": algorithms.deterministic,
+    }
     events.write(
         Started(
-            device=device_name(device, spec.device),
+            device=device_name(precision.device, spec.device),
             dataset_fingerprint=task.description()["dataset_fingerprint"],
             resumed_from=file,
             validation_due=position.is_validation_due(epoch_steps),

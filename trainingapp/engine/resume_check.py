@@ -7,7 +7,7 @@ on weights, batch, augmentation and dropout, the norms on gradients, optimizer a
 all of them. A mark costs one read from the device and one pass over the weights per checkpoint.
 
     exact     both are equal bit by bit
-    near      they differ by less than NEAR, as on another device or with other libraries
+    near      they differ by less than NEAR for their precision, as on another device or with other libraries
     differs   they differ by more
     unknown   there is nothing to compare with: the trainer was killed before it made that step
 """
@@ -25,10 +25,14 @@ from trainingapp.contract.config import result_changes
 from trainingapp.contract.events import EventLog, JsonObject, Level, ResumeCheck, message_fields
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import (
+    ALGORITHMS,
     CPU_THREADS,
+    DETERMINISTIC,
     DEVICE,
+    FAST,
     NOT_DETERMINISTIC,
     NOTHING_CHANGED,
+    PRECISION,
     RESUME_DIFFERS,
     RESUME_EXACT,
     RESUME_UNKNOWN,
@@ -44,7 +48,9 @@ from trainingapp.engine.step import Step
 MARKS_FILE = "resume_marks.jsonl"
 #: Of version 0.1: read, so that a run which it left is verified too.
 OLD_MARKS_FILE = "proofs.jsonl"
-NEAR = 1e-3
+#: By the precision of the step. One rounding changes a number by up to 2e-3 of it in bfloat16 (8 bits of mantissa) and
+#: 2.4e-4 in float16 and TF32 (11 bits); loss and norms are means of many such numbers, which batch norm passes on.
+NEAR = {"float32": 1e-3, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 2e-2}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Mark:
     """The result of a step. `after` is the time of the checkpoint that it follows, in Unix seconds.
 
     `loss` and `norm` are hexadecimal floats, so that no digit is lost; `norms` is a hash of the norms of all tensors.
+    Version 0.1 recorded neither `precision` nor whether the algorithms were deterministic.
     """
 
     after: float
@@ -63,6 +70,8 @@ class Mark:
     device: str
     cpu_threads: int
     torch: str
+    precision: str = ""
+    deterministic: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,8 @@ class ResumeChecker:
             device=device_name(state.device),
             cpu_threads=state.cpu_threads,
             torch=torch.__version__,
+            precision=state.precision.name,
+            deterministic=state.algorithms.deterministic,
         )
 
     def _report(self, mark: Mark, found: Found) -> None:
@@ -153,7 +164,8 @@ def compared(earlier: Mark | None, mark: Mark, *, config_then: JsonObject, confi
         return Verdict("exact", 0.0, [])
     difference = max(_relative(earlier.loss, mark.loss), _relative(earlier.norm, mark.norm))
     changes = _changes(earlier, mark, config_then, config)
-    return Verdict("near" if difference < NEAR else "differs", difference, changes)
+    near = max(NEAR.get(one.precision, NEAR["float32"]) for one in (earlier, mark))
+    return Verdict("near" if difference < near else "differs", difference, changes)
 
 
 def _changes(earlier: Mark, mark: Mark, config_then: JsonObject, config: JsonObject) -> list[Message]:
@@ -164,20 +176,30 @@ def _changes(earlier: Mark, mark: Mark, config_then: JsonObject, config: JsonObj
             (DEVICE(), earlier.device, mark.device),
             (CPU_THREADS(), earlier.cpu_threads, mark.cpu_threads),
             ("torch", earlier.torch, mark.torch),
+            (PRECISION(), earlier.precision, mark.precision),
+            (ALGORITHMS(), _algorithms(earlier), _algorithms(mark)),
         )
-        if before != now
+        if before not in (now, "")
     ]
-    # A mark holds what device and cpu_threads came to, which their fields (such as auto) do not tell.
+    # A mark holds what these fields came to, which their values (such as auto) do not tell.
     measured = {field.name for field in fields(Mark)}
+    if earlier.precision and mark.precision:
+        measured.add("amp")
     settings = result_changes(config_then, config)
     changes += [
         VALUE_CHANGED(name=name, before=str(before), now=str(now))
         for name, before, now in settings
         if name not in measured
     ]
-    if not config["deterministic"]:
+    if mark.deterministic is False:
         changes.append(NOT_DETERMINISTIC())
     return changes or [NOTHING_CHANGED()]
+
+
+def _algorithms(mark: Mark) -> Message | str:
+    if mark.deterministic is None:
+        return ""
+    return DETERMINISTIC() if mark.deterministic else FAST()
 
 
 def _relative(one: str, other: str) -> float:

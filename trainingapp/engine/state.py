@@ -22,6 +22,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.schedule import Schedule, make_schedule
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.checkpoint_content import CheckpointContent
+from trainingapp.engine.determinism import Algorithms, recorded
 from trainingapp.engine.device import Precision
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.optim import make_optimizer
@@ -82,7 +83,8 @@ class TrainingState:
     schedule: Schedule
     scaler: torch.amp.GradScaler
     meter: Meter
-    device: torch.device
+    precision: Precision
+    algorithms: Algorithms
     attempt: int
     cpu_threads: int
     ema: Ema | None = None
@@ -98,6 +100,10 @@ class TrainingState:
     patience_from: int = 0
     earlier_elapsed_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def device(self) -> torch.device:
+        return self.precision.device
 
     @property
     def steps_per_epoch(self) -> int:
@@ -206,6 +212,7 @@ class TrainingState:
             "elapsed_s": self.elapsed_s,
             "attempt": self.attempt,
             "cpu_threads": self.cpu_threads,
+            "algorithms": recorded(self.algorithms, self.device),
             "config": self.config.model_dump(mode="json"),
             "classes": about["classes"],
             "dataset_fingerprint": about["dataset_fingerprint"],
@@ -259,7 +266,9 @@ class TrainingState:
         return lines + (self._renew_patience() if self.config.epochs > epochs_then and self.stops_early else [])
 
 
-def new_state(spec: RunSpec, task: Task, model: nn.Module, precision: Precision, *, cpu_threads: int) -> TrainingState:
+def new_state(
+    spec: RunSpec, task: Task, model: nn.Module, precision: Precision, algorithms: Algorithms, *, cpu_threads: int
+) -> TrainingState:
     """A run at its very beginning."""
     config, head_prefixes = spec.config, task.head_prefixes(model)
     return TrainingState(
@@ -272,7 +281,8 @@ def new_state(spec: RunSpec, task: Task, model: nn.Module, precision: Precision,
         ema=Ema(model, config.ema_decay) if config.ema_decay else None,
         scaler=precision.scaler(),
         meter=task.training_meter(),
-        device=precision.device,
+        precision=precision,
+        algorithms=algorithms,
         attempt=spec.attempt,
         cpu_threads=cpu_threads,
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from trainingapp.contract.storage.manifest import Content, TensorSpec, leaves, m
 from trainingapp.contract.storage.reading import Opened
 from trainingapp.engine.checkpoint_content import CheckpointContent
 from trainingapp.engine.waiting import is_alone
+
+logger = logging.getLogger(__name__)
 
 ALIGNMENT = 64
 BFLOAT16_EXPONENT = 0x7F80
@@ -79,7 +82,7 @@ class FlatCopy:
             end += -(-spec.raw_bytes // ALIGNMENT) * ALIGNMENT
         if end > len(self._buffer):
             self._views, self._copied = [], []  # they would keep the old buffer in memory
-            self._buffer = torch.empty(end, dtype=torch.uint8, pin_memory=True) if page_locked else _huge_pages(end)
+            self._buffer = _page_locked(end) if page_locked else _huge_pages(end)
         memory = self._buffer.numpy().data
         stretches = [slice(start, start + spec.raw_bytes) for start, spec in zip(starts, specs, strict=True)]
         self._copied = [Copied(spec, memory[part]) for part, spec in zip(stretches, specs, strict=True)]
@@ -113,6 +116,18 @@ def is_finite(copied: Copied) -> bool:
     with np.errstate(all="ignore"):
         total = np.frombuffer(copied.raw, copied.spec.dtype).sum(dtype=SUMMED_AS[copied.spec.dtype])
     return bool(np.isfinite(total))
+
+
+def _page_locked(size: int) -> torch.Tensor:
+    """`size` bytes that a GPU can write to by itself; ordinary memory where the system locks no more of it.
+
+    torch rounds such an allocation up to a power of 2, and containers limit it. Copies are then slower, not wrong.
+    """
+    try:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+    except RuntimeError as error:
+        logger.warning("Checkpoints are copied through ordinary memory: %s", error)
+        return _huge_pages(size)
 
 
 def _huge_pages(size: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ import torch
 from trainingapp.contract.events import EventLog, System
 from trainingapp.contract.system_series import INTERVAL_S
 from trainingapp.engine.device import available_threads
+from trainingapp.engine.nvml import gpu_of
 
 AnyT = TypeVar("AnyT")
 #: Memory is recorded in whole units of this size: no one reads more digits, and such numbers are stored in less space.
@@ -163,22 +164,6 @@ class ProcessReader:
 
 def _rounded(size: int) -> float:
     return float(round(size / MEMORY_UNIT) * MEMORY_UNIT)
-
-
-def gpu_of(device: torch.device) -> object | None:
-    """NVML's handle of a CUDA device, which may have another number there; None where there is none."""
-    if device.type != "cuda":
-        return None
-    uuid = str(torch.cuda.get_device_properties(device).uuid)
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    for name in (f"GPU-{uuid}", f"MIG-{uuid}", uuid):
-        with contextlib.suppress(pynvml.NVMLError):
-            handle: object = pynvml.nvmlDeviceGetHandleByUUID(name)
-            return handle
-    return None
 
 
 def read_gpu(handle: object) -> dict[str, float]:

@@ -127,6 +127,21 @@ RESUME_CHECKS: dict[str, ResumeCheckLook] = {
 }
 
 
+PRECISIONS = {"tf32": "TF32"}
+"""Proper names of formats that the trainer reports in other letters."""
+
+
+def precision_used(environment: Mapping[str, object]) -> str:
+    """The precision and the algorithms of the last attempt, such as "bfloat16, deterministic"; empty where no trainer
+    has reported them (`TrainingRun.environment`)."""
+    name = str(environment.get("precision", ""))
+    if not name:
+        return ""
+    is_deterministic = bool(environment.get("deterministic"))
+    text = gettext("%(precision)s, deterministic") if is_deterministic else gettext("%(precision)s, not deterministic")
+    return text % {"precision": PRECISIONS.get(name, name)}
+
+
 def resume_check_look(check: Mapping[str, object]) -> ResumeCheckLook:
     """The look of a stored resume check (`TrainingRun.resume_check`)."""
     return RESUME_CHECKS.get(str(check.get("verdict", "")), RESUME_CHECKS["unknown"])

@@ -74,14 +74,15 @@ class Line:
 
 def preflight_lines(result: Result) -> list[Line]:
     """The lines of a result, the most important first."""
-    precision = [warning["message"] for warning in result["warnings"] if warning["code"] == "precision"]
+    titles = {"precision": pgettext("of numbers", "Precision"), "determinism": _("Determinism")}
+    warnings = [(titles[code], warning) for warning in result["warnings"] if (code := str(warning["code"])) in titles]
     return [
         _memory(result["memory"]),
         *_time(result["time"]),
         _disk(result["disk"]),
         _loader(result),
         _finite(result["finite"]),
-        *(Line("warning", pgettext("of numbers", "Precision"), text_of(message)) for message in precision),
+        *(Line("warning", title, text_of(warning["message"])) for title, warning in warnings),
     ]
 
 

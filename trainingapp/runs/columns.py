@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.config import config_fields
 from trainingapp.contract.metric_names import Metric
-from trainingapp.contract.setting import ConfigField
+from trainingapp.contract.setting import ConfigField, OldSwitch
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import TrainingRun
 from trainingapp.presentation.choices import label_text
@@ -55,6 +55,8 @@ class Column:
     is_default: bool = False
     #: The cell of `presentation/run_cells.py` that the event stream updates, if it is one.
     live: str = ""
+    #: Of a setting that was a switch in version 0.1: conditions with yes and no still find its choices.
+    old_switch: OldSwitch | None = None
     #: Whether it can be shown and sorted by. The others are named in conditions only.
     is_shown: bool = True
 
@@ -311,6 +313,7 @@ def _config_column(field: ConfigField) -> Column:
         cell=lambda run: setting_value(run.config.get(field.name), field.name),
         value=lambda run: run.config.get(field.name),
         section="configuration",
+        old_switch=field.setting.old_switch,
     )
 
 

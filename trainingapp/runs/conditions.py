@@ -167,7 +167,8 @@ def _fail(message: str, token: Token) -> NoReturn:
 
 
 def _text(column: Column, sign: str, value: Token) -> Q:
-    return Q(**{f"{column.path}__{'icontains' if sign == ':' else 'iexact'}": value.text})
+    text = column.old_switch.choice(value.text) if column.old_switch else value.text
+    return Q(**{f"{column.path}__{'icontains' if sign == ':' else 'iexact'}": text})
 
 
 def _tag(column: Column, sign: str, value: Token) -> Q:

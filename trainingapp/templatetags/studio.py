@@ -34,7 +34,7 @@ register.simple_tag(run_cell)
 for read in (
     *(event_text.failure_text, event_text.journal_text, event_text.damage_text, event_text.resume_check_reason),
     *(labels.status_label, labels.phase_label, labels.format_label, labels.task_label, labels.metric_label),
-    *(labels.split_label, labels.level_label, labels.history_label),
+    *(labels.split_label, labels.level_label, labels.history_label, labels.precision_used),
     *(labels.reason_label, labels.request_label, labels.kept_because, labels.space_label, labels.resume_check_look),
     *(numbers.metric, numbers.percent, numbers.whole_percent, numbers.small_share, numbers.heat, numbers.times),
     *(numbers.unlocalized, numbers.grouped, numbers.setting_value),

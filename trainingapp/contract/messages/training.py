@@ -27,6 +27,28 @@ STEPS_PER_EPOCH_CHANGED = define(
 OTHER_DATASET = define("other_dataset", gettext_noop("The dataset is not the one that the checkpoint was trained on."))
 BATCH_SIZE_CHOSEN = define("batch_size_chosen", gettext_noop("batch_size %(batch_size)d was chosen (%(trials)s)."))
 BATCH_SIZE_TRIAL = define("batch_size_trial", gettext_noop("%(batch_size)d: %(images_per_s).0f img/s"))
+ALGORITHMS_FAST = define(
+    "algorithms_fast",
+    gettext_noop(
+        "Deterministic algorithms are off for this run: %(reason)s. A resumed run continues from its checkpoint, but "
+        "is not bit-identical."
+    ),
+)
+NOT_DETERMINISTIC_MODEL = define(
+    "not_deterministic_model",
+    gettext_noop(
+        "%(model)s cannot be trained with deterministic algorithms on this GPU: %(reason)s. Set deterministic to auto "
+        "or fast, or choose another model."
+    ),
+)
+OPERATION_EXCLUDED = define("operation_excluded", gettext_noop("%(operation)s has no deterministic algorithm"))
+COMPILER_MISSING = define(
+    "compiler_missing",
+    gettext_noop("a deterministic operation could not be compiled (this needs Triton and a C compiler): %(error)s"),
+)
+GRADIENT_DIFFERS = define(
+    "gradient_differs", gettext_noop("the gradient of %(name)s differed when the same step was repeated")
+)
 NO_BFLOAT16 = define(
     "no_bfloat16", gettext_noop("Mixed precision is off: this CPU does not support bfloat16 instructions.")
 )
@@ -70,9 +92,13 @@ STEP_NOT_RECORDED = define(
 VALUE_CHANGED = define("resume_value_changed", gettext_noop("%(name)s was %(before)s, now %(now)s"))
 DEVICE = define("resume_device", gettext_noop("the device"))
 CPU_THREADS = define("resume_cpu_threads", gettext_noop("the number of CPU threads"))
+PRECISION = define("resume_precision", gettext_noop("the precision"))
+ALGORITHMS = define("resume_algorithms", gettext_noop("the choice of algorithms"))
+DETERMINISTIC = define("resume_deterministic", gettext_noop("deterministic"))
+FAST = define("resume_fast", gettext_noop("fast"))
 NOT_DETERMINISTIC = define(
     "resume_not_deterministic",
-    gettext_noop("the run may use algorithms that are not bit-reproducible (deterministic is off)"),
+    gettext_noop("the run uses algorithms that are not bit-reproducible (deterministic algorithms are off)"),
 )
 NOTHING_CHANGED = define("resume_nothing_changed", gettext_noop("no known cause has changed"))
 

@@ -19,7 +19,7 @@ SMALL_DETECTOR: dict[str, JsonValue] = {
     "anchor_scale": 0.5,
     "scheduler": "one-cycle",
     "ema_decay": 0.998,
-    "amp": True,
+    "amp": "on",
 }
 """For small images on a CPU: two cores train the demo scenes with them in a few minutes."""
 

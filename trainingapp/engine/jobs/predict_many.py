@@ -148,7 +148,7 @@ def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | N
 
 def _measured(request: JobRequest, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, object]:
     """The metrics that a validation of a run would give for these images."""
-    config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": False})
+    config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": "off"})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]
     conversion = Conversion.from_data(card.get("conversion"))
     whole = replace(index, samples=[*twice, *index.samples], conversion=conversion)

@@ -4,7 +4,8 @@ Parameters: {"config": a RunConfig, "dataset_dir": path, "runs_dir": the folder 
 "weights_cache_dir": path, "device": in place of the configuration's, "free_bytes": in place of the disk's}; all but the
 first two may be missing. The result:
 
-    {"device": str, "parameters": int, "batch_size": int, "accumulation_steps": int, "steps_per_epoch": int,
+    {"device", "precision": str, "deterministic": bool,
+     "parameters", "batch_size", "accumulation_steps", "steps_per_epoch": int,
      "memory": {"peak_bytes", "free_bytes": int, "kind": "gpu" | "process", "fits": bool,
                 "batch_size", "accumulation_steps": int or null: what fits where the configuration's does not},
      "time": {"seconds_per_step", "seconds_per_validation", "seconds_per_epoch", "seconds_in_all",
@@ -12,7 +13,8 @@ first two may be missing. The result:
      "loader": {"images_per_s": float, "is_slower": bool: the device would wait for the loader},
      "disk": {"bytes_per_checkpoint", "checkpoints", "bytes_in_all", "free_bytes", "short_by_bytes": int},
      "finite": {"loss", "gradients", "weights": bool, "loss_value": float or null},
-     "warnings": [{"code": "memory" | "disk" | "not_finite" | "loader" | "precision", "message": str,
+     "warnings": [{"code": "memory" | "disk" | "not_finite" | "loader" | "precision" | "determinism",
+                   "message": str,
                    "message_data": the message with its own code}, ...]}
 
 Everything is measured with the batch that fits. Times hold for the load of the moment: beside other work a run is
@@ -20,7 +22,6 @@ slower. Sizes of checkpoints are those without compression, an upper bound.
 """
 
 import contextlib
-import gc
 import io
 import itertools
 import math
@@ -54,16 +55,16 @@ from trainingapp.contract.messages.training import TWO_IMAGES_DO_NOT_FIT
 from trainingapp.contract.run_directory import RunSpec, read_run_spec
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.data.batches import TensorBatch
+from trainingapp.engine.determinism import Algorithms, choose_algorithms
 from trainingapp.engine.device import (
     Precision,
     available_threads,
-    choose_device,
     choose_precision,
     device_name,
-    prepare_backend,
+    find_device,
 )
 from trainingapp.engine.freezing import is_frozen, set_training
-from trainingapp.engine.jobs.memory import Memory, memory_before, own_share, peak_bytes
+from trainingapp.engine.memory import MemoryBefore, memory_before, own_share, peak_bytes, release
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import TrainingState, new_state
@@ -159,13 +160,16 @@ def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
     config = {**params["config"], "start_from": ""}
     values = {"config": config, "dataset_dir": params["dataset_dir"], "attempt": 1}
     spec = read_run_spec(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
-    device = choose_device(params.get("device") or spec.config.device)
-    precision, warning = choose_precision(device, amp=spec.config.amp)
-    dataset = read_dataset(spec)
-    prepare_backend(deterministic=spec.config.deterministic, cpu_threads=spec.config.cpu_threads or available_threads())
+    device = find_device(params.get("device") or spec.config.device)
     memory = memory_before(device)
-    with own_share(device, memory):
-        fitting, measured = _largest_that_fits(job, spec, dataset, precision, steps)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
+    dataset = read_dataset(spec)
+    with own_share(memory):
+        threads = spec.config.cpu_threads or available_threads()
+        algorithms = choose_algorithms(spec, dataset, precision, None, cpu_threads=threads)
+        fitting, measured = _largest_that_fits(job, spec, dataset, precision, algorithms, memory, steps)
     fits = fitting == spec.config or spec.config.auto_batch_size
     counter = _Counter()
     # Not compressed, and with the optimizer's state, which exists after the first step.
@@ -181,34 +185,46 @@ def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
 
 
 def _largest_that_fits(
-    job: JobRequest, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int
+    job: JobRequest,
+    spec: RunSpec,
+    dataset: DatasetIndex,
+    precision: Precision,
+    algorithms: Algorithms,
+    memory: MemoryBefore,
+    steps: int,
 ) -> tuple[RunConfig, Measured]:
     """Measure with the batch of the configuration, or else with half of it, and so on."""
     config: RunConfig | None = spec.config
     if spec.config.auto_batch_size:
         job.report(0, STAGES, FINDING_BATCH_SIZE())
-        found = find_batch_size(spec, dataset, precision.device, precision)[-1].batch_size
-        config = spec.config.model_copy(update={"batch_size": found})
+        trials = find_batch_size(spec, dataset, precision, algorithms, cpu_threads=torch.get_num_threads())
+        config = spec.config.model_copy(update={"batch_size": trials[-1].batch_size})
     while config is not None:
         try:
-            return config, _measured(job, replace(spec, config=config), dataset, precision, steps)
+            return config, _measured(job, replace(spec, config=config), dataset, precision, algorithms, memory, steps)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        gc.collect()
-        if precision.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release(precision.device)
         config = smaller_batch(config)
     raise BadConfig(TWO_IMAGES_DO_NOT_FIT())
 
 
-def _measured(job: JobRequest, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
+def _measured(
+    job: JobRequest,
+    spec: RunSpec,
+    dataset: DatasetIndex,
+    precision: Precision,
+    algorithms: Algorithms,
+    memory: MemoryBefore,
+    steps: int,
+) -> Measured:
     job.report(0, STAGES, BUILDING_MODEL())
     seed_everything(spec.config.seed)
     task = make_task(spec, dataset, precision.device)
     model = task.build_model(pretrained=False)
     guard_small_convolutions(model, precision)
-    state = new_state(spec, task, model, precision, cpu_threads=torch.get_num_threads())
+    state = new_state(spec, task, model, precision, algorithms, cpu_threads=torch.get_num_threads())
     set_training(model, state.head_prefixes, frozen=is_frozen(spec.config, 1))
     # Epoch after epoch: a small split has fewer batches than are needed here.
     batches = itertools.chain.from_iterable(task.train_batches(epoch, skip=0) for epoch in itertools.count(1))
@@ -223,7 +239,7 @@ def _measured(job: JobRequest, spec: RunSpec, dataset: DatasetIndex, precision: 
         seconds_per_step=seconds_per_step,
         loader_images_per_s=loader_images_per_s,
         seconds_per_validation=_validation_time(state, precision),
-        peak_bytes=peak_bytes(precision.device),
+        peak_bytes=peak_bytes(memory),
         loss=loss,
         gradients_finite=gradients_finite,
     )
@@ -256,6 +272,7 @@ def _timed_steps(
 ) -> tuple[float, float]:
     """(the loss of the last step, seconds of a step). The first allocates the optimizer's state and is not counted."""
     training_step(state, batches, precision)
+    _wait_for(state.device)
     began = time.perf_counter()
     done, losses = 0, [torch.zeros(())]
     while done < steps and (done == 0 or time.perf_counter() - began < STEPS_S):
@@ -263,7 +280,8 @@ def _timed_steps(
             state.step_in_epoch = 0
         losses = training_step(state, batches, precision).losses
         done += 1
-    loss = float(torch.stack(losses).mean())  # waits for the device
+    _wait_for(state.device)
+    loss = float(torch.stack(losses).mean())
     return loss, (time.perf_counter() - began) / done
 
 
@@ -271,6 +289,7 @@ def _validation_time(state: TrainingState, precision: Precision) -> float:
     """Seconds for the whole split, from a few of its batches."""
     count = math.ceil(len(state.task.val_paths()) / state.config.batch_size)
     meter, model = state.task.validation_meter(), state.evaluated_model.eval()
+    _wait_for(state.device)
     began, done = time.perf_counter(), 0
     for batch in state.task.val_batches():
         with torch.inference_mode(), precision.autocast():
@@ -278,9 +297,14 @@ def _validation_time(state: TrainingState, precision: Precision) -> float:
         done += 1
         if done >= VALIDATION_BATCHES or time.perf_counter() - began > VALIDATION_S:
             break
-    if state.device.type == "cuda":
-        torch.cuda.synchronize(state.device)
+    _wait_for(state.device)
     return (time.perf_counter() - began) / max(1, done) * count
+
+
+def _wait_for(device: torch.device) -> None:
+    """A GPU works behind the calls: without waiting, a clock would measure only how fast work is queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class _Counter(io.RawIOBase):
@@ -298,7 +322,7 @@ class _Counter(io.RawIOBase):
 
 
 def _result(
-    asked: RunConfig, measured: Measured, memory: Memory, space: DiskSpace, *, fits: bool, warning: Message | None
+    asked: RunConfig, measured: Measured, memory: MemoryBefore, space: DiskSpace, *, fits: bool, warning: Message | None
 ) -> dict[str, object]:
     state, config, times = measured.state, measured.state.config, measured.times()
     # The measured steps load too, so a step can never be faster than its loader: the loader must be faster by a factor.
@@ -323,9 +347,12 @@ def _result(
         "not_finite": None if finite["loss"] and finite["gradients"] and finite["weights"] else NOT_FINITE(),
         "loader": LOADER_SLOW() if waits_for_loader and state.device.type != "cpu" else None,
         "precision": warning,
+        "determinism": state.algorithms.warning,
     }
     return {
         "device": device_name(state.device),
+        "precision": state.precision.name,
+        "deterministic": state.algorithms.deterministic,
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
         "batch_size": config.batch_size,
         "accumulation_steps": config.accumulation_steps,

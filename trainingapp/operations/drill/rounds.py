@@ -21,7 +21,7 @@ COMMON: dict[str, JsonValue] = {
     "image_size": 64,
     "device": "cpu",
     "cpu_threads": 1,
-    "amp": False,
+    "amp": "off",
     "autosave_minutes": 0.01,
     "log_every_steps": 1,
     "warmup_epochs": 0,
