@@ -110,9 +110,6 @@ class GradeMeter:
     def reset(self) -> None:
         self._sums.zero_()
 
-    def seen(self) -> int:
-        return int(self._sums[3])
-
     def training_values(self) -> dict[str, float]:
         loss, error, within, images = self._sums.tolist()
         count = max(1.0, images)

@@ -19,6 +19,7 @@ from trainingapp.engine.state import TrainingState
 from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 
 PROGRESS_INTERVAL_S = 0.25
+POINT_INTERVAL_S = 1.0
 RECENT_SECONDS = 60.0
 BATCHES_DIR = "batches"
 BATCH_IMAGE_INTERVAL_S = 60.0
@@ -35,6 +36,9 @@ class Reporter:
         self._first_step_reported = False
         self._next_progress = 0.0
         self._point_time = time.monotonic()
+        #: Images that have been trained since then.
+        self._images = 0
+        self._read_at = -math.inf
         #: (time, step) of recent progress, for the time left
         self._recent: deque[tuple[float, int]] = deque()
         self._seconds_per_step: float | None = None
@@ -43,7 +47,7 @@ class Reporter:
     def begin_epoch(self) -> None:
         """To be called before the first step of an epoch, or of an attempt."""
         self._locate()
-        self._point_time = time.monotonic()
+        self._point_time, self._images = time.monotonic(), 0
         self.progress("train", now=True)
 
     def _locate(self) -> None:
@@ -60,10 +64,21 @@ class Reporter:
             self._first_step_reported = True
             self.progress("train", now=True)
             self._events.log(FIRST_STEP(step=self._state.step))
-        state = self._state
-        if state.step % state.config.log_every_steps == 0 or state.step_in_epoch == state.steps_per_epoch:
+        if self._is_point_due():
             self._point(rate)
         self.progress("train")
+
+    def _is_point_due(self) -> bool:
+        """Every few steps and at the end of an epoch; on a GPU, at most once a second otherwise.
+
+        There, a point makes the loop wait for the device. On a CPU it does not, and a resumed run shows the same points
+        as one that was never interrupted.
+        """
+        state = self._state
+        if state.step_in_epoch == state.steps_per_epoch:
+            return True
+        waits = state.device.type == "cuda" and time.monotonic() - self._read_at < POINT_INTERVAL_S
+        return state.step % state.config.log_every_steps == 0 and not waits
 
     def progress(self, phase: str, *, now: bool = False) -> None:
         """Write a progress event: `now`, or at most every PROGRESS_INTERVAL_S."""
@@ -87,7 +102,9 @@ class Reporter:
         )
 
     def training_batch(self, batch: TensorBatch) -> None:
-        """To be called with each batch: draws the first of an epoch, but not more often than once a minute."""
+        """To be called with each batch: counts its images, and draws the first of an epoch, but not more often than
+        once a minute."""
+        self._images += batch.image_count
         moment, state = time.monotonic(), self._state
         is_first = state.step_in_epoch == 0 or not self._next_batch_image
         if not is_first or moment < self._next_batch_image:
@@ -160,18 +177,21 @@ class Reporter:
 
     def check_finite(self) -> None:
         """Raise NonFiniteLoss when the loss since the last point is no longer finite. Waits for a GPU."""
+        self._finite_values()
+
+    def _finite_values(self) -> dict[str, float]:
         state = self._state
-        loss = state.meter.training_values()["loss"]
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(DIVERGED(fact=LOSS_NOT_FINITE(value=str(loss), step=state.step)))
+        values = state.meter.training_values()
+        if not math.isfinite(values["loss"]):
+            raise NonFiniteLoss(DIVERGED(fact=LOSS_NOT_FINITE(value=str(values["loss"]), step=state.step)))
+        return values
 
     def _point(self, rate: float) -> None:
-        self.check_finite()
-        meter = self._state.meter
-        values, seen = meter.training_values(), meter.seen()
+        meter, values = self._state.meter, self._finite_values()
         moment = time.monotonic()
-        speed = seen / max(1e-9, moment - self._point_time)
-        self._point_time = moment
+        speed = self._images / max(1e-9, moment - self._point_time)
+        self._point_time = self._read_at = moment
+        self._images = 0
         shown = {**values, "lr": rate, "images_per_s": round(speed, 1)}
         self._tensorboard.add("train", shown, self._state.step)
         self._events.write(Metrics(split="train", values=shown))

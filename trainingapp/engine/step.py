@@ -43,5 +43,5 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     state.step_in_epoch += 1
     if state.ema:
-        state.ema.update(model, state.step)
+        state.ema.update(state.step)
     return Step(rate, losses)

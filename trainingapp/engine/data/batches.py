@@ -30,13 +30,21 @@ class TensorBatch:
     reading them from a GPU would wait for it; all other tensors move to the device.
     """
 
+    @property
+    def image_count(self) -> int:
+        indices_N: torch.Tensor = vars(self)["indices_N"]
+        return len(indices_N)
+
     def to(self, device: torch.device) -> Self:
         """The batch with its tensors on the device; copies from pinned memory do not block."""
         return self if device.type == "cpu" else self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """Called by the DataLoader for GPUs."""
-        return self._changed(torch.Tensor.pin_memory)
+        """Called by the DataLoader for GPUs. Where the system locks no more pages, copies to the GPU are slower."""
+        try:
+            return self._changed(torch.Tensor.pin_memory)
+        except RuntimeError:
+            return self
 
     def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "indices_N"}

@@ -40,11 +40,9 @@ class Meter(Protocol):
 
     def reset(self) -> None: ...
 
-    def seen(self) -> int:
-        """Images since the last reset."""
-
     def training_values(self) -> dict[str, float]:
-        """The metrics of a point of the training charts; "loss" is among them."""
+        """The metrics of a point of the training charts; "loss" is among them. Reads the device once: each read waits
+        for it."""
 
     def state_dict(self) -> dict[str, torch.Tensor]: ...
 

@@ -101,21 +101,23 @@ class ClassificationMeter:
 
     def training_values(self) -> dict[str, float]:
         """loss and top1 of the images since the last reset."""
-        seen, top1, _top5 = self._counts.tolist()
-        return {"loss": self._loss_sum.item() / max(1, seen), "top1": top1 / max(1, seen)}
-
-    def seen(self) -> int:
-        return int(self._counts[0].item())
+        loss_sum, seen, top1, _top5 = self._sums()
+        return {"loss": loss_sum / max(1, seen), "top1": top1 / max(1, seen)}
 
     def values(self) -> dict[str, float]:
         """loss, and from 0 to 1 top1, top5 (always 1 with five or fewer classes) and macro_f1."""
-        seen, top1, top5 = self._counts.tolist()
+        loss_sum, seen, top1, top5 = self._sums()
         return {
-            "loss": self._loss_sum.item() / max(1, seen),
+            "loss": loss_sum / max(1, seen),
             "top1": top1 / max(1, seen),
             "top5": top5 / max(1, seen),
             "macro_f1": macro_f1(self.confusion()),
         }
+
+    def _sums(self) -> list[float]:
+        """The sum of the losses and the counts, in one read of the device; float64 holds counts exactly."""
+        found: list[float] = torch.cat([self._loss_sum.view(1), self._counts.double()]).tolist()
+        return found
 
     def confusion(self) -> torch.Tensor:
         """int64 [C, C] on the CPU."""

@@ -138,14 +138,13 @@ class MultiLabelMeter:
         for tensor in self.state_dict().values():
             tensor.zero_()
 
-    def seen(self) -> int:
-        return int(self._counts[0].item())
-
     def training_values(self) -> dict[str, float]:
         """loss of the images since the last reset, and micro_f1 with the threshold 0.5 for each class: better
         thresholds are known from validation alone."""
-        seen, hits, wrong, missed = self._counts.tolist()
-        return {"loss": self._loss_sum.item() / max(1, seen), "micro_f1": f1_of(hits, wrong, missed) or 0.0}
+        # One read of the device; float64 holds counts exactly.
+        sums: list[float] = torch.cat([self._loss_sum.view(1), self._counts.double()]).tolist()
+        loss_sum, seen, hits, wrong, missed = sums
+        return {"loss": loss_sum / max(1, seen), "micro_f1": f1_of(int(hits), int(wrong), int(missed)) or 0.0}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"loss_sum": self._loss_sum, "counts": self._counts}
@@ -162,7 +161,7 @@ class MultiLabelMeter:
         losses_N = np.concatenate([record.losses_N for record in self._records]).tolist()
         scores = MultiLabelScores.of(truth_NC, chances_NC)
         return Evaluation(
-            values={"loss": self._loss_sum.item() / max(1, self.seen()), **scores.values()},
+            values={"loss": self.training_values()["loss"], **scores.values()},
             score="loss",
             score_higher_is_better=False,
             columns=COLUMNS,

@@ -66,12 +66,9 @@ class LossMeter:
         self._sums.zero_()
         self._seen.zero_()
 
-    def seen(self) -> int:
-        return int(self._seen.item())
-
     def training_values(self) -> dict[str, float]:
         """The means since the last reset."""
-        return dict(zip(self._names, (self._sums / max(1, self.seen())).tolist(), strict=True))
+        return dict(zip(self._names, (self._sums / self._seen.clamp(min=1)).tolist(), strict=True))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"sums": self._sums, "seen": self._seen}

@@ -4,20 +4,20 @@ K classes with the background as 0; T counts true pixels of a class, P predicted
 IoU = TP / (T + P - TP), dice = F1 = 2 TP / (T + P), precision = TP / P, recall = TP / T.
 """
 
-import io
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.evaluation import LARGEST_CONFUSION, ClassRow, Column, Evaluation, ImageScore
 from trainingapp.contract.image_results import Array, ImageResults
 from trainingapp.contract.messages import gettext_noop as _
+from trainingapp.engine.tasks.segmentation.mask_files import MaskEncoder
 
 BACKGROUND = "background"
 
@@ -70,7 +70,7 @@ class Predicted:
     """A validation image: its score, the labels that it shows, its predicted mask as PNG and its pixels by class."""
 
     score: ImageScore | None
-    mask_png: bytes
+    mask_png: Future[bytes]
     pixels_M4: NDArray[np.int64]
     """Of each class that it shows or was predicted to show: value, pixels that are right, true and predicted."""
 
@@ -91,6 +91,7 @@ class SegmentationMeter:
         shape = (class_count, class_count) if validation else (0, 0)
         self._confusion_KK = torch.zeros(shape, dtype=torch.int64, device=device)
         self._predicted: dict[int, Predicted] = {}
+        self._encoder = MaskEncoder() if validation else None
 
     def update(self, loss: torch.Tensor, logits_NKHW: torch.Tensor, masks_NHW: torch.Tensor) -> torch.Tensor:
         """Add a batch; `loss` is the mean over its images. Gives the guesses: int64 [N, H, W]."""
@@ -123,19 +124,19 @@ class SegmentationMeter:
         counts_K3 = torch.stack([confusion_KK.diagonal(), confusion_KK.sum(1), confusion_KK.sum(0)], dim=1)
         values_M = (counts_K3[:, 1:].sum(1) > 0).nonzero()
         pixels_M4 = torch.cat([values_M, counts_K3[values_M[:, 0]]], dim=1).numpy()
-        self._predicted[index] = Predicted(score, encoded_mask(guess_HW), pixels_M4)
+        assert self._encoder is not None, "a meter of a validation"
+        self._predicted[index] = Predicted(score, self._encoder.encode(guess_HW), pixels_M4)
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():
             tensor.zero_()
 
-    def seen(self) -> int:
-        return int(self._counts[0].item())
-
     def training_values(self) -> dict[str, float]:
         """loss and pixel_accuracy of the images since the last reset."""
-        images, pixels, hits = self._counts.tolist()
-        return {"loss": self._loss_sum.item() / max(1, images), "pixel_accuracy": hits / max(1, pixels)}
+        # One read of the device; float64 holds counts exactly.
+        sums: list[float] = torch.cat([self._loss_sum.view(1), self._counts.double()]).tolist()
+        loss_sum, images, pixels, hits = sums
+        return {"loss": loss_sum / max(1, images), "pixel_accuracy": hits / max(1, pixels)}
 
     def values(self) -> dict[str, float]:
         """loss, mean_iou and dice over the classes that occur as truth or guess, and pixel_accuracy."""
@@ -153,6 +154,8 @@ class SegmentationMeter:
     def evaluation(self, classes: Sequence[str]) -> Evaluation:
         """Metrics, table, matrix, and the images' scores and masks. `classes` are without the background."""
         confusion_KK, names = self.confusion(), [BACKGROUND, *classes]
+        if self._encoder is not None:
+            self._encoder.close()
         return Evaluation(
             values=self.values(),
             score="mean_iou",
@@ -162,7 +165,7 @@ class SegmentationMeter:
             confusion_names=names,
             confusion=confusion_KK.tolist() if len(names) <= LARGEST_CONFUSION else None,
             images=[one.score for one in self._predicted.values() if one.score],
-            mask_pngs={index: one.mask_png for index, one in self._predicted.items()},
+            mask_pngs={index: one.mask_png.result() for index, one in self._predicted.items()},
             image_results=self._image_results() if self._predicted else None,
         )
 
@@ -206,10 +209,3 @@ def class_table(confusion_KK: torch.Tensor, names: Sequence[str]) -> list[ClassR
         for name, values_K in columns.items()
     }
     return [{"class": name, **{c: lists[c][row] for c in columns}} for row, name in enumerate(names)]
-
-
-def encoded_mask(mask_HW: torch.Tensor) -> bytes:
-    """uint8 [H, W] as a PNG with one 8-bit channel."""
-    file = io.BytesIO()
-    Image.fromarray(mask_HW.contiguous().numpy()).save(file, "PNG", compress_level=4)
-    return file.getvalue()

@@ -23,6 +23,7 @@ from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
 from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes
+from trainingapp.engine.tasks.segmentation.upsampling import deterministic_upsampling
 from trainingapp.engine.tasks.task import BaseTask, Found
 
 
@@ -95,7 +96,8 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
 
     def _logits(self, model: nn.Module, batch: MaskedBatch) -> torch.Tensor:
         """float32 [N, K, H, W]."""
-        logits: torch.Tensor = model(self._normalised(batch.images_NCHW))
+        with deterministic_upsampling(self._device):
+            logits: torch.Tensor = model(self._normalised(batch.images_NCHW))
         return logits.float()
 
     def _loss(self, logits_NKHW: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
