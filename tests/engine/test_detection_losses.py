@@ -219,7 +219,7 @@ def test_no_operation_waits_for_the_device(name: str, monkeypatch: pytest.Monkey
         assert operations.counts == {}
     else:
         # Suppression in three parts of the batch, and the number of proposals of each level.
-        assert operations.counts.keys() == {"torchvision.nms", "tolist"}
+        assert operations.counts.keys() == {"torchvision::nms", "tolist"}
         assert operations.total <= 4
 
 
@@ -229,8 +229,8 @@ def test_a_planted_read_is_counted() -> None:
         torch.ones(3).tolist()
         torch.arange(3)[torch.tensor([True, False, True])]
     assert operations.counts == {
-        "aten._local_scalar_dense": 1,
-        "aten.index by a mask": 1,
+        "aten::_local_scalar_dense": 1,
+        "aten::index by a mask": 1,
         "tensor from numbers": 1,
         "tolist": 1,
     }

@@ -13,21 +13,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainingapp.engine.tasks.detection.losses import sampling
 
 READS = {
-    "aten._local_scalar_dense",
-    "aten.nonzero",
-    "aten.masked_select",
-    "aten._unique2",
-    "aten.unique_dim",
-    "aten.unique_consecutive",
-    "aten.is_nonzero",
-    "aten.equal",
-    "aten.repeat_interleave.Tensor",
-    "torchvision.nms",
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+    "aten::unique_dim",
+    "aten::unique_consecutive",
+    "aten::bincount",
+    "aten::equal",
+    "torchvision::nms",
 }
-"""Their result is a value for the host, or has a shape that depends on values of the device."""
+"""Their result is a number for the host, or its size depends on values: the host waits for them."""
 
-INDEXED = {"aten.index", "aten.index_put", "aten.index_put_", "aten._index_put_impl_"}
-"""They search for the places of a mask, and wait for their number, where an index is of booleans."""
+INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
+"""They take indices of another device, and search the places of a mask, for whose number the host waits."""
 
 
 METHODS = {torch.Tensor.tolist: "tolist", torch.Tensor.cpu: "cpu", torch.Tensor.numpy: "numpy"}
@@ -71,21 +70,26 @@ class SynchronizingOperations(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        name = func._schema.name.replace("::", ".")
-        overload = f"{name}.{func._schema.overload_name}"
-        if name in READS or overload in READS:
+        name = func._schema.name
+        if name in READS:
             self.counts[name] += 1
-        elif name in INDEXED and any(
-            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
-        ):
+        elif name in INDEXING and _searches_a_mask(args):
             self.counts[f"{name} by a mask"] += 1
-        elif name == "aten.lift_fresh":
+        elif name == "aten::lift_fresh":
             self.counts["tensor from numbers"] += 1
         return func(*args, **(kwargs or {}))
 
     @property
     def total(self) -> int:
         return sum(self.counts.values())
+
+
+def _searches_a_mask(args: Sequence[Any]) -> bool:
+    """Whether an operation of INDEXING does. A number is written where a mask is true without knowing the places."""
+    indices = [index for index in args[1] if index is not None]
+    masks = [index for index in indices if index.dtype in (torch.bool, torch.uint8)]
+    writes_a_number = len(args) > 2 and args[2].numel() == 1 and len(masks) == len(indices)
+    return bool(masks) and not writes_a_number
 
 
 @contextmanager

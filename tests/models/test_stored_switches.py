@@ -10,7 +10,7 @@ from django.apps import apps
 from trainingapp.contract.config import parse_config
 from trainingapp.models import TrainingRun
 
-migration: Any = import_module("trainingapp.migrations.0024_precision_and_determinism")
+migration: Any = import_module("trainingapp.migrations.0025_precision_and_determinism")
 
 PAIRS = [
     ({"amp": True, "deterministic": True}, {"amp": "on", "deterministic": "exact"}),

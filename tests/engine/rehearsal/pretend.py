@@ -21,6 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from tests.helpers.synchronizations import INDEXING, READS
 from trainingapp.engine.gpu_check.case import is_torch, place
 
 GPU = torch.device("cuda", 0)
@@ -28,22 +29,7 @@ MEMORY_BYTES = 80 << 30
 #: The guard for devices that do not exist counts as many as torch can have, and each is asked for its streams.
 DEVICES = 100
 
-READS = {
-    "aten::_local_scalar_dense",
-    "aten::nonzero",
-    "aten::masked_select",
-    "aten::_unique2",
-    "aten::unique_dim",
-    "aten::unique_consecutive",
-    "aten::bincount",
-    "aten::equal",
-    "torchvision::nms",
-}
-"""Their result is a number for the host, or its size depends on values: the host waits for them."""
-
 COPIES = {"aten::copy_", "aten::_to_copy", "aten::_copy_from"}
-INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
-"""They take indices of another device, and search the places of a mask, for whose number the host waits."""
 
 REFUSED = {
     "aten::_adaptive_avg_pool2d_backward": "adaptive_avg_pool2d_backward_cuda",

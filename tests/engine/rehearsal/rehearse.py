@@ -1,7 +1,7 @@
 """Runs on the pretend GPU: `python -m tests.engine.rehearsal.rehearse FOLDER NETWORKS` prints a line of JSON for each.
 
-NETWORKS is a JSON list of {"model", "fault"?}. Each trains an epoch by the real loop, is paused after a step,
-resumed and validated. `fault` is one of FAULTS, which the rehearsal is to find.
+NETWORKS is a JSON list of {"model", "fault"?, "deterministic"?}. Each trains an epoch by the real loop, is paused after
+a step, resumed and validated. `fault` is one of FAULTS, which the rehearsal is to find.
 """
 
 import json
@@ -18,7 +18,8 @@ from unittest.mock import patch
 import torch
 
 from tests.engine.rehearsal.pretend import PretendDevice, pretend_gpu
-from trainingapp.engine import loop
+from trainingapp.contract.events import EVENTS_FILE, Started, read_events
+from trainingapp.engine import determinism, loop
 from trainingapp.engine.gpu_check.case import Plan, Values, error_record
 from trainingapp.engine.gpu_check.scenes import draw_scenes
 from trainingapp.engine.gpu_check.training import SCENES, PauseAfter, attempt, newest, resume_verdict, run_spec
@@ -34,6 +35,7 @@ def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Valu
     """What came of a run: how it ended, and what its steps did to the device."""
     device.refused.clear()
     values = {"model": network["model"], "batch_size": BATCH_SIZE, "cpu_threads": 1}
+    values |= {name: network[name] for name in ("deterministic",) if name in network}
     folder = plan.folder / "run"
     shutil.rmtree(folder, ignore_errors=True)
     spec = run_spec(plan, folder, values)
@@ -44,10 +46,16 @@ def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Valu
             verdict, reason = resume_verdict(folder)
             found |= {"ended": [*ended], "resume_check": verdict, "reason": reason}
             found["metrics"] = {**newest(folder).metrics}
+            found["deterministic"] = [one.environment["deterministic"] for one in starts(folder)]
         except Exception as error:  # noqa: BLE001 - the other networks are to run
             found["error"] = error_record(error)
     waits = steps[-1] if steps else Counter[str]()
     return {**found, "waits": waits.total(), "lines": {**waits}, "refused": {**device.refused}}
+
+
+def starts(folder: Path) -> list[Started]:
+    events = (event for event, _offset in read_events(folder / EVENTS_FILE, 0, -1))
+    return [event for event in events if isinstance(event, Started)]
 
 
 @contextmanager
@@ -104,8 +112,8 @@ def main(folder: Path, networks: list[dict[str, str]]) -> None:
     with pretend_gpu() as device:
         for network in networks:
             fault = FAULTS.get(network.get("fault", ""))
-            made = {"make_task": fault} if fault else {}
-            with patch.multiple(loop, **made) if made else patch.object(loop, "make_task", loop.make_task):
+            make = fault or loop.make_task
+            with patch.object(loop, "make_task", make), patch.object(determinism, "make_task", make):
                 sys.stdout.write(json.dumps(rehearse(plan, device, network)) + "\n")
                 sys.stdout.flush()
 

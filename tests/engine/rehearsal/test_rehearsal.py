@@ -49,6 +49,8 @@ FIRST = [
 OTHERS = [one for one in listed() if one not in FIRST]
 
 FAULTS = ("reads", "mixes", "pools")
+REFUSED = "pools, exact"
+"""The last fault, of a run that requires deterministic algorithms."""
 
 #: The result of an architecture, or of one of FAULTS.
 Results = Callable[[str], dict[str, Any]]
@@ -60,7 +62,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Results:
     library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
     options = ["-shared", "-fPIC", "-Wall", "-Werror", f"-Wl,-soname,{library.name}", "-o", str(library)]
     subprocess.run([str(COMPILER), *options, str(HERE / "no_driver.c")], check=True)
-    faults = [{"model": "resnet18", "fault": fault} for fault in FAULTS]
+    faults = [{"model": "resnet18", "fault": fault, "name": fault} for fault in FAULTS]
+    faults.append({"model": "resnet18", "fault": "pools", "deterministic": "exact", "name": REFUSED})
     first, others = ([{"model": model} for _task, model in networks] for networks in (FIRST, OTHERS))
 
     @cache
@@ -72,7 +75,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Results:
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **settings})
         assert done.returncode == 0, done.stderr[-4000:]
         lines = map(json.loads, done.stdout.splitlines())
-        return {one.get("fault", one["model"]): line for one, line in zip(networks, lines, strict=True)}
+        return {one.get("name", one["model"]): line for one, line in zip(networks, lines, strict=True)}
 
     return lambda name: results(name not in [model for _task, model in OTHERS])[name]
 
@@ -89,6 +92,7 @@ def test_a_network_trains_on_a_gpu(one: Network, result: Results) -> None:
     assert found["resume_check"] == "exact"
     assert found["metrics"].keys() <= TASKS[one[0]].metrics.keys()
     assert found["refused"] == {}
+    assert found["deterministic"] == [True, True]
     most = next((most for name, most in WAITS.items() if one[1].startswith(name)), 0)
     assert found["waits"] <= most, "\n".join(f"{times} {line}" for line, times in found["lines"].items())
 
@@ -98,8 +102,19 @@ def test_faults_are_found_with_their_lines(result: Results) -> None:
     assert reads["lines"] == {f"{line_of('loss.item()')}  assert loss.item() >= 0": 1}
     assert mixes["error"]["kind"] == "MixedDevices"
     assert line_of("torch.zeros(1)") in mixes["error"]["message"]
-    assert "does not have a deterministic implementation" in pools["error"]["message"]
+    # Found before the first step: the run trains without deterministic algorithms, and says so.
     assert list(pools["refused"]) == ["adaptive_avg_pool2d_backward_cuda"]
+    assert (pools.get("error"), pools["ended"], pools["deterministic"]) == (
+        None,
+        ["paused", "completed"],
+        [False, False],
+    )
+
+
+def test_a_run_that_requires_deterministic_algorithms_is_refused_by_name(result: Results) -> None:
+    error = result(REFUSED)["error"]
+    assert error["error_class"] == "not_deterministic"
+    assert "adaptive_avg_pool2d_backward_cuda has no deterministic algorithm" in error["message"]
 
 
 def line_of(text: str) -> str:

@@ -35,7 +35,7 @@ def refused(plan: Plan, network: Network) -> Values:
     """One step under deterministic algorithms; where it is refused, a second one lists everything that would be."""
     needs_gpu(plan)
     task, model = network
-    training = new_training(plan, {"task": task, "model": model, "batch_size": 2, "deterministic": True})
+    training = new_training(plan, {"task": task, "model": model, "batch_size": 2, "deterministic": "exact"})
     batch = next(training.batches())
     try:
         training.step(iter([batch]))
@@ -56,7 +56,9 @@ def cost(plan: Plan, values: dict[str, JsonValue]) -> Values:
     small: dict[str, JsonValue] = {} if plan.on_gpu else SMALL
     milliseconds = {}
     for deterministic in (False, True):
-        training = new_training(plan, {**values, **small, "deterministic": deterministic}, dataset=PHOTOS)
+        training = new_training(
+            plan, {**values, **small, "deterministic": "exact" if deterministic else "fast"}, dataset=PHOTOS
+        )
         batch = next(training.batches())
         milliseconds[deterministic] = 1000 * training.seconds_per_step(
             itertools.repeat(batch), 1.0 if plan.on_gpu else 0.0

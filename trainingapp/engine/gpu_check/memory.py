@@ -16,7 +16,8 @@ from pydantic import JsonValue
 
 from trainingapp.contract.job_request import JobRequest
 from trainingapp.engine.autobatch import find_batch_size
-from trainingapp.engine.device import choose_precision
+from trainingapp.engine.determinism import choose_algorithms
+from trainingapp.engine.device import available_threads, choose_precision
 from trainingapp.engine.gpu_check.case import Case, Plan, Section, Values, error_record, needs_gpu
 from trainingapp.engine.gpu_check.process import Child, in_process
 from trainingapp.engine.gpu_check.training import (
@@ -157,10 +158,12 @@ def _hold_memory(send: Callable[[Values], None]) -> None:
 
 def search(plan: Plan, values: dict[str, JsonValue]) -> Values:
     """The search for the batch size, as at the start of a run, under bfloat16."""
-    spec = run_spec(plan, plan.folder / "runs" / "search", {**values, "amp": True}, dataset=PHOTOS)
-    precision, _warning = choose_precision(plan.torch_device, amp=True)
+    spec = run_spec(plan, plan.folder / "runs" / "search", {**values, "amp": "on"}, dataset=PHOTOS)
+    precision, _warning = choose_precision(plan.torch_device, amp="on")
+    dataset, cpu_threads = read_dataset(spec), available_threads()
+    algorithms = choose_algorithms(spec, dataset, precision, None, cpu_threads=cpu_threads)
     began = time.perf_counter()
-    trials = find_batch_size(spec, read_dataset(spec), plan.torch_device, precision)
+    trials = find_batch_size(spec, dataset, precision, algorithms, cpu_threads=cpu_threads)
     return {
         "batch_size": trials[-1].batch_size,
         "seconds": round(time.perf_counter() - began, 1),

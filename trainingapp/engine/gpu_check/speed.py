@@ -77,11 +77,10 @@ LARGE_SETTINGS = [Setting("default"), Setting("bf16")]
 
 def images_per_second(plan: Plan, network: Network, setting: Setting) -> Values:
     """The product's step on one batch that stays in the memory of the device."""
-    amp = setting.number_format == "bf16"
     switches: dict[str, JsonValue] = {
-        "amp": amp,
+        "amp": "on" if setting.number_format == "bf16" else "off",
         "channels_last": setting.channels_last,
-        "deterministic": setting.deterministic,
+        "deterministic": "exact" if setting.deterministic else "fast",
         "ema_decay": 0.0,
     }
     batch = _batch(plan, network)  # first, because it sets torch's switches too
@@ -135,8 +134,8 @@ def with_loaders(plan: Plan, loaders: int, augmentation: str, amp: bool) -> Valu
     """The product's steps with the product's loader, which decodes each JPEG file of 500 x 375 pixels again."""
     values: dict[str, JsonValue] = {
         **RESNET50.values(plan),
-        "amp": amp,
-        "deterministic": False,
+        "amp": "on" if amp else "off",
+        "deterministic": "fast",
         "num_workers": loaders,
         "augmentation": augmentation,
     }

@@ -45,7 +45,9 @@ def is_internal(file: str) -> bool:
 def count(plan: Plan, network: Network) -> Values:
     """Synchronizations of a step with the defaults of the architecture, and how long it takes."""
     task, model = network
-    training = new_training(plan, {"task": task, "model": model, "deterministic": not compiles(model)})
+    training = new_training(
+        plan, {"task": task, "model": model, "deterministic": "fast" if compiles(model) else "exact"}
+    )
     batches = training.batches()
     for _turn in range(2):
         training.step(batches)

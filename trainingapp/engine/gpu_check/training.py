@@ -16,6 +16,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.storage.index import Entry, read_index
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.data.batches import TensorBatch
+from trainingapp.engine.determinism import Algorithms
 from trainingapp.engine.device import Precision, available_threads, choose_device, choose_precision, prepare_backend
 from trainingapp.engine.digest import digests
 from trainingapp.engine.gpu_check.architectures import network
@@ -132,14 +133,16 @@ def new_training(plan: Plan, values: Mapping[str, JsonValue], *, dataset: str = 
     """What the loop prepares before the first step, with the same switches of torch."""
     spec = run_spec(plan, plan.folder / "runs" / "steps", values, dataset=dataset)
     device = choose_device(spec.device)
-    precision, _warning = choose_precision(device, amp=spec.config.amp)
+    precision, _warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     cpu_threads = spec.config.cpu_threads or available_threads()
-    prepare_backend(deterministic=spec.config.deterministic, cpu_threads=cpu_threads)
+    # Without the probe of the loop: what it looks for is measured here.
+    algorithms = Algorithms(deterministic=spec.config.deterministic != "fast")
+    prepare_backend(deterministic=algorithms.deterministic, cpu_threads=cpu_threads, tf32=precision.tf32)
     seed_everything(spec.config.seed)
     task = make_task(spec, read_dataset(spec), device)
     model = task.build_model(pretrained=False).train()
     guard_small_convolutions(model, precision)
-    return Training(new_state(spec, task, model, precision, cpu_threads=cpu_threads), precision)
+    return Training(new_state(spec, task, model, precision, algorithms, cpu_threads=cpu_threads), precision)
 
 
 def wait_for(device: torch.device) -> None:

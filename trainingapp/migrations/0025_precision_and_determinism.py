@@ -59,6 +59,6 @@ def backwards(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("trainingapp", "0023_notifications")]
+    dependencies = [("trainingapp", "0024_gpu_problems")]
 
     operations = [migrations.RunPython(forwards, backwards)]
