@@ -16,6 +16,7 @@ from tests.helpers.trainers import (
     EndAfter,
     assert_same_result,
     change_order,
+    curves,
     events_of,
     newest_content,
     train_here,
@@ -25,7 +26,10 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
+from trainingapp.engine.tasks.segmentation import task as segmentation_task
 from trainingapp.engine.tasks.segmentation.data import MaskedImages
+from trainingapp.engine.tasks.segmentation.task import SegmentationTask
+from trainingapp.engine.tasks.segmentation.upsampling import MatrixUpsampling
 
 WIDTH, HEIGHT = 48, 36
 COLOURS = {"red": (220, 40, 40), "blue": (50, 70, 230)}
@@ -104,6 +108,22 @@ def test_paused_at_a_random_step(new_run, straight_run: Path, workers: int, work
     assert train_here(run_dir) == "completed", looks
     assert_same_result(run_dir, straight_run)
     _assert_same_evaluations(run_dir, straight_run)
+
+
+def test_a_run_of_the_version_before_keeps_its_upsampling(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices round in another order. They are used on GPUs only; here the way is chosen as there."""
+    monkeypatch.setattr(segmentation_task, "deterministic_upsampling", lambda device: MatrixUpsampling())
+    straight, cut, new = (new_run(name, epochs=1) for name in ("straight", "cut", "new"))
+    with monkeypatch.context() as before:
+        before.setattr(SegmentationTask, "latest_computation", 1)
+        train_here(straight)
+        assert train_here(cut, EndAfter(1)) == "paused"
+    change_order(cut)
+    train_here(cut)
+    assert_same_result(cut, straight)
+    train_here(new)
+    assert newest_content(new)["computation"] == 2
+    assert curves(new) != curves(straight)
 
 
 def _assert_same_evaluations(run_dir: Path, reference: Path) -> None:

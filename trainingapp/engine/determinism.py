@@ -72,7 +72,7 @@ def _chosen(
     if before and before["device"] == device_name(precision.device) and (before["deterministic"] or choice == "auto"):
         return Algorithms(before["deterministic"])
     prepare_backend(deterministic=True, cpu_threads=cpu_threads, tf32=precision.tf32)
-    reason = excluded_by(spec, dataset, precision)
+    reason = excluded_by(spec, dataset, precision, found)
     if reason is None:
         return Algorithms(deterministic=True)
     if choice == "exact":
@@ -90,10 +90,17 @@ def recorded(algorithms: Algorithms, device: torch.device) -> AlgorithmsContent:
     return {"deterministic": algorithms.deterministic, "device": device_name(device)}
 
 
-def excluded_by(spec: RunSpec, dataset: DatasetIndex, precision: Precision) -> Message | None:
-    """Why the network cannot be trained with deterministic algorithms on this device; None where it can."""
+def excluded_by(
+    spec: RunSpec, dataset: DatasetIndex, precision: Precision, found: Found | None = None
+) -> Message | None:
+    """Why the network cannot be trained with deterministic algorithms on this device; None where it can.
+
+    A run that continues from the checkpoint `found` is probed as it will compute.
+    """
     config = spec.config.model_copy(update={"batch_size": PROBE_IMAGES, "num_workers": 0})
     task = make_task(replace(spec, config=config), _few_images(dataset), precision.device)
+    if found:
+        task.continue_from(found.content)
     seed_everything(config.seed)
     model = task.build_model(pretrained=False)
     set_training(model, task.head_prefixes(model), frozen=is_frozen(config, config.epochs))

@@ -1,6 +1,7 @@
 """A class for each pixel."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,12 @@ from trainingapp.engine.tasks.task import BaseTask, Found
 
 
 class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMeter]):
-    """Trains torchvision's and segmentation-models-pytorch's networks on images with masks."""
+    """Trains torchvision's and segmentation-models-pytorch's networks on images with masks.
+
+    A run of computation 1 keeps torch's deterministic upsampling on a GPU, which rounds in another order.
+    """
+
+    latest_computation = 2
 
     _config: SegmentationConfig
 
@@ -96,7 +102,7 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
 
     def _logits(self, model: nn.Module, batch: MaskedBatch) -> torch.Tensor:
         """float32 [N, K, H, W]."""
-        with deterministic_upsampling(self._device):
+        with deterministic_upsampling(self._device) if self.computation > 1 else nullcontext():
             logits: torch.Tensor = model(self._normalised(batch.images_NCHW))
         return logits.float()
 
