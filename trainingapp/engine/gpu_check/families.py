@@ -24,7 +24,7 @@ from trainingapp.engine.gpu_check.training import (
 )
 
 #: Errors after which the process cannot use the GPU any longer, or that have nothing to do with algorithms.
-NOT_OF_ALGORITHMS = ("device_error", "out_of_memory")
+NOT_OF_ALGORITHMS = ("device_error", "device_assert", "out_of_memory")
 PAUSED_AFTER_STEPS = 3
 
 

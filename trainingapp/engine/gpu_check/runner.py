@@ -140,7 +140,7 @@ def work(send: Callable[[Values], None], plan: Plan, section_name: str, names: S
         send({"began": name})
         result = _result(cases[name], plan)
         send(json.loads(json.dumps(result, default=str)))  # plain values only, whatever a library gave
-        if result.get("error", {}).get("error_class") == "device_error":
+        if result.get("error", {}).get("error_class") in ("device_error", "device_assert"):
             return
 
 
