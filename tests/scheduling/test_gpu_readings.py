@@ -263,6 +263,17 @@ def test_an_automatic_run_waits_for_the_gpus_that_a_host_had_lately(
 
 
 @pytest.mark.django_db
+def test_gpus_that_somebody_has_hidden_are_not_waited_for(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh(nvml.healthy(1), monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    refresh(nvml.healthy(1), monkeypatch)
+    queued(make)
+    run = claim()
+    assert run is not None
+    assert run.device == "cpu"
+
+
+@pytest.mark.django_db
 def test_slices_are_devices_of_their_own(make: MAKE, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     settings.MAX_TRAINING_PROCESSES = 9
     refresh(nvml.divided(), monkeypatch)

@@ -81,6 +81,8 @@ class DriverReading:
     explanation: Message | None = None
     is_installed: bool = True
     backend: str = ""
+    #: UUIDs of the GPUs that CUDA_VISIBLE_DEVICES leaves out.
+    hidden: frozenset[str] = frozenset()
 
 
 def read_driver() -> DriverReading:

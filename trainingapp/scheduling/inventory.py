@@ -95,6 +95,9 @@ def refresh(host: str, worker: str, driver: DriverReading | None = None) -> Host
     with transaction.atomic():
         row, _created = Host.objects.update_or_create(name=host, defaults=_machine(host, worker, load, driver))
         _write_devices(row, list(row.devices.all()), read, check_key(driver.version))
+        if driver.hidden:  # by somebody: no run waits for them
+            gone = Device.objects.filter(host=row, is_present=False, uuid__in=driver.hidden)
+            gone.filter(usable_at__isnull=False).update(usable_at=None)
     return row
 
 

@@ -73,7 +73,9 @@ def read_gpus() -> DriverReading:
     """
     driver = read_driver()
     if driver.gpus or (driver.explanation and driver.is_installed) or not torch_may_know_others():
-        return replace(driver, gpus=visible_gpus(driver.gpus))
+        visible = visible_gpus(driver.gpus)
+        hidden = frozenset(gpu.uuid for gpu in driver.gpus if gpu not in visible)
+        return replace(driver, gpus=visible, hidden=hidden - {""})
     report = _report_of_torch()
     if report["backend"] in REFUSED:
         return DriverReading(explanation=messages.GPU_BACKEND_REFUSED(backend=REFUSED[report["backend"]]))
