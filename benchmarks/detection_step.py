@@ -7,6 +7,7 @@ For each family the same network, images and boxes take turns: forward and backw
 every fourth has no object. Optimizer and data loading are left out: both ways have them in common.
 
     img/s             medians over the turns; `ratio` is the median of the turns' ratios, ours over torchvision's
+    cpu ratio         the same of the time of the processors, which other work on the machine changes less
     synchronizations  in a step, ours and torchvision's: on a GPU those that `torch.cuda.set_sync_debug_mode` reports,
                       on a CPU a stand-in (tests/helpers/synchronizations.py)
     MB                most memory of a step that tensors take on a GPU, with the network, ours and torchvision's
@@ -100,6 +101,14 @@ class Plan:
     steps: int
 
 
+@dataclass(frozen=True)
+class Took:
+    """The time of a turn, and that of the processors of this machine."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 Step = Callable[[], dict[str, torch.Tensor]]
 
 
@@ -112,6 +121,7 @@ class Figures:
     images_per_s: float
     torchvision_images_per_s: float
     ratio: float
+    cpu_ratio: float
     synchronizations: int
     torchvision_synchronizations: int
     memory_mb: int
@@ -134,8 +144,10 @@ def main() -> None:
     cases = CUDA if is_gpu else CPU_QUICK if options.quick else CPU
     plan = Plan(turns=3 if options.quick else 7, steps=5 if is_gpu else 1)
     found: dict[str, Figures] = {}
-    head = f"{'network':39}{'size':>5}{'batch':>6}{'img/s':>9}{'torchvision':>13}{'ratio':>7}{'syncs':>7}{'before':>7}"
-    print(f"{head}{'MB':>8}{'before':>8}{'difference':>12}", flush=True)
+    names = (
+        f"{'img/s':>9}{'torchvision':>13}{'ratio':>7}{'cpu ratio':>11}{'syncs':>7}{'before':>7}{'MB':>8}{'before':>8}"
+    )
+    print(f"{'network':39}{'size':>5}{'batch':>6}{names}{'difference':>12}", flush=True)
     for case in cases:
         if options.only in case.name and not (options.deterministic and case.name.startswith("fasterrcnn")):
             one = found[case.name] = measure(case, plan, device, amp=options.amp)
@@ -148,7 +160,7 @@ def main() -> None:
 
 
 def row(case: Case, one: Figures) -> str:
-    speeds = f"{one.images_per_s:9.1f}{one.torchvision_images_per_s:13.1f}{one.ratio:7.2f}"
+    speeds = f"{one.images_per_s:9.1f}{one.torchvision_images_per_s:13.1f}{one.ratio:7.2f}{one.cpu_ratio:11.2f}"
     waits = f"{one.synchronizations:7}{one.torchvision_synchronizations:7}"
     memory = f"{one.memory_mb:8}{one.torchvision_memory_mb:8}"
     return f"{case.name:39}{case.size:5}{case.batch:6}{speeds}{waits}{memory}{one.difference:12.1e}"
@@ -177,9 +189,13 @@ def measure(case: Case, plan: Plan, device: torch.device, *, amp: bool) -> Figur
     synchronizations = [count_synchronizations(model, way, device) for way in ways]
     memory = [memory_of(model, way, device) for way in ways]
     turns = [[time_of(model, way, plan.steps, device) for way in ways] for _ in range(plan.turns)]
-    speeds = [case.batch * plan.steps / statistics.median(times) for times in zip(*turns, strict=True)]
-    ratio = statistics.median(theirs / own for own, theirs in turns)
-    return Figures(case.batch, case.size, *speeds, ratio, *synchronizations, *memory, difference)
+    speeds = [
+        case.batch * plan.steps / statistics.median(took.seconds for took in times)
+        for times in zip(*turns, strict=True)
+    ]
+    ratio = statistics.median(theirs.seconds / own.seconds for own, theirs in turns)
+    cpu_ratio = statistics.median(theirs.cpu_seconds / own.cpu_seconds for own, theirs in turns)
+    return Figures(case.batch, case.size, *speeds, ratio, cpu_ratio, *synchronizations, *memory, difference)
 
 
 def network(case: Case) -> nn.Module:
@@ -221,15 +237,15 @@ def largest_difference(model: nn.Module, ours: Step, theirs: Step) -> float:
     return max(float((own[name] - value).abs() / value.abs().clamp(min=1)) for name, value in other.items())
 
 
-def time_of(model: nn.Module, way: Step, steps: int, device: torch.device) -> float:
-    """Seconds of some steps in a row, of which the host may be ahead of a GPU."""
+def time_of(model: nn.Module, way: Step, steps: int, device: torch.device) -> Took:
+    """Of some steps in a row, in which the host may be ahead of a GPU."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     for _ in range(steps):
         step(model, way)
     wait()
-    return time.perf_counter() - began
+    return Took(time.perf_counter() - began, time.process_time() - cpu_began)
 
 
 def memory_of(model: nn.Module, way: Step, device: torch.device) -> int:
