@@ -25,6 +25,7 @@ COMPILER = shutil.which("gcc")
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,  # minutes of processor time, also for the few networks of the first list
     pytest.mark.xdist_group("rehearsal"),
     pytest.mark.skipif(COMPILER is None, reason="the rehearsal needs gcc for its stand-in for the driver"),
     pytest.mark.skipif(torch.version.cuda is None, reason="the rehearsal needs a torch that is built for CUDA"),
