@@ -14,18 +14,14 @@ import sys
 import torch
 
 from trainingapp.contract.device_report import DeviceReport, SeenDevice, Trouble
-from trainingapp.contract.errors import is_out_of_memory
+from trainingapp.contract.errors import error_sign, is_out_of_memory
 
-#: Parts of torch's errors and what they mean. The first that is found counts.
+#: Parts of torch's errors that are told apart here beyond the classes of failures. The first that is found counts.
 SIGNS: tuple[tuple[str, Trouble], ...] = (
     ("not compiled with cuda", "cpu_build"),
-    ("driver on your system is too old", "driver"),
-    ("found no nvidia driver", "driver"),
     ("error 803", "driver"),  # the driver and the kernel module do not match
     ("error 804", "driver"),  # the compatibility package does not support the GPU
-    ("driver version is insufficient", "driver"),
     ("no kernel image", "architecture"),
-    ("ptx was compiled with an unsupported toolchain", "driver"),
     ("busy or unavailable", "busy"),
     ("gpu is lost", "lost"),
     ("fallen off the bus", "lost"),
@@ -113,7 +109,8 @@ def trouble_of(error: BaseException) -> Trouble:
     if is_out_of_memory(error):
         return "full"
     text = str(error).lower()
-    return next((trouble for sign, trouble in SIGNS if sign in text), "error")
+    rest: Trouble = "driver" if error_sign(error) == "driver" else "error"
+    return next((trouble for sign, trouble in SIGNS if sign in text), rest)
 
 
 def main() -> None:

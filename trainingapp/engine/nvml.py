@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from typing import Literal
 
 import pynvml
 import torch
@@ -25,17 +26,18 @@ def gpu_of(device: torch.device) -> object | None:
 
 def free_bytes(device: torch.device) -> int | None:
     """Free memory of the GPU; None where it is not known, as on boards whose memory is the machine's."""
-    handle = gpu_of(device)
-    with contextlib.suppress(pynvml.NVMLError):
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) if handle is not None else None
-    return None
+    return _memory(device, "free")
 
 
 def used_bytes(device: torch.device) -> int | None:
     """Used memory of the GPU by all processes; None where it is not known."""
+    return _memory(device, "used")
+
+
+def _memory(device: torch.device, part: Literal["free", "used"]) -> int | None:
     handle = gpu_of(device)
     with contextlib.suppress(pynvml.NVMLError):
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) if handle is not None else None
+        return int(getattr(pynvml.nvmlDeviceGetMemoryInfo(handle), part)) if handle is not None else None
     return None
 
 

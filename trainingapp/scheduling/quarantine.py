@@ -28,7 +28,6 @@ SEARCHED = 20
 #: The first wait for a check; doubled with each quarantine that follows, up to the last one.
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=10), timedelta(days=1)
 
-
 #: Classes of failures that are errors of the GPU; those after which it is checked whether torch can use it at all.
 GPU_FAILURES = frozenset({"device_error"})
 UNUSABLE_FAILURES = frozenset({"device_unavailable", "driver"})
@@ -38,8 +37,7 @@ def note_end(run: TrainingRun, error_class: str, stuck_process: Mapping[str, obj
     """Store how the present attempt of the run ended on its device, and what follows for the device.
 
     `error_class` is empty for an attempt that did not fail. `stuck_process` has the "pid" and the "create_time" of a
-    trainer that does not end. Call it in the transaction that ends the attempt, before
-    its hold is closed.
+    trainer that does not end. Call it in the transaction that ends the attempt, before its hold is closed.
     """
     hold = DeviceHold.objects.filter(run=run, released_at=None).order_by("-attempt").first()
     if hold is None:
@@ -59,9 +57,7 @@ def note_end(run: TrainingRun, error_class: str, stuck_process: Mapping[str, obj
             reason = messages.QUARANTINED_FOR_ERRORS(count=len(runs))
             _isolate(device, Device.Cause.ERRORS, reason, {"runs": sorted(runs)})
     elif error_class in UNUSABLE_FAILURES:
-        device.problem, device.problem_data = Device.Problem.UNCHECKED, messages.GPU_UNCHECKED().as_data()
-        device.checked_as = ""
-        device.save(update_fields=["problem", "problem_data", "checked_as"])
+        _check_anew(device)
     elif not error_class and device.quarantines:
         device.quarantines = 0
         device.save(update_fields=["quarantines"])
@@ -142,9 +138,8 @@ def release(device: Device, *, by: AnyUser | str = "") -> Device:
             raise VerbError(_("%(device)s can be used, or is being checked.") % {"device": row})
         end_quarantine(row)
         row.quarantines = 0
-        row.problem, row.problem_data = Device.Problem.UNCHECKED, messages.GPU_UNCHECKED().as_data()
-        row.checked_as = ""
-        row.save(update_fields=["quarantines", "problem", "problem_data", "checked_as"])
+        row.save(update_fields=["quarantines"])
+        _check_anew(row)
         audit.record("release", row, by=by)
     return row
 
@@ -163,6 +158,13 @@ def end_quarantine(device: Device) -> None:
             "stuck_process",
         ]
     )
+
+
+def _check_anew(device: Device) -> None:
+    """Have a worker check the GPU as if it were new; the caller holds the lock of its row."""
+    device.problem, device.problem_data = Device.Problem.UNCHECKED, messages.GPU_UNCHECKED().as_data()
+    device.checked_as = ""
+    device.save(update_fields=["problem", "problem_data", "checked_as"])
 
 
 def _locked(device: Device) -> Device:
