@@ -181,17 +181,11 @@ def _logged_in(user: "User") -> "Client":
 
 @pytest.fixture
 def wait_until() -> Callable[..., Any]:
-    """`wait_until(condition, timeout_s=10)` polls until `condition()` is true and returns it; fails at the deadline."""
+    """`wait_until(condition, timeout_s=30)` polls until `condition()` is true and returns it; fails at the deadline."""
+    # Modules of the studio read its variables when they are imported, which are removed above.
+    from tests.helpers.studio import wait_for
 
-    def wait(condition: Callable[[], Any], timeout_s: float = 10, what: str = "the condition") -> Any:
-        deadline = time.monotonic() + timeout_s
-        while not (found := condition()):
-            if time.monotonic() > deadline:
-                pytest.fail(f"{what} did not come true within {timeout_s:g} s")
-            time.sleep(0.02)
-        return found
-
-    return wait
+    return wait_for
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
 @pytest.mark.django_db(transaction=True, reset_sequences=True)
 def test_the_examples_for_curl_work(world: Path) -> None:
     script = "set -euo pipefail\n" + blocks("sh")
-    done = subprocess.run(["bash", "-c", script], env=os.environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-c", script], env=os.environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert (world / "best.pt").read_bytes() == CONTENT
     assert (world / "birds.safetensors").read_bytes() == b"abc"

@@ -18,7 +18,7 @@ def _running(event: dict) -> bool:
 
 def _leave_usage(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trainingapp.engine", *arguments]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_checkpoint_then_stop(new_run, start) -> None:

@@ -23,7 +23,13 @@ def test_an_attempt_begins_with_its_environment(new_run) -> None:
     train_here(run_dir)
     (started,) = [event for event in events_of(run_dir, "status") if event["state"] == "started"]
     found = started["environment"]
-    assert found == {**environment(), "batch_size": 8, "cpu_threads": 1}
+    assert found == {
+        **environment(),
+        "batch_size": 8,
+        "cpu_threads": 1,
+        "precision": "float32",
+        "deterministic": True,
+    }
     assert found["python"].endswith(sys.version.split()[0])
     assert found["packages"]["torch"] == version("torch")
     assert found["packages"]["numpy"] == version("numpy")

@@ -1,7 +1,8 @@
 """Real trainer failures: code that runs at the start of every trainer process of a studio.
 
-Python imports `sitecustomize` at startup. A folder with such a module is put on the path of the studio. It acts only in
-trainers, and only in the selected attempts, determined from RUN_DIR/config.json.
+Python imports `sitecustomize` at startup. A folder with such a module is put on the path of the studio. It acts in
+trainers, and only in the selected attempts, determined from RUN_DIR/config.json; and in the worker, whose watchdog sees
+an hour pass as soon as a trainer says that it hangs.
 """
 
 import textwrap
@@ -11,6 +12,15 @@ from tests.helpers.studio import REPOSITORY, Studio
 
 _FRAME = """
 import sys
+if "run_huey" in sys.orig_argv:
+    import os, pathlib, threading, time
+    def clock(runs=pathlib.Path(os.environ["DATA_DIR"], "runs")):
+        return time.monotonic() + 3600 * any(runs.glob("*/hangs"))
+    def set_clock():
+        while not hasattr(sys.modules.get("trainingapp.supervision.watchdog"), "Watchdog"):
+            time.sleep(0.01)
+        sys.modules["trainingapp.supervision.watchdog"].Watchdog.__init__.__defaults__ = (clock,)
+    threading.Thread(target=set_clock, daemon=True).start()
 if "trainingapp.engine" in sys.orig_argv and "--spare" not in sys.orig_argv:
     import json, pathlib
     RUN_DIR = pathlib.Path(sys.orig_argv[-1])
@@ -37,6 +47,7 @@ def hang():
         time.sleep(0.02)
     from trainingapp.engine.requests import RequestHandler
     def never(self):
+        (RUN_DIR / "hangs").touch()
         while True:
             time.sleep(3600)
     RequestHandler.between_steps = never

@@ -53,12 +53,16 @@ def free_port() -> int:
         return port
 
 
+#: Deadlines of `wait_for` are those of an idle machine. A busy one takes longer, and no test is about how long.
+PATIENCE = 5
+
+
 def wait_for(condition: Callable[[], Any], timeout_s: float = 30, what: str = "the condition") -> Any:
     """Poll until `condition()` is true and return its result; fail at the deadline with the last result."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE * timeout_s
     while not (found := condition()):
         if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not come true within {timeout_s:g} s; last: {found!r}")
+            pytest.fail(f"{what} did not come true within {PATIENCE * timeout_s:g} s; last: {found!r}")
         time.sleep(0.05)
     return found
 
@@ -197,7 +201,7 @@ class Studio:
     def stop(self, process: subprocess.Popen[bytes], signal_number: int = signal.SIGINT, timeout_s: float = 30) -> int:
         """Request the end of the process and wait. Returns its exit status."""
         process.send_signal(signal_number)
-        return process.wait(timeout_s)
+        return process.wait(PATIENCE * timeout_s)
 
     def trainers(self) -> list[psutil.Process]:
         """The running trainer processes of this studio, without the spare process."""
@@ -223,7 +227,7 @@ class Studio:
                 with suppress(psutil.NoSuchProcess):
                     victim.send_signal(signal_number)
         for process in self.processes:
-            process.wait(10)
+            process.wait(PATIENCE * 10)
         wait_for(lambda: not self.all_processes(), 10, "all processes are gone")
 
     # The database, read directly

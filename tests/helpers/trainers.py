@@ -105,10 +105,13 @@ def assert_bit_equal(one: Any, other: Any, where: str = "") -> None:
         assert one == other, where
 
 
-def assert_same_result(run_dir: Path, reference: Path) -> None:
-    """Assert that weights, optimizer, metrics, generators and curves of two runs are equal."""
+def assert_same_result(run_dir: Path, reference: Path, *, added: frozenset[str] = frozenset()) -> None:
+    """Assert that weights, optimizer, metrics, generators and curves of two runs are equal.
+
+    `added` are the entries that checkpoints of the reference do not have, as it was trained by an older version."""
     one, other = newest_content(run_dir), newest_content(reference)
-    differing = {"timestamp", "elapsed_s", "attempt", "config"}
+    assert added <= one.keys() - other.keys()
+    differing = {"timestamp", "elapsed_s", "attempt", "config"} | added
     assert_bit_equal(
         {k: v for k, v in one.items() if k not in differing}, {k: other[k] for k in one.keys() - differing}
     )

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from tests.helpers.studio import PATIENCE
 from trainingapp.contract.series import Point
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.runs.live import RunReader
@@ -78,7 +79,7 @@ def run_messages(run_id: int, audience: Audience, after: int) -> AsyncGenerator[
 async def numbered(stream: AsyncIterator[Message | None], upto: int, timeout_s: float = 10) -> list[Message]:
     """The numbered messages and the rewinding messages between them, until number `upto` is covered."""
     found = []
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(PATIENCE * timeout_s):
         async for message in stream:
             if message is not None and (message.id is not None or message.event == "rewind"):
                 found.append(message)
@@ -89,6 +90,6 @@ async def numbered(stream: AsyncIterator[Message | None], upto: int, timeout_s: 
 
 async def until(condition: Any, timeout_s: float = 10) -> None:
     """Wait until `condition()` is true, without blocking the loop."""
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(PATIENCE * timeout_s):
         while not condition():
             await asyncio.sleep(0.01)

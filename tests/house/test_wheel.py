@@ -43,7 +43,7 @@ def outside(installed: Path, studio_env: dict[str, str], tmp_path: Path) -> dict
 
 
 def run(env: dict[str, str], cwd: Path, *command: str) -> str:
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

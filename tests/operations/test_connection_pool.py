@@ -37,7 +37,7 @@ def met_by_threads(postgres_url: str, folder: Path, size: int) -> list[int]:
     variables = {"DATABASE_URL": postgres_url, "DATABASE_POOL": str(size), "DATA_DIR": str(folder)}
     environment = os.environ | variables | {"DJANGO_SETTINGS_MODULE": "cvstudio.settings"}
     command = [sys.executable, "-c", USES]
-    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found: list[int] = json.loads(done.stdout)
     return found

@@ -261,7 +261,7 @@ def test_a_leftover_trainer_saves_before_it_ends(tmp_path: Path, leftover: "subp
     record = {"pid": leftover.pid, "create_time": psutil.Process(leftover.pid).create_time()}
     (tmp_path / "trainer.pid").write_text(json.dumps(record))
     end_leftover(tmp_path)
-    assert leftover.wait(10) == 0
+    assert leftover.wait(60) == 0
     assert (tmp_path / "saved").read_text() == "saved"
 
 

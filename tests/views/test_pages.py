@@ -83,6 +83,8 @@ ARGUMENTS: dict[str, list[object]] = {
     "dataset_read_again": [1],
     "dataset_view": [1, 1],
     "dataset_image": [1, "images/a.png"],
+    "device_quarantine": [1],
+    "device_release": [1],
 }
 TEMPLATES = sorted(
     str(path.relative_to(settings.BASE_DIR / "templates"))
