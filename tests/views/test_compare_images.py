@@ -1,6 +1,7 @@
 """Comparing runs image by image: intervals, repeats, newly wrong and newly right images, and classes."""
 
 import re
+from html import unescape
 from io import StringIO
 from typing import Any
 
@@ -16,8 +17,9 @@ from tests.api.conftest import api_of, problem
 from tests.helpers.evaluations import evaluated, results
 from tests.helpers.tiny import make_run
 from trainingapp.contract.evaluation import image_results_path
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.runs import significance
+from trainingapp.runs.interval_jobs import intervals
 
 TRUTH = [0, 1] * 6
 #: The first is wrong about images 0 to 5, the second about image 0 alone, the third about image 11.
@@ -147,13 +149,36 @@ def test_the_page_says_why_there_is_no_interval(
     )
 
 
-def test_a_page_does_not_compute_without_end(
+def test_a_job_computes_what_takes_too_long_for_a_page(
     user_client: Client, runs: list[TrainingRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(significance, "MOST_WORK", 500 * 3 * (2 * 12 + 12))
     assert "were drawn 500 times" in page(user_client, runs, "significance")
+    assert not Job.objects.exists()
     monkeypatch.setattr(significance, "MOST_WORK", 1000)
-    assert "too many results for a page" in page(user_client, runs, "significance")
+    text = page(user_client, runs, "significance")
+    assert "too many results for a page" in text
+    (action,) = re.findall(r'action="(/compare/intervals/[^"]+)"', text)
+    for _turn in range(2):  # a second request finds the job of the first
+        response = user_client.post(unescape(action))
+        (job,) = Job.objects.all()
+        assert response.headers["Location"] == reverse("job", args=[job.pk])
+    assert "Waiting for a worker" in page(user_client, runs, "significance")
+    reports: list[tuple[int, int]] = []
+    result = intervals(job, lambda done, total, phase: reports.append((done, total)))
+    assert reports[-1] == (1000, 1000)
+    Job.objects.update(state=Job.State.DONE, result=result)
+    done = user_client.get(reverse("job", args=[job.pk])).content.decode()
+    (link,) = re.findall(r'href="(/compare/[^"]+)"', done)
+    text = user_client.get(unescape(link)).content.decode()
+    assert "were drawn 1000 times" in text
+    assert "second is better than first by 41.7 percentage points" in text
+    judge(runs[1], 2, TRUTH)
+    assert "too many results for a page" in page(user_client, runs, "significance"), "a new validation is not covered"
+
+
+def test_the_command_computes_without_a_limit(runs: list[TrainingRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(significance, "MOST_WORK", 1000)
     out = StringIO()
     call_command("compare_runs", *[run.pk for run in runs], "--intervals", stdout=out)
     assert "- second is better than first by 41.7 percentage points" in out.getvalue()

@@ -277,6 +277,7 @@ LINES = [
     run_line("run_metrics"),
     Line("compare", verb=""),
     Line("compare_curves", verb=""),
+    Line("compare_intervals", "post", verb="create", ok=302),
     Line("compare_markdown", verb=""),
     run_line("evaluation"),
     run_line("evaluation_data", 1),

@@ -123,6 +123,12 @@ JOB_KINDS = {
             max_tries=5,
             max_s=None,
         ),
+        JobKind(
+            Job.Kind.INTERVALS,
+            Lane.LONG,
+            work_path="trainingapp.runs.interval_jobs.intervals",
+            template="jobs/_intervals.html",
+        ),
     )
 }
 

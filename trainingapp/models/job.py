@@ -26,6 +26,7 @@ class Job(models.Model):
         BATCH_PREVIEW = "batch_preview", _("preview of a training batch")
         INSPECT_DATASET = "inspect_dataset", _("inspection of a dataset")
         IMPORT_DATASET = "import_dataset", _("import of a dataset")
+        INTERVALS = "intervals", _("intervals of a comparison")
 
     class State(models.TextChoices):
         WAITING = "waiting", _("waiting")

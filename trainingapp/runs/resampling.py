@@ -72,11 +72,17 @@ def weighted_metric(found: ImageResults, name: str, class_count: int) -> Weighte
 
 
 def differences(
-    metrics: Sequence[WeightedMetric], images: int, *, resamples: int = RESAMPLES, seed: int = SEED
+    metrics: Sequence[WeightedMetric],
+    images: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    on_draw: Callable[[int], None] | None = None,
 ) -> list[Interval]:
     """The interval of each of `metrics[1:]` against `metrics[0]`, all over the same draws of `images` images.
 
-    The same seed gives the same intervals. Memory does not grow with the number of draws.
+    The same seed gives the same intervals. Memory does not grow with the number of draws. `on_draw` is called with the
+    number of draws so far.
     """
     ones_N = np.ones(images, dtype=np.int64)
     exact = np.array([metric.value(ones_N) for metric in metrics])
@@ -85,6 +91,8 @@ def differences(
     for number in range(resamples):
         weights_N = np.bincount(rng.integers(0, images, images), minlength=images)
         drawn[number] = [metric.value(weights_N) for metric in metrics]
+        if on_draw:
+            on_draw(number + 1)
     low, high = np.quantile(drawn[:, 1:] - drawn[:, :1], [0.025, 0.975], axis=0)
     return [
         Interval(float(value - exact[0]), float(least), float(most), resamples, images)

@@ -1,6 +1,6 @@
 """Whether a difference between runs means something: repeats with other seeds, and intervals over validation images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from trainingapp.contract.evaluation import image_results_path
 from trainingapp.contract.image_results import MOST_VALUES, ImageResultsError, StoredResults, read_image_results
 from trainingapp.contract.number_text import number_text
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.models import TrainingRun
+from trainingapp.models import Job, TrainingRun
 from trainingapp.presentation.labels import metric_label
 from trainingapp.presentation.numbers import metric as metric_text
 from trainingapp.runs.comparison import ComparedRun, Comparison, MetricColumn
@@ -33,6 +33,10 @@ TOLERANCE = 1e-3
 
 class NoInterval(ValueError):
     """There is no interval; the message is the reason."""
+
+
+class TooLong(NoInterval):
+    """The intervals take longer than a page may, and no job has computed them yet."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,18 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Significance:
-    """What a page says about the differences of a comparison. `problem`: why no run has an interval."""
+    """What a page says about the differences of a comparison.
+
+    `problem`: why no run has an interval; with `is_too_long`, a job can compute them. `key` names the intervals and
+    changes with the runs and their validations.
+    """
 
     metric: str
     rows: list[IntervalRow]
     repeats: list[Repeats]
     problem: str = ""
+    is_too_long: bool = False
+    key: str = ""
 
     @property
     def interval(self) -> Interval | None:
@@ -87,10 +97,11 @@ class Significance:
         return next((row.interval for row in self.rows if row.interval), None)
 
 
-def significance(comparison: Comparison, *, is_bounded: bool = True) -> Significance:
+def significance(comparison: Comparison, on_draw: Callable[[int], None] | None = None) -> Significance:
     """The intervals of the baseline's model-selection metric, and the repeats.
 
-    `is_bounded`: no more than MOST_WORK, for a page; otherwise RESAMPLES draws however long they take.
+    No more than MOST_WORK is done, for a page; intervals that take longer are those that a job has computed, if one
+    has. With `on_draw`, which is called with the number of draws so far, RESAMPLES are drawn however long they take.
     """
     name = str(comparison.base.run.config.get("best_metric", ""))
     repeats = repeated(comparison)
@@ -107,12 +118,13 @@ def significance(comparison: Comparison, *, is_bounded: bool = True) -> Signific
             measured[item.run.pk] = _measured(item, name, base)
         except NoInterval as error:
             problems[item.run.pk] = str(error)
+    key = ":".join(["intervals", name, base.key, *(one.key for one in measured.values())])
     try:
-        intervals = dict(zip(measured, _intervals(name, [base, *measured.values()], is_bounded), strict=True))
-    except NoInterval as error:
-        return Significance(str(metric_label(name)), [], repeats, str(error))
+        intervals = dict(zip(measured, _intervals(key, [base, *measured.values()], on_draw), strict=True))
+    except TooLong as error:
+        return Significance(str(metric_label(name)), [], repeats, str(error), is_too_long=True, key=key)
     rows = [_row(item, comparison.base, name, intervals.get(item.run.pk), problems) for item in others]
-    return Significance(str(metric_label(name)), rows, repeats)
+    return Significance(str(metric_label(name)), rows, repeats, key=key)
 
 
 def _row(
@@ -183,25 +195,32 @@ def _measured(item: ComparedRun, name: str, base: _Measured | None) -> _Measured
     return _Measured(images, weighted, f"{item.run.pk}-{images.epoch}-{path.stat().st_mtime_ns:x}")
 
 
-def _intervals(name: str, measured: Sequence[_Measured], is_bounded: bool) -> list[Interval]:
-    """Raises NoInterval where they would take too long for a page."""
-    count = measured[0].images.stored.results.count
+def _intervals(key: str, measured: Sequence[_Measured], on_draw: Callable[[int], None] | None) -> list[Interval]:
+    """Raises TooLong."""
+    metrics, count = [one.metric for one in measured], measured[0].images.stored.results.count
     if len(measured) < 2:
         return []
-    work = sum(one.metric.work + count for one in measured)
-    resamples = min(RESAMPLES, MOST_WORK // work) if is_bounded else RESAMPLES
+    if on_draw:
+        return differences(metrics, count, on_draw=on_draw)
+    resamples = min(RESAMPLES, MOST_WORK // sum(metric.work + count for metric in metrics))
     if resamples < LEAST_RESAMPLES:
-        text = _(
-            "The validations have too many results for a page: “manage.py compare_runs --intervals” computes the "
-            "intervals without a limit of time. Or compare fewer runs."
-        )
-        raise NoInterval(text)
-    key = ":".join(["intervals", name, str(resamples), *(one.key for one in measured)])
-    found: list[Interval] | None = cache.get(key)
+        return _computed_by_a_job(key)
+    found: list[Interval] | None = cache.get(f"{key}:{resamples}")
     if found is None:
-        found = differences([one.metric for one in measured], count, resamples=resamples)
-        cache.set(key, found, CACHED_S)
+        found = differences(metrics, count, resamples=resamples)
+        cache.set(f"{key}:{resamples}", found, CACHED_S)
     return found
+
+
+def _computed_by_a_job(key: str) -> list[Interval]:
+    job = Job.objects.filter(kind=Job.Kind.INTERVALS, state=Job.State.DONE, result__key=key).first()
+    if job is None:
+        text = _(
+            "The validations have too many results for a page. A job computes the intervals without a limit of time; "
+            "so does “manage.py compare_runs --intervals”."
+        )
+        raise TooLong(text)
+    return [Interval(**row) for row in job.result["intervals"]]
 
 
 def images_of(run: TrainingRun, validation: Evaluated) -> ImagesOfRun:

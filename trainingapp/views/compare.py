@@ -6,12 +6,14 @@ from urllib.parse import urlencode
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
-from trainingapp.accounts.permissions import visible_to
+from trainingapp.accounts.permissions import Verb, can, visible_to
+from trainingapp.accounts.users import signed_in
 from trainingapp.models import TrainingRun
 from trainingapp.models.text import stored_numbers
 from trainingapp.runs.comparison import (
@@ -23,10 +25,13 @@ from trainingapp.runs.comparison import (
     compare,
     markdown,
 )
+from trainingapp.runs.interval_jobs import request_intervals, unfinished_job
 from trainingapp.runs.parallel import parallel_plot
 from trainingapp.runs.regressions import class_table
 from trainingapp.runs.significance import significance
+from trainingapp.views.access import require
 from trainingapp.views.compared_images import images_part
+from trainingapp.views.jobs import started_job
 
 CLASSES_ON_A_PAGE = 100
 
@@ -132,13 +137,34 @@ def _tab_context(request: HttpRequest, comparison: Comparison, tab: str) -> dict
     if tab == "config":
         return {"parallel": parallel_plot(comparison)}
     if tab == "significance":
-        return {"significance": significance(comparison)}
+        found = significance(comparison)
+        user = signed_in(request.user)
+        job = unfinished_job(found.key, user) if found.is_too_long else None
+        return {"significance": found, "job": job, "may_compute": can(user, Verb.CREATE)}
     if tab == "classes":
         order = "class" if request.GET.get("order") == "class" else ""
         table = class_table(comparison, request.GET.get("column", ""), by_spread=not order)
         page = Paginator(table.rows, CLASSES_ON_A_PAGE).get_page(request.GET.get("page"))
         return {"table": table, "page": page, "order": order}
     return {"part": images_part(request, comparison)} if tab == "images" else {}
+
+
+@require_POST
+def compare_intervals(request: HttpRequest) -> HttpResponse:
+    """Start a job that computes the intervals of ?runs=, which take too long for the page."""
+    require(request, Verb.CREATE)
+    address = Address.of(request)
+    try:
+        comparison = _comparison(request, address)
+    except ComparisonError as error:
+        return render(request, "compare/refused.html", {"section": "runs", "problem": str(error)}, status=422)
+    if comparison is None:
+        return redirect("compare")
+    found, query = significance(comparison), address.link(tab="significance")
+    if not found.is_too_long:
+        return redirect(f"{reverse('compare')}{query}")
+    job = request_intervals(comparison, found.key, owner=signed_in(request.user), query=query)
+    return started_job(request, job)
 
 
 def _chip(item: ComparedRun, comparison: Comparison, address: Address) -> RunChip:

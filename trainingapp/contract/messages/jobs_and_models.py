@@ -7,6 +7,7 @@ from trainingapp.contract.messages import define, gettext_noop, ngettext
 INSPECTING_ANNOTATIONS = define("job_inspecting_annotations", gettext_noop("Reading the annotations"))
 IMPORTING_ANNOTATIONS = define("job_importing_annotations", gettext_noop("Opening the source and reading annotations"))
 IMPORTING_IMAGES = define("job_importing_images", gettext_noop("Reading and checking the images"))
+COMPUTING_INTERVALS = define("job_computing_intervals", gettext_noop("Drawing validation images"))
 
 # How a job ended
 

@@ -5,8 +5,10 @@ from argparse import ArgumentParser
 from django.core.management import CommandError
 
 from trainingapp.management.base import Options, StudioCommand
+from trainingapp.management.progress import progress_bar
 from trainingapp.models import TrainingRun
 from trainingapp.runs.comparison import At, ComparisonError, compare, markdown
+from trainingapp.runs.resampling import RESAMPLES
 from trainingapp.runs.significance import markdown_of, significance
 
 
@@ -38,4 +40,6 @@ class Command(StudioCommand):
             raise CommandError("None of these runs exists.")
         self.stdout.write(markdown(comparison), ending="")
         if parsed["intervals"]:
-            self.stdout.write("\n" + markdown_of(significance(comparison, is_bounded=False)), ending="")
+            with progress_bar("Drawing validation images") as show:
+                found = significance(comparison, lambda count: show(count, RESAMPLES))
+            self.stdout.write("\n" + markdown_of(found), ending="")
