@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from tests.helpers.startup import DEAF, HANG, IN_GROUP, LITTLE_MEMORY, TALK, TALK_EVENTS, at_start
+from tests.helpers.startup import DEAF, HANG, IN_GROUP, LITTLE_MEMORY, TALK, TALK_EVENTS, at_start, let_an_hour_pass
 from tests.helpers.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
@@ -34,6 +34,12 @@ def test_a_hanging_trainer_is_ended_and_the_run_continues(studio: Studio, tmp_pa
     studio.start_worker()
     studio.wait_for_step(run, 3)
     hung = studio.run(run)["pid"]
+    folder = studio.data_dir / "runs" / str(run)
+    wait_for(lambda: (folder / "hangs").exists(), 60, "the trainer hangs")
+    # A longer silence must not count as usual, so the worker reads the last events before the clock moves.
+    written = (folder / "events.jsonl").stat().st_size
+    wait_for(lambda: studio.run(run)["event_offset"] >= written, 30, "its events are stored")
+    let_an_hour_pass(studio)
     row = studio.wait_for_status(run, "completed", 120)
     assert (row["attempt"], row["recoveries"], row["error_class"]) == (2, 1, "")
     assert not psutil.pid_exists(hung)

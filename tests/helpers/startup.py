@@ -2,7 +2,7 @@
 
 Python imports `sitecustomize` at startup. A folder with such a module is put on the path of the studio. It acts in
 trainers, and only in the selected attempts, determined from RUN_DIR/config.json; and in the worker, whose watchdog sees
-an hour pass as soon as a trainer says that it hangs.
+an hour pass when the test says so (`let_an_hour_pass`).
 """
 
 import textwrap
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from tests.helpers.studio import REPOSITORY, Studio
 
+#: The file in the data folder whose existence moves the clock of the watchdog.
+HOUR = "an hour has passed"
 _FRAME = """
 import sys
 if "run_huey" in sys.orig_argv:
     import os, pathlib, threading, time
-    def clock(runs=pathlib.Path(os.environ["DATA_DIR"], "runs")):
-        return time.monotonic() + 3600 * any(runs.glob("*/hangs"))
+    def clock(hour=pathlib.Path(os.environ["DATA_DIR"], "{hour}")):
+        return time.monotonic() + 3600 * hour.exists()
     def set_clock():
         while not hasattr(sys.modules.get("trainingapp.supervision.watchdog"), "Watchdog"):
             time.sleep(0.01)
@@ -33,9 +35,14 @@ def at_start(studio: Studio, folder: Path, code: str, attempts: tuple[int, ...] 
     """Run `code` at the start of the trainers of these attempts, with RUN_DIR defined."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
-        _FRAME.format(attempts=attempts, code=textwrap.indent(textwrap.dedent(code), " " * 8))
+        _FRAME.format(attempts=attempts, hour=HOUR, code=textwrap.indent(textwrap.dedent(code), " " * 8))
     )
     studio.env["PYTHONPATH"] = f"{folder}:{REPOSITORY}"  # it may import this package, before the trainer itself does
+
+
+def let_an_hour_pass(studio: Studio) -> None:
+    """Move the clock of the watchdog of a worker that is started with `at_start`."""
+    (studio.data_dir / HOUR).touch()
 
 
 #: After step 3 the next poll between two steps never returns.
