@@ -1,20 +1,22 @@
 """Every operation of the API for every role and relation, and with a token without the required scope."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
-from django.test import AsyncClient
+from pytest_django import DjangoDbBlocker
 
-from tests.api.conftest import Api, api_of, problem, token_of
+from tests.api.conftest import Api, api_of, problem
 from tests.api.test_training import checkpoint_of
 from tests.helpers.machines import machine
+from tests.helpers.once import made_once, with_own_files
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
 from trainingapp.api.openapi import schema_of
@@ -158,7 +160,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "list_deliveries": ("webhooks/{webhook}/deliveries", "part", None),
     "delete_webhook": ("webhooks/{webhook}", "part", None),
 }
-#: Tested where its own thread sees what a test has made: in test_events.py.
+#: Tested where its own thread sees what a test has made: in test_stream_roles.py and test_events.py.
 ELSEWHERE = {"stream_events"}
 SCOPE_OF = {"get": "read", "post": "control", "put": "control", "delete": "delete"}
 
@@ -173,54 +175,84 @@ def test_every_operation_has_a_line() -> None:
     assert set(methods()) == {name.partition(":")[0] for name in CALLS} | ELSEWHERE
 
 
-@pytest.fixture
-def people(admin: User, user: User, other_user: User) -> dict[str, User]:
+def make_people() -> dict[str, User]:
     viewer, mate = User.objects.create_user("viewer"), User.objects.create_user("mate")
     viewing_mate = User.objects.create_user("viewing-mate")
     for each in (viewer, viewing_mate):
         each.groups.add(Group.objects.get_or_create(name="viewer")[0])
-    others = {"viewer": viewer, "other": other_user, "viewing mate": viewing_mate, "mate": mate}
-    return {**others, "owner": user, "administrator": admin}
+    return {
+        "viewer": viewer,
+        "other": User.objects.create_user("grace"),
+        "viewing mate": viewing_mate,
+        "mate": mate,
+        "owner": User.objects.create_user("ada"),
+        "administrator": User.objects.create_superuser("root"),
+    }
+
+
+@dataclass(frozen=True)
+class World:
+    """A user of each role, and the numbers of one object of each kind, which belong to the owner."""
+
+    people: dict[str, User]
+    numbers: dict[str, Any]
+
+
+def make_world(visibility: str) -> World:
+    people = make_people()
+    owner = people["owner"]
+    team = Team.objects.create(name="team")
+    team.members.add(owner, people["mate"], people["viewing mate"])
+    dataset, open_dataset = make_dataset(owner), make_dataset(owner, "open")
+    run = make_run(owner, dataset)
+    weights = Weights.objects.create(name="w", version=1, owner=owner, task="classification", architecture="a")
+    WeightsAlias.objects.create(name="w", alias="production", weights=weights)
+    for thing in (dataset, run, weights):
+        type(thing).objects.filter(pk=thing.pk).update(visibility=visibility, team=team)
+    TrainingRun.objects.update(status="queued")
+    checkpoint_of(run, 1, is_best=True)
+    board_of(run)
+    job = Job.objects.create(kind="export", owner=owner, state="done")
+    for path in (weights.path, job.folder / "export.zip"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"abc")
+    gpus = machine(gpus=2).devices.filter(kind="gpu")
+    Device.objects.filter(pk=gpus[1].pk).update(problem="error")
+    numbers = {
+        "run": run.pk,
+        "dataset": dataset.pk,
+        "open_dataset": open_dataset.pk,
+        "weights": weights.pk,
+        "job": job.pk,
+        "upload": api_of(owner).post("uploads/", {"size": 3}).json()["id"],
+        "webhook": create_webhook(owner, WebhookValues(name="chat", url="https://hooks.example.org/a")).pk,
+        "device": gpus[0].pk,
+        "failing_device": gpus[1].pk,
+    }
+    return World(people, numbers)
+
+
+@pytest.fixture(scope="module")
+def visibility(request: pytest.FixtureRequest) -> str:
+    """Who sees the objects of the world."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def made(
+    visibility: str, django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[World, Path]]:
+    """The world and the folder of its files, made once: each test runs in a savepoint of it."""
+    folder = tmp_path_factory.mktemp("world")
+    with made_once(django_db_blocker, folder, partial(make_world, visibility)) as world:
+        yield world, folder
 
 
 @pytest.fixture
-def objects(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[str], dict[str, Any]]:
-    """`objects(visibility)` creates one object of each kind, of the owner, and returns their numbers."""
-    settings.WEIGHTS_DIR, settings.JOBS_DIR = tmp_path / "weights", tmp_path / "jobs"
-
-    def make(visibility: str) -> dict[str, Any]:
-        owner = people["owner"]
-        team = Team.objects.create(name="team")
-        team.members.add(owner, people["mate"], people["viewing mate"])
-        dataset, open_dataset = make_dataset(owner), make_dataset(owner, "open")
-        run = make_run(owner, dataset)
-        weights = Weights.objects.create(name="w", version=1, owner=owner, task="classification", architecture="a")
-        WeightsAlias.objects.create(name="w", alias="production", weights=weights)
-        for thing in (dataset, run, weights):
-            type(thing).objects.filter(pk=thing.pk).update(visibility=visibility, team=team)
-        TrainingRun.objects.update(status="queued")
-        checkpoint_of(run, 1, is_best=True)
-        board_of(run)
-        job = Job.objects.create(kind="export", owner=owner, state="done")
-        for path in (weights.path, job.folder / "export.zip"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"abc")
-        upload = api_of(owner).post("uploads/", {"size": 3}).json()["id"]
-        webhook = create_webhook(owner, WebhookValues(name="chat", url="https://hooks.example.org/a"))
-        gpus = machine(gpus=2).devices.filter(kind="gpu")
-        numbers = {
-            "webhook": webhook.pk,
-            "run": run.pk,
-            "dataset": dataset.pk,
-            "open_dataset": open_dataset.pk,
-            "weights": weights.pk,
-            "device": gpus[0].pk,
-            "failing_device": gpus[1].pk,
-        }
-        Device.objects.filter(pk=numbers["failing_device"]).update(problem="error")
-        return {**numbers, "job": job.pk, "upload": upload, "webhook": webhook.pk}
-
-    return make
+def world(made: tuple[World, Path], tmp_path: Path) -> Iterator[World]:
+    world, folder = made
+    with with_own_files(folder, tmp_path):
+        yield world
 
 
 def send(api: Api, operation: str, numbers: dict[str, Any]) -> Any:
@@ -262,49 +294,26 @@ def undone() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "visibility", [pytest.param(each, marks=[pytest.mark.long] if each == "everybody" else []) for each in MAY]
+    "visibility",
+    [pytest.param(each, marks=[pytest.mark.long] if each == "everybody" else []) for each in MAY],
+    indirect=True,
 )
 @pytest.mark.parametrize("operation", CALLS)
-def test_each_role_may_what_the_table_says(
-    operation: str, visibility: str, people: dict[str, User], objects: Callable[[str], dict[str, Any]]
-) -> None:
-    numbers = objects(visibility)
+def test_each_role_may_what_the_table_says(operation: str, visibility: str, world: World) -> None:
     if operation == "confirm_dataset":
-        Dataset.objects.filter(pk=numbers["dataset"]).update(status="proposed")
+        Dataset.objects.filter(pk=world.numbers["dataset"]).update(status="proposed")
     for who in PEOPLE:
         with undone():
-            response = send(api_of(people[who]) if who in people else Api(), operation, numbers)
+            response = send(api_of(world.people[who]) if who in world.people else Api(), operation, world.numbers)
         wanted = expected(CALLS[operation][1], visibility, who)
         refused = {401: "nobody", 403: "forbidden", 404: "hidden"}.get(response.status_code, "allowed")
         assert refused == wanted, f"{who}: {response.status_code} {getattr(response, 'content', '')!r}"
         assert response.status_code < 500
 
 
+@pytest.mark.parametrize("visibility", ["everybody"], indirect=True)
 @pytest.mark.parametrize("operation", CALLS)
-def test_a_token_without_the_scope_is_refused(
-    operation: str, admin: User, people: dict[str, User], objects: Callable[[str], dict[str, Any]]
-) -> None:
-    numbers = objects("everybody")
+def test_a_token_without_the_scope_is_refused(operation: str, world: World) -> None:
     needed = SCOPE_OF[methods()[operation.partition(":")[0]]]
     others = {"read", "control", "delete"} - {needed}
-    problem(send(api_of(admin, *others), operation, numbers), 403, "scope")
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("visibility", MAY)
-async def test_the_event_stream_requires_the_permission_to_see_the_run(
-    visibility: str, people: dict[str, User], objects: Callable[[str], dict[str, Any]]
-) -> None:
-    numbers = await sync_to_async(objects)(visibility)
-    address = f"/api/v1/training/{numbers['run']}/events?max_s=0.1"
-    for who in PEOPLE:
-        for scopes in (("read",), ("control", "delete")):
-            headers = {}
-            if who in people:
-                secret = await sync_to_async(token_of)(people[who], *scopes)
-                headers = {"Authorization": f"Bearer {secret}"}
-            response = await AsyncClient().get(address, headers=headers)
-            seen = 200 if who in MAY[visibility]["see"] else 404
-            wanted = 401 if who == "nobody" else seen if "read" in scopes else 403
-            assert response.status_code == wanted, (who, scopes)
-            response.close()
+    problem(send(api_of(world.people["administrator"], *others), operation, world.numbers), 403, "scope")

@@ -6,10 +6,10 @@ allowed user gets; `args`, `data` and `prepare` make it a request that can succe
 each user may is written out here by hand, so that a change of permissions.py alone is noticed.
 """
 
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from _pytest.mark.structures import ParameterSet
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
-from django.test import Client, override_settings
+from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 from PIL import Image
@@ -27,7 +27,7 @@ from pytest_django import DjangoDbBlocker
 from tests.helpers.evaluations import annotated, evaluated
 from tests.helpers.jobs import working_on
 from tests.helpers.library import make_entry
-from tests.helpers.once import transaction_of_module
+from tests.helpers.once import made_once, with_own_files
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import store_events
 from trainingapp.accounts import tokens as token_verbs
@@ -493,12 +493,6 @@ def fill(run: TrainingRun) -> None:
     store_events(run, {"type": "sample", "data": {"file": "batches/step_0.webp"}})
 
 
-def folder_settings(path: Path) -> dict[str, Path]:
-    """The settings that let everything that the studio stores lie below `path`."""
-    below = {f"{name.upper()}_DIR": path / name for name in ("datasets", "jobs", "runs", "weights")}
-    return {"DATA_DIR": path, **below}
-
-
 @pytest.fixture(scope="module")
 def visibility(request: pytest.FixtureRequest) -> str:
     """Who sees the objects of the world."""
@@ -514,9 +508,7 @@ def made(
 ) -> Iterator[tuple[World, Path]]:
     """The world and the folder of its files, made once: each test runs in a savepoint of it."""
     folder = tmp_path_factory.mktemp("world")
-    with transaction_of_module(django_db_blocker):
-        with django_db_blocker.unblock(), override_settings(**folder_settings(folder)):
-            world = make_world(visibility)
+    with made_once(django_db_blocker, folder, partial(make_world, visibility)) as world:
         yield world, folder
 
 
@@ -524,8 +516,7 @@ def made(
 def world(made: tuple[World, Path], tmp_path: Path) -> Iterator[World]:
     """The world with files of its own, for a request may delete some."""
     world, folder = made
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    with override_settings(**folder_settings(tmp_path)):
+    with with_own_files(folder, tmp_path):
         yield world
 
 

@@ -7,7 +7,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
-from tests.views.test_roles import LINES, PEOPLE, Line, cases, folder_settings, make_world, outcome
+from tests.helpers.once import folder_settings
+from tests.views.test_roles import LINES, PEOPLE, Line, cases, make_world, outcome
 
 
 @pytest.mark.django_db(transaction=True)
