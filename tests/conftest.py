@@ -42,7 +42,8 @@ STUDIO_VARIABLES = (  # noqa: SIM905
     "TRUSTED_PROXIES WEBHOOKS_TO_PRIVATE_ADDRESSES"
 ).split()
 REPOSITORY = Path(__file__).resolve().parent.parent
-#: Rooms whose tests store, lock, claim or migrate: they run on PostgreSQL too. Other files are marked one by one.
+#: Rooms whose tests that use the database store, lock, claim or migrate: they run on PostgreSQL too. Other files are
+#: marked one by one.
 DATABASE_ROOMS = ("accounts", "jobs", "models", "operations", "runs", "scheduling", "supervision", "weights", "worker")
 
 _data_dir = Path(tempfile.mkdtemp(prefix="cvstudio-tests-"))
@@ -92,9 +93,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(REPOSITORY / "tests" / "e2e"):
             item.add_marker(pytest.mark.e2e)
-        if item.path.parent.name in DATABASE_ROOMS and not item.get_closest_marker("any_database"):
+        is_in_room = item.path.parent.name in DATABASE_ROOMS and not item.get_closest_marker("any_database")
+        if is_in_room and _uses_database(item):
             item.add_marker(pytest.mark.database)
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db"}
+    names = getattr(item, "fixturenames", ())
+    return item.get_closest_marker("django_db") is not None or not fixtures.isdisjoint(names)
 
 
 @pytest.hookimpl(wrapper=True)
