@@ -33,12 +33,24 @@ from trainingapp.contract.tasks.registry import TASKS
         ("seed", -1),
         ("keep_checkpoints", 1),
         ("learning_rat", 0.1),
+        ("num_workers", -1),
+        ("num_workers", 65),
+        ("num_workers", "many"),
+        ("num_workers", 1.5),
+        ("num_workers", None),
     ],
 )
 def test_wrong_value_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValidationError) as caught:
         parse_config({field: value})
-    assert caught.value.errors()[0]["loc"][0] == field
+    assert [error["loc"] for error in caught.value.errors()] == [(field,)]
+
+
+@pytest.mark.parametrize(("given", "taken"), [("auto", "auto"), (" Auto", "auto"), ("7", 7), (0, 0), (64, 64)])
+def test_a_number_may_be_a_word(given: object, taken: object) -> None:
+    assert parse_config({"num_workers": given}).num_workers == taken
+    field = config_fields("classification")["num_workers"]
+    assert (field.kind, field.minimum, field.maximum, field.words) == ("whole", 0, 64, ("auto",))
 
 
 def test_warm_up_longer_than_the_run_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Images and batches: the same with any number of loader processes."""
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from PIL import Image
 
 from tests.helpers.images import make_dataset
 from tests.helpers.trainers import last_status
-from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.dataset_index import DatasetIndex, Split, read_index
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.loading import Loading
+from trainingapp.contract.messages.loading import LOADERS_CHOSEN
 from trainingapp.contract.tasks.classification import ClassificationConfig
-from trainingapp.engine.data.batches import Batches, BatchSource
-from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES, load_image
+from trainingapp.engine.data.batches import BatchSource, LoaderPool
+from trainingapp.engine.data.images import load_image
 from trainingapp.engine.tasks.classification.data import Batch, LabelledImages
 
 
@@ -22,15 +25,23 @@ def _batches(
     *,
     workers: int = 0,
     strength: str = "strong",
-    memory: int = MEMORY_LIMIT_BYTES,
+    memory: int = 1 << 30,
     batch_size: int = 8,
-) -> Batches:
+    epochs: int = 3,
+) -> LoaderPool[Batch]:
     dataset = read_index(dataset_dir)
     config = ClassificationConfig.model_validate({"image_size": 32, "augmentation": strength})
-    samples = dataset.split("train")
-    items = LabelledImages(dataset, samples, config, memory, torch.tensor([sample.label for sample in samples]))
-    source = BatchSource(items, batch_size, seed=3, training=True)
-    return Batches(source, workers, pin_memory=False, unwanted_fds=[])
+    splits: tuple[Split, Split] = ("train", "val")
+    train, val = (
+        BatchSource(_items(dataset, config, split, memory), batch_size, seed=3, training=split == "train")
+        for split in splits
+    )
+    return LoaderPool(train, val, Loading(workers, 2, memory, LOADERS_CHOSEN(count=workers)), last_epoch=epochs)
+
+
+def _items(dataset: DatasetIndex, config: ClassificationConfig, split: Split, memory: int) -> LabelledImages:
+    samples = dataset.split(split)
+    return LabelledImages(dataset, samples, config, memory, torch.tensor([sample.label for sample in samples]))
 
 
 def _assert_equal(one: list[Batch], other: list[Batch]) -> None:
@@ -55,6 +66,64 @@ def test_batches_can_be_skipped(dataset_dir: Path) -> None:
     _assert_equal(list(batches.epoch(1))[4:], list(batches.epoch(1, skip=4)))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_continues_after_a_validation_at_any_moment(dataset_dir: Path, workers: int) -> None:
+    straight, pool = _batches(dataset_dir), _batches(dataset_dir, workers=workers)
+    validation = list(straight.validation())
+    first = pool.epoch(1)
+    made = [next(first), next(first)]
+    _assert_equal(validation, list(pool.validation()))
+    made += [next(first)]
+    begun = pool.validation()
+    _assert_equal(validation[:1], [next(begun)])  # left before its end
+    made += first
+    _assert_equal(list(straight.epoch(1)), made)
+    _assert_equal(validation, list(pool.validation()))
+    _assert_equal(list(straight.epoch(2)), list(pool.epoch(2)))
+    _assert_equal(validation, list(pool.validation()))
+    _assert_equal(list(straight.epoch(7)), list(pool.epoch(7)))
+
+
+def test_one_pool_of_processes_prepares_what_comes_next(dataset_dir: Path) -> None:
+    pool = _batches(dataset_dir, workers=2, epochs=2)
+    course = [*pool.epoch(1), *pool.validation(), *pool.epoch(2), *pool.validation()]
+    assert len(course) == 2 * (6 + 2)
+    processes = pool._loader._iterator._workers  # type: ignore[union-attr]
+    assert len(processes) == len(multiprocessing.active_children()) == 2
+    # Nothing was asked for twice: the pool went through the course of the run once, which ends with the last epoch.
+    assert pool._loader._iterator._send_idx == len(course)  # type: ignore[union-attr]
+
+
+class Threads:
+    """Items that are the number of threads with which they were made."""
+
+    sample_count = 4
+
+    def item(self, index: int) -> torch.Tensor:
+        return torch.tensor(torch.get_num_threads())
+
+    training_item = item
+
+    def collate(self, items: list[torch.Tensor], indices_N: torch.Tensor) -> Batch:
+        return Batch(torch.stack(items), indices_N, indices_N)
+
+    def mix(self, batch: Batch) -> Batch:
+        return batch
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_made_with_one_thread_wherever_that_is(workers: int) -> None:
+    """A mean over many pixels, as in a change of contrast, is rounded by the number of threads that share it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    train, val = (BatchSource(Threads(), 2, seed=0, training=is_training) for is_training in (True, False))
+    loading = Loading(workers, 2, 0, LOADERS_CHOSEN(count=workers))
+    batches = [*LoaderPool(train, val, loading, one_thread=True).epoch(1)]
+    assert {count for batch in batches for count in batch.images_NCHW.tolist()} == {1}
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
 def test_epochs_differ_in_order_and_in_augmentation(dataset_dir: Path) -> None:
     batches = _batches(dataset_dir, batch_size=44)
     [one], [other] = list(batches.epoch(1)), list(batches.epoch(2))
@@ -73,7 +142,7 @@ def test_loading_does_not_touch_the_global_generator(dataset_dir: Path) -> None:
 @pytest.mark.parametrize(("batch_size", "count"), [(8, 6), (11, 4), (43, 1), (44, 1), (100, 1), (1, 44)])
 def test_a_short_last_batch_is_kept_unless_it_is_one_image(dataset_dir: Path, batch_size: int, count: int) -> None:
     batches = _batches(dataset_dir, batch_size=batch_size)
-    assert batches.count == len(list(batches.epoch(1))) == count
+    assert len(list(batches.epoch(1))) == count
 
 
 def test_transparent_grey_and_16_bit_images(tmp_path: Path) -> None:

@@ -29,9 +29,11 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index
 from trainingapp.contract.errors import BadConfig, BadData, WeightsUnavailable
 from trainingapp.contract.evaluation import read_evaluation
+from trainingapp.contract.loading import Loading
+from trainingapp.contract.messages.loading import LOADERS_CHOSEN
 from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.contract.tasks.detection import DETECTORS, DetectionConfig
-from trainingapp.engine.data.batches import Batches, BatchSource
+from trainingapp.engine.data.batches import BatchSource, LoaderPool
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImage, BoxedImages, clipped, mosaic
 from trainingapp.engine.tasks.detection.losses import detector_losses
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets, padded
@@ -180,8 +182,9 @@ def test_a_mosaic_contains_all_four_images() -> None:
 
 def _batches(folder: Path, workers: int) -> list[BoxBatch]:
     items = _items(folder, mosaic=0.5, augmentation="strong")
-    source = BatchSource(items, 4, seed=1, training=True)
-    return list(Batches(source, workers, pin_memory=False, unwanted_fds=[]).epoch(2))
+    train, val = (BatchSource(items, 4, seed=1, training=is_training) for is_training in (True, False))
+    pool = LoaderPool(train, val, Loading(workers, 2, 0, LOADERS_CHOSEN(count=workers)), last_epoch=2)
+    return list(pool.epoch(2))
 
 
 def test_the_same_batches_with_and_without_processes(boxes_dir: Path) -> None:

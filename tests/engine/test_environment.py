@@ -29,12 +29,17 @@ def test_an_attempt_begins_with_its_environment(new_run) -> None:
         "cpu_threads": 1,
         "precision": "float32",
         "deterministic": True,
+        "num_workers": 0,
+        "prefetch": 4,
+        "images_cached": True,
     }
+    lines = [event["message"] for event in events_of(run_dir, "log")]
+    assert any("on a CPU" in line and "Decoded images stay in memory" in line for line in lines)
     assert found["python"].endswith(sys.version.split()[0])
     assert found["packages"]["torch"] == version("torch")
     assert found["packages"]["numpy"] == version("numpy")
     assert found["platform"]
-    assert all(found.values())
+    assert all(environment().values())
 
 
 def test_the_revision_is_that_of_the_checkout_and_shows_changes(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample, read_index, write_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import read_evaluation
-from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
 from trainingapp.engine.tasks.segmentation import task as segmentation_task
 from trainingapp.engine.tasks.segmentation.data import MaskedImages
 from trainingapp.engine.tasks.segmentation.task import SegmentationTask
@@ -96,7 +95,7 @@ def straight_run(tmp_path_factory: pytest.TempPathFactory, masked_dir: Path) -> 
 def _items(folder: Path, **config: Any) -> MaskedImages:
     dataset = read_index(folder)
     values = parse_config({"task": "segmentation", "image_size": 96, **config})
-    return MaskedImages(dataset, dataset.split("train"), values, MEMORY_LIMIT_BYTES)  # type: ignore[arg-type]
+    return MaskedImages(dataset, dataset.split("train"), values, 1 << 30)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("workers", "workers_then"), [(0, 2), pytest.param(2, 0, marks=pytest.mark.long)])

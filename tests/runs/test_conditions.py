@@ -18,7 +18,12 @@ pytestmark = pytest.mark.django_db
 def three(make: MAKE) -> dict[str, TrainingRun]:
     def one(name: str, status: str, rate: float, top1: float, **fields: Any) -> TrainingRun:
         config = parse_config(
-            {"learning_rate": rate, "amp": "on" if name == "birds one" else "auto", "weight_decay": rate / 10}
+            {
+                "learning_rate": rate,
+                "amp": "on" if name == "birds one" else "auto",
+                "num_workers": 2 if name == "birds one" else "auto",
+                "weight_decay": rate / 10,
+            }
         )
         metrics = {"val/loss": 1 - top1, "val/top1": top1, "val/ap50": top1}
         return make(status, name=name, config=config.model_dump(mode="json"), metrics=metrics, **fields)
@@ -68,6 +73,11 @@ def three(make: MAKE) -> dict[str, TrainingRun]:
         ("amp=yes", "one"),
         ("amp!=true", "two three"),
         ("amp=auto", "two three"),
+        ("num_workers=auto", "two three"),
+        ("num_workers!=AUTO", "one"),
+        ("num_workers>1", "one"),
+        ("num_workers<=1", ""),
+        ("num_workers=2", "one"),
         ("channels_last=yes", "one two three"),
         ("weight_decay>=0.001", "one two"),
         ("optimizer:adam", "one two three"),
@@ -100,6 +110,7 @@ def test_conditions_find(three: dict[str, TrainingRun], text: str, names: str) -
         ("status=done", "done", "completed"),
         ("name>b", ">", "use ="),
         ("channels_last=maybe", "maybe", "yes or no"),
+        ("num_workers<auto", "auto", "“auto” is not a number."),
         ("time>2weeks", "2weeks", "2h"),
         ("created>yesterday", "yesterday", "2026-01-31"),
         ("created>2026-02-31", "2026-02-31", "not a date"),

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.views.test_preflight import values
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, Device, Host, TrainingRun
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +36,29 @@ def test_the_start_follows_the_queue(user_client: Client, dataset: Dataset, make
     text = outlook(user_client, values(dataset))
     assert re.search(r"Runs ahead in the queue</dt><dd>1</dd>", text)
     assert re.search(r"Would start</dt><dd>not known yet</dd>", text)  # no device has reported
+
+
+@pytest.mark.parametrize(
+    ("device", "num_workers", "reason"),
+    [
+        ("auto", "auto", "7 loader processes: of 16 cores, divided by 2 GPUs, one is left to the trainer"),
+        ("cpu", "auto", "No loader processes: on a CPU"),
+        ("auto", "3", None),
+    ],
+)
+def test_the_loading_of_images_is_explained(
+    user_client: Client, dataset: Dataset, device: str, num_workers: str, reason: str | None
+) -> None:
+    with_gpus(2, cores=16)
+    text = outlook(user_client, values(dataset, device=device, num_workers=num_workers))
+    assert (reason in text) if reason else ("Loading of images" not in text)
+
+
+def with_gpus(count: int, *, cores: int) -> None:
+    host = Host.objects.create(name="here", cpu_cores=cores, memory_bytes=1 << 36, seen_at=timezone.now())
+    Device.objects.create(host=host, kind="cpu", memory_bytes=1 << 36)
+    for index in range(count):
+        Device.objects.create(host=host, kind="gpu", index=index, memory_bytes=1 << 34, usable_at=timezone.now())
 
 
 def test_settings_that_are_not_valid_yet_are_no_error(user_client: Client, dataset: Dataset) -> None:

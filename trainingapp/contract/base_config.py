@@ -14,12 +14,14 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     JsonValue,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 
 from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.dataset_index import LabelMode
@@ -33,11 +35,15 @@ IMAGE_SIZE_MULTIPLE = 32
 
 MOST_WARMUP_EPOCHS = 100
 MOST_ACCUMULATION = 256
+MOST_LOADERS = 64
 
 START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
 
 AmpChoice = Literal["auto", "on", "off"]
 DeterminismChoice = Literal["auto", "exact", "fast"]
+_LOADER_NUMBER = Annotated[int, Field(ge=0, le=MOST_LOADERS)]
+LoaderCount = _LOADER_NUMBER | Literal["auto"]
+_LOADERS: TypeAdapter[int] = TypeAdapter(_LOADER_NUMBER)
 
 NONE = pgettext("a choice", "None")
 BACKBONE = pgettext("a choice", "Backbone")
@@ -405,17 +411,20 @@ class BaseRunConfig(BaseModel):
         ),
     ] = True
     num_workers: Annotated[
-        int,
-        Field(ge=0, le=64),
+        LoaderCount,
         Setting(
             _("Data loader workers"),
-            _("Processes that load images. 0 loads them in the trainer process, which suits small images."),
+            _(
+                "Processes that load images while the device computes. auto suits the machine: for a GPU its share of "
+                "the cores but one, at most 12. 0 loads them in the trainer process. The number changes no result."
+            ),
             Section.MACHINE,
             changes_result=False,
             unit=Unit.PROCESSES,
             advanced=True,
+            labels={"auto": pgettext("data loader workers", "Automatic")},
         ),
-    ] = 0
+    ] = "auto"
     cpu_threads: Annotated[
         int,
         Field(ge=0, le=256),
@@ -715,6 +724,18 @@ class BaseRunConfig(BaseModel):
                 _("GPUs of Apple (mps) and Intel (xpu) are not supported: device must be auto, cpu or cuda.")
             )
         return device
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _word_or_number(cls, value: object) -> object:
+        """One error for what is neither: pydantic would report one for the word and one for the number."""
+        if isinstance(value, str) and value.strip().casefold() == "auto":
+            return "auto"
+        try:
+            return _LOADERS.validate_python(value)
+        except ValidationError as error:
+            (first, *_others) = error.errors()
+            raise PydanticKnownError(first["type"], first.get("ctx")) from None  # type: ignore[arg-type]
 
     @field_validator("device_count")
     @classmethod

@@ -5,7 +5,8 @@ annotation. No torch here: the web process imports this module.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
@@ -46,8 +47,10 @@ def config_fields(task: str) -> dict[str, ConfigField]:
 
 
 def _described(config: type[BaseRunConfig], name: str, field: FieldInfo) -> ConfigField:
+    number, words = _number_and_words(field.annotation)
+    bounds = [*field.metadata, *number.metadata]
     lower, above, upper, below = (
-        next((getattr(item, bound) for item in field.metadata if hasattr(item, bound)), None)
+        next((getattr(item, bound) for item in bounds if hasattr(item, bound)), None)
         for bound in ("ge", "gt", "le", "lt")
     )
     is_literal = get_origin(field.annotation) is Literal
@@ -55,7 +58,7 @@ def _described(config: type[BaseRunConfig], name: str, field: FieldInfo) -> Conf
     kinds: dict[object, Kind] = {bool: "switch", int: "whole", float: "number"}
     return ConfigField(
         name=name,
-        kind="choice" if choices else kinds.get(field.annotation, "text"),
+        kind="choice" if choices else kinds.get(number.annotation, "text"),
         default=field.default,
         setting=_setting(field),
         minimum=lower if above is None else above,
@@ -63,7 +66,16 @@ def _described(config: type[BaseRunConfig], name: str, field: FieldInfo) -> Conf
         is_open_below=above is not None,
         is_open_above=below is not None,
         choices=choices,
+        words=words,
     )
+
+
+def _number_and_words(annotation: object) -> tuple[FieldInfo, tuple[str, ...]]:
+    """The type of a field without the words that it accepts beside numbers, with its bounds, and these words."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    plain = [member for member in members if get_origin(member) is not Literal] or [annotation]
+    words = tuple(word for member in members[1:] if get_origin(member) is Literal for word in get_args(member))
+    return FieldInfo.from_annotation(cast(Any, plain[0])), words
 
 
 def _setting(field: FieldInfo) -> Setting:

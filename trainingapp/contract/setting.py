@@ -193,7 +193,8 @@ class ConfigField:
     """A field of one task's configuration: what pydantic knows of it, and its `setting`.
 
     `minimum` and `maximum` are None where there is no such bound; `is_open_below` and `is_open_above` say that the
-    bound itself is excluded. `choices` holds the values to choose from; a network may have other names too.
+    bound itself is excluded. `choices` holds the values to choose from; a network may have other names too. `words` are
+    accepted beside numbers.
     """
 
     name: str
@@ -205,6 +206,7 @@ class ConfigField:
     is_open_below: bool = False
     is_open_above: bool = False
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     @property
     def is_fixed(self) -> bool:

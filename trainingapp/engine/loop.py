@@ -13,7 +13,9 @@ from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.events import EndState, EventLog, Started
-from trainingapp.contract.messages import Message
+from trainingapp.contract.loading import MB
+from trainingapp.contract.messages import Message, sentences
+from trainingapp.contract.messages.loading import IMAGES_CACHED, IMAGES_NOT_CACHED
 from trainingapp.contract.messages.training import (
     BATCH_SIZE_CHOSEN,
     BATCH_SIZE_TRIAL,
@@ -212,6 +214,13 @@ def _with_batch_size(
     return replace(spec, config=spec.config.model_copy(update={"batch_size": batch_size}))
 
 
+def how_images_load(task: Task) -> Message:
+    """The loader processes of this attempt, and whether decoded images stay in memory."""
+    size_mb, most_mb = -(-task.decoded_bytes // MB), task.loading.cache_bytes // MB
+    cached = IMAGES_CACHED(mb=size_mb) if task.is_cached else IMAGES_NOT_CACHED(mb=size_mb, most_mb=most_mb)
+    return sentences(task.loading.reason, cached if task.decoded_bytes else None)
+
+
 def _report_start(
     events: EventLog,
     spec: RunSpec,
@@ -230,6 +239,9 @@ def _report_start(
         "cpu_threads": _cpu_threads(spec, found),
         "precision": precision.name,
         "deterministic": algorithms.deterministic,
+        "num_workers": task.loading.processes,
+        "prefetch": task.loading.prefetch,
+        "images_cached": task.is_cached,
     }
     events.write(
         Started(
@@ -243,5 +255,6 @@ def _report_start(
     )
     for warning in warnings:
         events.log(warning, "warning")
+    events.log(how_images_load(task), "warning" if task.loading.is_limited else "info")
     if found:
         events.log(RESUMED_FROM(file=str(file), step=events.step))

@@ -64,7 +64,12 @@ def free_bytes(device: torch.device) -> float:
     """Free memory of the GPU or of the machine."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024.0
+    return float(free_bytes_of_machine())
+
+
+def free_bytes_of_machine() -> int:
+    """Memory that processes can have without swapping."""
+    return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024
 
 
 def used_bytes(device: torch.device) -> float:

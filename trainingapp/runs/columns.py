@@ -57,6 +57,8 @@ class Column:
     live: str = ""
     #: Of a setting that was a switch in version 0.1: conditions with yes and no still find its choices.
     old_switch: OldSwitch | None = None
+    #: Of a number: what may stand in its place, such as auto. Only = and != apply to it.
+    words: tuple[str, ...] = ()
     #: Whether it can be shown and sorted by. The others are named in conditions only.
     is_shown: bool = True
 
@@ -314,6 +316,7 @@ def _config_column(field: ConfigField) -> Column:
         value=lambda run: run.config.get(field.name),
         section="configuration",
         old_switch=field.setting.old_switch,
+        words=field.words,
     )
 
 

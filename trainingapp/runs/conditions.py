@@ -190,6 +190,8 @@ def _flag(column: Column, sign: str, value: Token) -> Q:
 
 
 def _number(column: Column, sign: str, value: Token) -> Q:
+    if value.text.casefold() in column.words and sign in ("=", ":"):
+        return Q(**{column.path: value.text.casefold()})
     share = value.text.endswith("%")
     try:
         number = float(value.text.removesuffix("%"))
@@ -197,7 +199,9 @@ def _number(column: Column, sign: str, value: Token) -> Q:
         _fail(_("“%(text)s” is not a number.") % {"text": value.text}, value)
     if abs(number) > 1e300 or number != number:
         _fail(_("“%(text)s” is not a number.") % {"text": value.text}, value)
-    return _by_size(column, sign, number / 100 if share else number)
+    found = _by_size(column, sign, number / 100 if share else number)
+    # Databases sort words before or after all numbers.
+    return found & ~Q(**{f"{column.path}__in": list(column.words)}) if column.words else found
 
 
 def _seconds(column: Column, sign: str, value: Token) -> Q:

@@ -52,6 +52,9 @@ def range_text(field: ConfigField) -> str:
         return ""
     bounds = {"least": field_number(field.minimum), "most": field_number(field.maximum)}
     match field.is_open_below, field.is_open_above:
+        case False, False if field.words:
+            bounds["words"] = ", ".join(field.words)
+            text = gettext("Range: %(least)s to %(most)s, or %(words)s.")
         case False, False:
             text = gettext("Range: %(least)s to %(most)s.")
         case True, False:
@@ -108,7 +111,7 @@ def config_field(field: ConfigField, value: JsonValue = None, choices: Sequence[
     if field.kind == "switch":
         widget = forms.CheckboxInput(_attributes(field, "form-check-input") | {"role": "switch"})
         return forms.BooleanField(required=False, widget=widget, **texts)
-    if field.kind == "text":
+    if field.kind == "text" or field.words:
         return forms.CharField(widget=forms.TextInput(_attributes(field, "form-control")), **texts)
     bounds = {name: bound for name, bound in (("min", field.minimum), ("max", field.maximum)) if bound is not None}
     step = "1" if field.kind == "whole" else "any"
@@ -457,7 +460,7 @@ def config_table(config: Mapping[str, JsonValue]) -> list[ConfigRow]:
                 section=gettext(field.setting.section.title),
                 value=value,
                 default=field.default_beside(config) if defaults[name] == field.default else defaults[name],
-                unit=unit_text(field.setting.unit, value),
+                unit="" if value in field.words else unit_text(field.setting.unit, value),
                 has_effect=field.setting.has_effect(config),
             )
         )

@@ -9,14 +9,17 @@ from django.views.decorators.http import require_POST
 
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.config import RunConfig
+from trainingapp.contract.loading import Machine as LoadingMachine
+from trainingapp.contract.loading import loading_of
 from trainingapp.contract.schedule_preview import lr_curve
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, Host, TrainingRun
+from trainingapp.presentation.messages import rendered
 from trainingapp.runs.evaluation_curves import HISTORY, Plot, plot
 from trainingapp.runs.evaluations import CurveLines, Series
 from trainingapp.runs.forms import draft_form
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.forecast import Span, duration, hardware_of, read_board, read_history, wait_if_queued
-from trainingapp.scheduling.placement import Request
+from trainingapp.scheduling.placement import DeviceSlot, Machine, Request
 from trainingapp.views.access import require
 
 
@@ -52,8 +55,24 @@ def run_outlook(request: HttpRequest) -> HttpResponse:
         "wait": wait_if_queued(run, board) if suited else None,
         "length": length if basis else None,
         "basis": basis,
+        "loading": _loading(config, *suited[0]) if suited and config.num_workers == "auto" else "",
     }
     return render(request, "runs/_outlook.html", context)
+
+
+def _loading(config: RunConfig, machine: Machine, device: DeviceSlot) -> str:
+    """How the images of the run would be loaded there, and why."""
+    host = Host.objects.filter(name=machine.name).first()
+    if host is None:
+        return ""
+    gpus = sum(1 for each in machine.devices if each.kind == "gpu" and each.is_present)
+    found = loading_of(
+        config.num_workers,
+        LoadingMachine(host.cpu_cores, gpus, host.memory_bytes, host.memory_free_bytes),
+        on_gpu=device.kind == "gpu",
+        batch_bytes=0,  # how much shared memory is free is known there only
+    )
+    return rendered(found.reason)
 
 
 def _steps_per_epoch(config: RunConfig, dataset: Dataset) -> int:

@@ -157,7 +157,9 @@ def english(message: Message) -> str:
     return filled(text, message.params, english, " ", "{:,}".format)
 
 
-COUNTS = frozenset({"count", "total", "most", "rest", "more", "loaded", "bytes"})
+COUNTS = frozenset(
+    {"count", "total", "most", "rest", "more", "loaded", "bytes", "mb", "most_mb", "free_mb", "batch_mb"}
+)
 """Names of parameters that count something and have thousands separators.
 
 Others have none: settings (batch_size, epochs), values of a file (value, low, high), places (line, step, number) and

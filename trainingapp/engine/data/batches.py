@@ -3,15 +3,18 @@
 import ctypes
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from trainingapp.contract.dataset_index import Split
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.loading import Loading
 from trainingapp.engine.seeding import derived_seed, own_cpu_randomness
 
 PR_SET_PDEATHSIG = 1
@@ -19,7 +22,6 @@ PR_SET_PDEATHSIG = 1
 
 ItemT = TypeVar("ItemT")
 BatchT = TypeVar("BatchT", bound="TensorBatch")
-AnyT = TypeVar("AnyT")
 
 
 @dataclass(frozen=True)
@@ -145,53 +147,131 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         return self._order[1]
 
 
-class BatchNumbers(Sampler[tuple[int, int]]):
-    """The batches that the loader makes next, as (epoch, number)."""
+class Place(NamedTuple):
+    """A batch of a run: its split, the training epoch that it belongs to or follows, and its number in the split."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.epoch = 1
-        self.skip = 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, number) for number in range(self.skip, self.count))
-
-    def __len__(self) -> int:
-        return self.count - self.skip
+    split: Split
+    epoch: int
+    number: int
 
 
-class Batches(Generic[BatchT]):
-    """The batches of one split, the same whether the trainer or `num_workers` loader processes make them.
+class Course(Sampler[Place]):
+    """The batches in the order in which a run uses them: those of an epoch, of its validation, of the next epoch ...
 
-    Loader processes close `unwanted_fds`, such as the lock of the run's folder, which must end with the trainer.
+    `last_epoch` is the one after whose validation nothing follows. Where the run turns elsewhere, as for a validation
+    within an epoch, `start` is set anew.
+    """
+
+    def __init__(self, counts: Mapping[Split, int], last_epoch: int) -> None:
+        self._counts = counts
+        self._last_epoch = last_epoch
+        self.start: Place | None = None
+        self.follows_on = True
+
+    def __iter__(self) -> Iterator[Place]:
+        place = self.start
+        while place is not None:
+            yield place
+            place = self.after(place)
+
+    def after(self, place: Place) -> Place | None:
+        """The batch that follows; None at the end."""
+        if place.number + 1 < self._counts[place.split]:
+            return place._replace(number=place.number + 1)
+        if not self.follows_on:
+            return None
+        if place.split == "train":
+            return Place("val", place.epoch, 0)
+        return Place("train", place.epoch + 1, 0) if place.epoch < self._last_epoch else None
+
+
+class BothSplits(Dataset[BatchT | BadData], Generic[BatchT]):
+    """The batches of both splits, so that the same loader processes can make them."""
+
+    def __init__(self, sources: Mapping[Split, BatchSource[Any, BatchT]]) -> None:
+        self._sources = sources
+
+    def __getitem__(self, place: Place) -> BatchT | BadData:
+        return self._sources[place.split][place.epoch, place.number]
+
+
+class LoaderPool(Generic[BatchT]):
+    """The batches of a run, the same whether the trainer or loader processes make them.
+
+    One pool of processes serves training and validation, and prepares the first batches of what comes next: the
+    validation while an epoch ends, and the next epoch while a validation ends. Loader processes close `unwanted_fds`,
+    such as the lock of the run's folder, which must end with the trainer.
+
+    With `one_thread` the trainer makes batches with a single thread, as loader processes do: a mean over many pixels
+    is rounded differently by several.
     """
 
     def __init__(
-        self, source: BatchSource[ItemT, BatchT], num_workers: int, *, pin_memory: bool, unwanted_fds: Sequence[int]
+        self,
+        train: BatchSource[ItemT, BatchT],
+        val: BatchSource[ItemT, BatchT],
+        loading: Loading,
+        *,
+        last_epoch: int = 1,
+        pin_memory: bool = False,
+        unwanted_fds: Sequence[int] = (),
+        one_thread: bool = False,
     ) -> None:
-        self.count = source.batch_count
-        self._numbers = BatchNumbers(self.count)
+        counts: dict[Split, int] = {"train": train.batch_count, "val": val.batch_count}
+        self._counts, self._one_thread = counts, one_thread and not loading.processes
+        self._course = Course(counts, last_epoch)
+        self._next: Place | None = None
+        self._batches: Iterator[BatchT | BadData] = iter(())
         self._loader: DataLoader[BatchT | BadData] = DataLoader(
-            source,
+            BothSplits({"train": train, "val": val}),
             batch_size=None,
-            sampler=self._numbers,
-            num_workers=num_workers,
+            sampler=self._course,
+            num_workers=loading.processes,
             collate_fn=lambda item: item,  # the source makes whole batches: nothing is left to convert
             pin_memory=pin_memory,
-            persistent_workers=num_workers > 0,
+            persistent_workers=loading.processes > 0,
+            prefetch_factor=loading.prefetch if loading.processes else None,
             # Forks share the decoded images (see PixelStore) and start without importing torch again.
-            multiprocessing_context="fork" if num_workers else None,
+            multiprocessing_context="fork" if loading.processes else None,
             worker_init_fn=partial(_start_loader_process, os.getpid(), tuple(unwanted_fds)),
             generator=torch.Generator(),  # else iter(loader) would draw from the global one, which the model uses
         )
 
     def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[BatchT]:
-        """The batches of `epoch` without the first `skip`. Raises BadData."""
-        self._numbers.epoch, self._numbers.skip = epoch, skip
-        for item in self._loader:
-            if isinstance(item, BadData):
-                raise item
-            yield item
+        """The training batches of `epoch` without the first `skip`. Raises BadData.
+
+        A validation may come in between, and this continues after it.
+        """
+        return (self._batch(Place("train", epoch, number)) for number in range(skip, self._counts["train"]))
+
+    def validation(self) -> Iterator[BatchT]:
+        """The batches of the validation split. Raises BadData."""
+        place = self._next
+        epoch = place.epoch if place is not None and place.split == "val" and not place.number else 0
+        return (self._batch(Place("val", epoch, number)) for number in range(self._counts["val"]))
+
+    def _batch(self, place: Place) -> BatchT:
+        if place != self._next:
+            # A validation that does not follow an epoch, such as one within it: what comes after it is not known.
+            self._course.start, self._course.follows_on = place, place.epoch > 0
+            self._batches = iter(self._loader)
+        self._next = None  # until the batch has come
+        with _single_thread() if self._one_thread else nullcontext():
+            item = next(self._batches)
+        self._next = self._course.after(place)
+        if isinstance(item, BadData):
+            raise item
+        return item
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
 
 
 def _start_loader_process(trainer_pid: int, unwanted_fds: Sequence[int], number: int) -> None:

@@ -15,8 +15,6 @@ from trainingapp.contract.deep_images import Conversion, converted
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.messages.tasks import IMAGE_UNREADABLE, MASK_CHANNELS, MASK_UNREADABLE
 
-MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
-
 PADDING_GREY = 114
 """The padding of an image that is not square: a medium gray, as in YOLO's letterbox."""
 

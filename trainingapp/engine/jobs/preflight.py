@@ -326,7 +326,7 @@ def _result(
 ) -> dict[str, object]:
     state, config, times = measured.state, measured.state.config, measured.times()
     # The measured steps load too, so a step can never be faster than its loader: the loader must be faster by a factor.
-    slow = SLOW_BESIDE if config.num_workers else SLOW_WITHIN
+    slow = SLOW_BESIDE if state.task.loading.processes else SLOW_WITHIN
     memory_need: MemoryNeed = {
         "peak_bytes": measured.peak_bytes,
         "free_bytes": memory.free_bytes,

@@ -21,13 +21,14 @@ from trainingapp.contract.dataset_index import DatasetIndex, Sample, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.export_options import ExportOptions
+from trainingapp.contract.loading import loading_of
 from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.checkpoint_content import TaskDescription
-from trainingapp.engine.data.batches import Batches, BatchSource, BatchT, Items, ItemT
-from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
+from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool
+from trainingapp.engine.machine import machine
 from trainingapp.engine.plain_outputs import Probabilities, largest_difference
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -105,6 +106,9 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     batch_count: int
     """Batches in an epoch; an optimizer step may take several."""
 
+    decoded_bytes = 0
+    """Memory that all decoded images of the dataset would take; 0 where the task does not keep them."""
+
     def __init__(
         self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
@@ -115,6 +119,9 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         self._device = device
         self._weights_cache_dir = spec.weights_cache_dir
         self._unwanted_fds = unwanted_fds
+        on_gpu, batch_bytes = device.type == "cuda", self._config.batch_size * 4 * self._config.image_size**2
+        #: How images are loaded, chosen for the machine at this attempt.
+        self.loading = loading_of(self._config.num_workers, machine(), on_gpu=on_gpu, batch_bytes=batch_bytes)
         self._mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1) * 255
         self._std_C11 = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1) * 255
 
@@ -178,7 +185,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
 
     def train_batches(self, epoch: int, *, skip: int) -> Iterator[BatchT]:
         """The batches of an epoch without the first `skip`, the same at every attempt. Raises BadData."""
-        return (batch.to(self._device) for batch in self._train.epoch(epoch, skip=skip))
+        return (batch.to(self._device) for batch in self._pool.epoch(epoch, skip=skip))
 
     @abstractmethod
     def training_meter(self) -> TrainingMeterT:
@@ -197,7 +204,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
 
     def val_batches(self) -> Iterator[BatchT]:
         """The validation split, in its order. Raises BadData."""
-        return (batch.to(self._device) for batch in self._val.epoch(1))
+        return (batch.to(self._device) for batch in self._pool.validation())
 
     def val_paths(self) -> list[str]:
         """The images of the validation split, in its order."""
@@ -234,16 +241,18 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         self, train: Items[ItemT, BatchT], val: Items[ItemT, BatchT], *, weights_N: torch.Tensor | None = None
     ) -> None:
         """Make batches of these items; `weights_N` as in `BatchSource`."""
-        config, on_gpu = self._config, self._device.type == "cuda"
-        sources = [
-            BatchSource(train, config.batch_size, seed=config.seed, training=True, weights_N=weights_N),
+        config = self._config
+        source = BatchSource(train, config.batch_size, seed=config.seed, training=True, weights_N=weights_N)
+        self._pool = LoaderPool(
+            source,
             BatchSource(val, config.batch_size, seed=config.seed, training=False),
-        ]
-        self._train, self._val = (
-            Batches(source, config.num_workers, pin_memory=on_gpu, unwanted_fds=self._unwanted_fds)
-            for source in sources
+            self.loading,
+            last_epoch=config.epochs,
+            pin_memory=self._device.type == "cuda",
+            unwanted_fds=self._unwanted_fds,
+            one_thread=config.num_workers == "auto",
         )
-        self.batch_count = self._train.count
+        self.batch_count = source.batch_count
 
     def _samples(self, split: Split) -> list[Sample]:
         """The samples of a split. Raises BadData where they are too few."""
@@ -255,8 +264,13 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def _memory_limit(self, bytes_each: int) -> int:
         """Bytes that a `PixelStore` may use. All images are kept or none: with half of them in memory, the speed would
         change from batch to batch. `bytes_each`: bytes of an image with its mask."""
-        needed = len(self._dataset.samples) * bytes_each
-        return MEMORY_LIMIT_BYTES if needed <= MEMORY_LIMIT_BYTES else 0
+        self.decoded_bytes = len(self._dataset.samples) * bytes_each
+        return self.loading.cache_bytes if self.is_cached else 0
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether decoded images stay in memory."""
+        return 0 < self.decoded_bytes <= self.loading.cache_bytes
 
     @property
     def _memory_format(self) -> torch.memory_format:

@@ -151,6 +151,7 @@ def _comment(about: ConfigField) -> list[str]:
             "below" if about.is_open_above else "to": about.maximum,
         }
         words = " ".join(f"{word} {bound:.10g}" for word, bound in bounds.items() if bound is not None)
+        words = ", or ".join(filter(None, [words, *about.words]))
         limits = f"{words.capitalize()}." if words else ""
     text = " ".join(filter(None, [setting.help, limits, unit, when]))
     return [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
