@@ -454,6 +454,11 @@ class DeviceItem(Schema):
     )
     runs: list[int] = Field(description="Numbers of the runs that have it now.")
     private_runs: int = Field(description="How many more have it that you may not see.")
+    has_job: bool = Field(description="Whether a job, such as a prediction of many images, uses it.")
+
+    @staticmethod
+    def resolve_has_job(device: ListedDevice) -> bool:
+        return device.working_job is not None
 
     @staticmethod
     def resolve_explanation(device: ListedDevice) -> str:

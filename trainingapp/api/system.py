@@ -43,7 +43,7 @@ JobId = Annotated[UUID, Path(description="Its id.")]
 def list_devices(request: ApiRequest) -> dict[str, object]:
     """The machines with their processors and GPUs, and the runs that occupy them."""
     held = Prefetch("devices__holds", _open_holds(request), to_attr="held")
-    return {"items": Host.objects.prefetch_related("devices", held)}
+    return {"items": Host.objects.prefetch_related("devices__job", held)}
 
 
 @router.post("/devices/{pk}/quarantine", response=DeviceItem, summary="Put a GPU in quarantine")
@@ -121,7 +121,7 @@ def _open_holds(request: ApiRequest) -> QuerySet[DeviceHold]:
 
 def _device(request: ApiRequest, pk: int) -> Device:
     held = Prefetch("holds", _open_holds(request), to_attr="held")
-    device = Device.objects.select_related("host").prefetch_related(held).filter(pk=pk).first()
+    device = Device.objects.select_related("host", "job").prefetch_related(held).filter(pk=pk).first()
     if device is None:
         raise not_found()
     return device

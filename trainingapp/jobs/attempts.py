@@ -56,15 +56,16 @@ class Attempt(Protocol):
         """End it, whether or not it is over, and free what it holds."""
 
 
-def started(job: Job) -> Attempt:
-    """Start an attempt at a job that this process holds."""
+def started(job: Job, device: Mapping[str, str]) -> Attempt:
+    """Start an attempt at a job that this process holds; `device` are the parameters that name its GPU, if it has
+    one."""
     kind = kind_of(job)
     if kind.work is not None:
         return ThreadAttempt(job, kind.work)
     job.folder.mkdir(parents=True, exist_ok=True)
     for name in (PROGRESS_FILE, RESULT_FILE, ERROR_FILE):
         (job.folder / name).unlink(missing_ok=True)
-    write_whole(job.folder / JOB_FILE, {"kind": job.kind, "params": job.params})
+    write_whole(job.folder / JOB_FILE, {"kind": job.kind, "params": {**job.params, **device}})
     return EngineAttempt(job, is_warm=kind.lane is Lane.WARM)
 
 

@@ -12,8 +12,10 @@ from trainingapp.contract.messages.jobs_and_models import JOB_RESULT_NOT_STORED,
 from trainingapp.jobs.attempts import Attempt, Outcome, started
 from trainingapp.jobs.kinds import DAY_S, JOB_KINDS, kind_of
 from trainingapp.jobs.lease import Lease
+from trainingapp.jobs.wakeups import wake_trainer
 from trainingapp.models import Job
-from trainingapp.supervision import shutting_down
+from trainingapp.scheduling.job_devices import release_gpu, take_gpu
+from trainingapp.supervision import HOST, shutting_down
 
 POLL_S = 0.1
 
@@ -24,11 +26,17 @@ def work(job: Job) -> None:
     if job.tries > kind.max_tries:
         lease.fail(JOB_WORKER_LOST(count=kind.max_tries))
         return
-    attempt = started(job)
+    device = take_gpu(job, HOST) if kind.uses_gpu else {}
     try:
-        outcome = _followed(lease, attempt, kind.max_s)
+        attempt = started(job, device)
+        try:
+            outcome = _followed(lease, attempt, kind.max_s)
+        finally:
+            attempt.end()
     finally:
-        attempt.end()
+        if device:
+            release_gpu(job)
+            wake_trainer()  # a run may have waited for it
     if outcome is not None:
         _store(lease, outcome, attempt.progress())
     elif shutting_down.is_set():

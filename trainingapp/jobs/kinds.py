@@ -64,6 +64,8 @@ class JobKind:
     max_s: float | None = 1800.0
     #: Seconds that the job and its files stay after its end.
     kept_s: float = DAY_S
+    #: Whether it computes on a GPU where one is free; its engine process gets the name of the device.
+    uses_gpu: bool = False
     #: Shows the result on the page of the job.
     template: str = "jobs/_done.html"
 
@@ -92,7 +94,7 @@ JOB_KINDS = {
         JobKind(Job.Kind.PREFLIGHT, Lane.LONG, template="jobs/_preflight.html"),
         JobKind(Job.Kind.EXPORT, Lane.LONG, on_done_path=f"{_WEIGHTS}.note_export", template="jobs/_export.html"),
         JobKind(Job.Kind.PREDICT, Lane.WARM, template="jobs/_predict.html"),
-        JobKind(Job.Kind.PREDICT_MANY, Lane.LONG, template="jobs/_predict_many.html"),
+        JobKind(Job.Kind.PREDICT_MANY, Lane.LONG, uses_gpu=True, template="jobs/_predict_many.html"),
         JobKind(
             Job.Kind.CHECK_WEIGHTS,
             Lane.LONG,

@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.limits import NAME_LENGTH
+from trainingapp.models.job import Job
 
 #: For so long after a GPU could last be used, a run that chooses its device waits for it rather than train on the CPU.
 EXPECTED_FOR = timedelta(days=7)
@@ -118,6 +119,10 @@ class Device(models.Model):
     quarantines = models.PositiveIntegerField(_("quarantines in a row"), default=0)
     #: When the last quarantine ended: errors before it do not count again.
     released_at = models.DateTimeField(_("released"), null=True, blank=True)
+    #: The job that has the GPU while it works; see `scheduling/job_devices.py`.
+    job = models.ForeignKey(
+        "Job", models.SET_NULL, null=True, blank=True, related_name="devices", verbose_name=_("job")
+    )
     #: When a GPU could last be used.
     usable_at = models.DateTimeField(_("last usable"), null=True, blank=True)
 
@@ -145,6 +150,11 @@ class Device(models.Model):
         """Why no run can be given it, as message data; empty for a device that can be used."""
         data: dict[str, object] = self.quarantine_data if self.quarantined_at else self.problem_data
         return data
+
+    @property
+    def working_job(self) -> Job | None:
+        """The job that uses it now. One that has ended, or whose worker was lost and replaced, does not."""
+        return self.job if self.job is not None and self.job.state == Job.State.WORKING else None
 
     @property
     def was_usable(self) -> bool:

@@ -19,6 +19,7 @@ from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET, Stat
 from trainingapp.presentation.text import Text
 from trainingapp.runs.series import Line, series_of
 from trainingapp.runs.verb_registry import RUN_VERBS
+from trainingapp.scheduling.placement import held_by_jobs
 
 RUNNING_SHOWN = 12
 RECENT_SHOWN = 8
@@ -151,6 +152,7 @@ def strip() -> Strip:
     hosts = [host.pk for host in Host.objects.all() if not host.is_away]
     devices = set(Device.objects.filter(host__in=hosts, is_present=True).values_list("pk", flat=True))
     held = set(DeviceHold.objects.filter(released_at=None).values_list("device", flat=True))
+    held |= set(held_by_jobs().values_list("pk", flat=True))
     counts = TrainingRun.objects.order_by()
     return Strip(
         queued=counts.filter(status=Status.QUEUED).count(),

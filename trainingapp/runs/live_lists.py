@@ -164,7 +164,9 @@ class QueueReader(ListReader):
     def rest(cls) -> tuple[object, ...]:
         order = tuple(queued_runs().values_list("pk", "priority", "queue_rank", "not_before"))
         holds = frozenset(DeviceHold.objects.filter(released_at=None).values_list("pk", flat=True))
-        states = frozenset(Device.objects.values_list("pk", "problem", "is_present", "quarantined_at"))
+        states = frozenset(
+            Device.objects.values_list("pk", "problem", "is_present", "quarantined_at", "job", "job__state")
+        )
         return *super().rest(), order, holds, states, Forecast.objects.aggregate(newest=Max("pk"))["newest"]
 
 

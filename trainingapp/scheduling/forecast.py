@@ -292,6 +292,7 @@ def read_board() -> Board:
     running = TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset")
     left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
     cluster = read_cluster()
+    cluster.forget_jobs()
     return Board(queue, cluster, left, _lengths(queue, history, hardware_in(cluster)))
 
 

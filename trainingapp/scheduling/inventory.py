@@ -18,7 +18,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.devices import GPU_CPU_BUILD, GPU_UNCHECKED
 from trainingapp.models import Device, Host, TrainingRun
 from trainingapp.scheduling.gpus import DriverReading, GpuReading, check_key, torch_has_cuda, torch_version
-from trainingapp.scheduling.placement import open_holds
+from trainingapp.scheduling.placement import held_by_jobs, open_holds
 from trainingapp.supervision.device_checks import read_gpus
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
@@ -85,6 +85,7 @@ def refresh(host: str, worker: str, driver: DriverReading | None = None) -> Host
     """Read this machine and write its rows. Devices that are gone stay, marked as not present."""
     # First, so that a run which ends between the two is not taken for another program.
     held = set(open_holds().filter(device__host__name=host).values_list("device__uuid", flat=True))
+    held |= set(held_by_jobs().filter(host__name=host).values_list("uuid", flat=True))
     driver = read_gpus() if driver is None else driver
     gpus = driver.gpus
     load = psutil.cpu_percent() / 100  # once: it measures since the call before

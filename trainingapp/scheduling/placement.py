@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from trainingapp.contract.messages import Message, from_data
-from trainingapp.models import Device, DeviceHold, Host, TrainingRun
+from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun
 from trainingapp.models.device import EXPECTED_FOR
 from trainingapp.models.run import Status, is_put_off
 
@@ -24,6 +24,8 @@ GB = 1 << 30
 FOREIGN_SHARE, DRAWING_SHARE = 0.1, 0.5
 #: Failures after which a run is given another device where there is one.
 AVOIDED_FAILURES = frozenset({"device_error", "device_unavailable", "driver", "stuck_trainer"})
+#: In place of the number of a run.
+JOB = 0
 #: Queued runs that are read in one query.
 PAGE = 20
 #: The order of the queue: the first is claimed first.
@@ -69,7 +71,7 @@ class Waiting:
 
 @dataclass
 class Hold:
-    """A run on a device."""
+    """A run on a device, or a job, which has the `run_id` JOB and the name of its kind."""
 
     run_id: int
     name: str
@@ -180,7 +182,7 @@ class Machine:
 
     @property
     def run_count(self) -> int:
-        return len({hold.run_id for device in self.devices for hold in device.holds})
+        return len({hold.run_id for device in self.devices for hold in device.holds} - {JOB})
 
     def suited(self, request: Request) -> list[DeviceSlot]:
         """The devices that would do for the request if they were usable and free.
@@ -306,6 +308,12 @@ class ClusterState:
         if device is not None:
             device.reserved_slots, device.reserved_for = (run.request.slots if device.kind == "cpu" else 1), run
 
+    def forget_jobs(self) -> None:
+        """Count devices that jobs use as free: they take minutes, and nothing is known of their length."""
+        for machine in self.machines:
+            for device in machine.devices:
+                device.holds = [hold for hold in device.holds if hold.run_id != JOB]
+
     def forget_reservations(self) -> None:
         for machine in self.machines:
             for device in machine.devices:
@@ -371,7 +379,7 @@ def _avoided(runs: list[int]) -> dict[int, frozenset[int]]:
 
 
 def read_cluster() -> ClusterState:
-    """The present state of all machines. A hold counts as long as its run is running.
+    """The present state of all machines. A hold counts as long as its run is running, or its job in progress.
 
     A host that reports for the first time between the queries is left out with its devices until the next call.
     """
@@ -381,9 +389,12 @@ def read_cluster() -> ClusterState:
     }
     devices: dict[int, DeviceSlot] = {}
     known = Q(is_present=True) | Q(kind=Device.Kind.GPU, usable_at__gt=timezone.now() - EXPECTED_FOR)
-    for row in Device.objects.filter(known, host_id__in=machines).order_by("kind", "index", "pk"):
+    rows = Device.objects.filter(known, host_id__in=machines).select_related("job")
+    for row in rows.order_by("kind", "index", "pk"):
         machine = machines[row.host_id]
         devices[row.pk] = _slot(row, machine)
+        if row.working_job is not None:
+            devices[row.pk].holds.append(Hold(JOB, row.working_job.kind))
         machine.devices.append(devices[row.pk])
     for hold in open_holds().filter(device_id__in=devices).order_by("taken_at", "pk"):
         held = Hold(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
@@ -418,6 +429,11 @@ def _slot(row: Device, machine: Machine) -> DeviceSlot:
         explanation=from_data(row.explanation_data),
         is_expected=row.was_usable or (row.is_present and row.problem in ("", Device.Problem.UNCHECKED)),
     )
+
+
+def held_by_jobs() -> QuerySet[Device]:
+    """The devices that jobs use."""
+    return Device.objects.filter(job__state=Job.State.WORKING)
 
 
 def open_holds() -> QuerySet[DeviceHold]:

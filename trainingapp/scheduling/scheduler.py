@@ -16,12 +16,13 @@ from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.messages.runs import ATTEMPT_STARTS
 from trainingapp.contract.storage.durable import is_writable
-from trainingapp.models import DeviceHold, Host, TrainingRun
+from trainingapp.models import DeviceHold, Host, Job, TrainingRun
 from trainingapp.models.run import Status, TransitionError, is_put_off
 from trainingapp.presentation.messages import rendered
 from trainingapp.scheduling.inventory import ensure_host
 from trainingapp.scheduling.placement import (
     GB,
+    JOB,
     ClusterState,
     DeviceSlot,
     Machine,
@@ -286,8 +287,14 @@ def _unusable(device: DeviceSlot, machine: Machine) -> str:
 
 
 def _quoted(runs: list[tuple[int, str]], named: Container[int]) -> str:
-    """The runs (id, name) by their names; those that may not be named are counted."""
-    shown = [f"“{name}”" for number, name in runs if number in named]
-    if hidden := len(runs) - len(shown):
+    """The runs (id, name) by their names; those that may not be named are counted. Jobs are named by their kinds."""
+    shown = [f"“{name}”" for number, name in runs if number != JOB and number in named]
+    jobs = [job_name(name) for number, name in runs if number == JOB]
+    if hidden := len(runs) - len(shown) - len(jobs):
         shown.append(ngettext("%(count)d private run", "%(count)d private runs", hidden) % {"count": hidden})
-    return ", ".join(shown)
+    return ", ".join([*shown, *jobs])
+
+
+def job_name(kind: str) -> str:
+    """A job that uses a device, for readers: whose it is remains private."""
+    return _("a job (%(kind)s)") % {"kind": Job.Kind(kind).label if kind in Job.Kind.values else kind}

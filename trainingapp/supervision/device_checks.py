@@ -32,7 +32,7 @@ from trainingapp.scheduling.gpus import (
     torch_may_know_others,
     visible_gpus,
 )
-from trainingapp.scheduling.placement import open_holds
+from trainingapp.scheduling.placement import held_by_jobs, open_holds
 from trainingapp.scheduling.quarantine import end_quarantine
 from trainingapp.supervision.identity import HOST, is_alive
 from trainingapp.supervision.trainers import end_group, trainer_environment
@@ -107,7 +107,7 @@ def due_devices(host: str) -> list[Device]:
     """The GPUs to check now. One with runs is not disturbed: in exclusive-process mode the check would fail."""
     is_due = Q(problem=Device.Problem.UNCHECKED) | Q(check_at__lte=timezone.now())
     gpus = Device.objects.filter(is_due, host__name=host, kind=Device.Kind.GPU, is_present=True)
-    free = gpus.exclude(pk__in=open_holds().values("device_id")).order_by("index")
+    free = gpus.exclude(pk__in=open_holds().values("device_id")).exclude(pk__in=held_by_jobs()).order_by("index")
     # A check of a GPU in whose driver a process hangs would hang too.
     return [device for device in free if not _has_stuck_process(device)]
 

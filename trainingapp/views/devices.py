@@ -63,7 +63,7 @@ def device_release(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _hosts(user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:
     holds, waiting, named = _holds_by_device(user, now), next_by_device(), named_to(user)
-    for host in sorted(Host.objects.prefetch_related("devices"), key=lambda host: (host.is_away, host.name)):
+    for host in sorted(Host.objects.prefetch_related("devices__job"), key=lambda host: (host.is_away, host.name)):
         shown = (device for device in host.devices.all() if device.is_present or holds[device.pk] or device.was_usable)
         yield {
             "host": host,
@@ -94,6 +94,7 @@ def _device(host: Host, device: Device, holds: list[DeviceHold], now: datetime) 
     used = device.memory_bytes - device.memory_free_bytes
     return {
         "device": device,
+        "job": device.working_job,
         "holds": sorted(running, key=lambda hold: hold.taken_at),
         "slots": host.slots if device.kind == Device.Kind.CPU else 1,
         "taken": sum(hold.slots for hold in running),

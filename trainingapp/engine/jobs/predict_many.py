@@ -1,5 +1,8 @@
 """Predict images on the server: params {"card", "weights", "dataset_dir", "split"} or {"card", "weights", "folder"}.
 
+"device" and "device_uuid" name the GPU that the studio assigned to the job; without them it computes on the CPU. Images
+are predicted in batches, which become smaller where the memory of the device is too small.
+
 Writes FOLDER/predictions.jsonl, one prediction per line with its "path" (see `predictor.py`; boxes after suppression at
 the card's thresholds). Where labels are known, the result has "values" (the metrics of a validation), "columns" and
 "per_class"; otherwise "unmeasured" is the reason. A "notice" says what to consider about the metrics.
@@ -11,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from trainingapp.contract.config import parse_config
+from trainingapp.contract.config import RunConfig, parse_config
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
 from trainingapp.contract.deep_images import Conversion
-from trainingapp.contract.errors import BadData
+from trainingapp.contract.errors import BadData, is_out_of_memory
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.job_request import JobRequest
+from trainingapp.contract.job_request import JobRequest, Params
 from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.engine_jobs import (
     CLASSES_UNKNOWN,
@@ -33,26 +37,31 @@ from trainingapp.contract.messages.engine_jobs import (
     TOO_MANY_IMAGES,
 )
 from trainingapp.contract.model_card import Card
-from trainingapp.contract.prediction import suppressed
+from trainingapp.contract.prediction import Prepared, suppressed
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.engine.data.images import UNREADABLE
-from trainingapp.engine.device import available_threads
+from trainingapp.engine.device import assigned_gpu, available_threads, device_name
+from trainingapp.engine.machine import available_cores
+from trainingapp.engine.memory import release
 from trainingapp.engine.networks import load_network, load_plain_network
-from trainingapp.engine.predictor import predicted
+from trainingapp.engine.predictor import BatchPredictor, prepared_ahead
 from trainingapp.engine.tasks.registry import make_task
+from trainingapp.engine.tasks.task import Found
 
 LINES_FILE = "predictions.jsonl"
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 MOST_IMAGES = 20_000
+#: Threads that decode images.
+MOST_THREADS = 12
 
 
 def run(request: JobRequest) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     card, params = request.params["card"], request.params
     weights = Path(params["weights"])
+    device = _device(params)
     why_not: Message | None = None
     result: dict[str, object] = {}
     if params.get("dataset_dir"):
@@ -77,36 +86,51 @@ def run(request: JobRequest) -> dict[str, object]:
     if not paths:
         raise BadData(NO_IMAGES())
     total = len(paths) * (2 if measured else 1)
-    problems = _write_lines(request, card, weights, root, paths, total)
-    result |= {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
+    problems = _write_lines(
+        request, BatchPredictor(load_plain_network(card, weights), card, device), root, paths, total
+    )
+    result |= {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE, "device": device_name(device)}
     if measured is None:
         return {**result, **_unmeasured(why_not or NO_LABELS())}
     if problems:
         return {**result, **_unmeasured(IMAGES_UNREADABLE())}
-    return {**result, **_measured(request, card, weights, measured, total)}
+    return {**result, **_measured(request, card, weights, device, measured, total)}
+
+
+def _device(params: Params) -> torch.device:
+    """The device of the job. Raises DeviceUnavailable."""
+    name = str(params.get("device") or "cpu")
+    return torch.device("cpu") if name == "cpu" else assigned_gpu(name, str(params.get("device_uuid", "")))
 
 
 def _unmeasured(reason: Message) -> dict[str, object]:
     return {"unmeasured": str(reason), "unmeasured_data": reason.as_data()}
 
 
-def _write_lines(request: JobRequest, card: Card, weights: Path, root: Path, paths: Sequence[Path], total: int) -> int:
+def _write_lines(request: JobRequest, predictor: BatchPredictor, root: Path, paths: Sequence[Path], total: int) -> int:
     """Predict each image; returns how many could not be read."""
-    network = load_plain_network(card, weights)
-    problems = 0
+    card, problems, done = request.params["card"], 0, 0
+    threads = max(1, min(MOST_THREADS, available_cores() // 2))
+    groups = prepared_ahead(paths, card, together=predictor.batch_size, threads=threads)
+    request.report(0, total, PREDICTING())
     with (request.folder / LINES_FILE).open("w", encoding="utf-8") as file:
-        for number, path in enumerate(paths):
-            request.report(number, total, PREDICTING())
-            try:
-                values = predicted(network, card, path).values
-            except UNREADABLE as error:
-                problems += 1
-                values = {"problem": str(error)}
-            if "boxes" in values:
-                sure = [row for row in values["boxes"] if row[1] >= card["confidence"]]
-                values = {**values, "boxes": suppressed(sure, card["iou"], card["max_boxes"])}
-            file.write(json.dumps({"path": str(path.relative_to(root)), **values}, ensure_ascii=False) + "\n")
+        for images in groups:
+            found = iter(predictor.predict([image for image in images if isinstance(image, Prepared)]))
+            for path, image in zip(paths[done : done + len(images)], images, strict=True):
+                values = {"problem": str(image)} if isinstance(image, Exception) else _values(next(found), card)
+                problems += "problem" in values
+                file.write(json.dumps({"path": str(path.relative_to(root)), **values}, ensure_ascii=False) + "\n")
+            done += len(images)
+            request.report(done, total, PREDICTING())
     return problems
+
+
+def _values(found: Found, card: Card) -> dict[str, object]:
+    """What the file holds of a prediction: of boxes those that remain at the card's thresholds."""
+    if found.boxes is None:
+        return found.values
+    sure = [row for row in found.boxes if row[1] >= card["confidence"]]
+    return {**found.values, "boxes": suppressed(sure, card["iou"], card["max_boxes"])}
 
 
 def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, Message | None]:
@@ -146,22 +170,36 @@ def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | N
     return DatasetIndex(root, root.name, [card["task"]], list(card["classes"]), "", samples)
 
 
-def _measured(request: JobRequest, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, object]:
-    """The metrics that a validation of a run would give for these images."""
+def _measured(
+    request: JobRequest, card: Card, weights: Path, device: torch.device, index: DatasetIndex, total: int
+) -> dict[str, object]:
+    """The metrics that a validation of a run would give for these images; in smaller batches where memory runs out."""
     config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": "off"})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]
     conversion = Conversion.from_data(card.get("conversion"))
     whole = replace(index, samples=[*twice, *index.samples], conversion=conversion)
-    task = make_task(
-        RunSpec(request.folder, config, index.folder, request.folder, attempt=1), whole, torch.device("cpu")
-    )
-    network = load_network(card, weights)
-    meter, done = task.validation_meter(), total - len(index.samples)
+    network = load_network(card, weights).to(device)
+    while True:
+        try:
+            found = _evaluated(request, config, device, network, whole, total)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if config.batch_size == 1 or not is_out_of_memory(error):
+                raise
+        config = config.model_copy(update={"batch_size": config.batch_size // 2})
+        release(device)
+    columns = [vars(column) for column in found.columns]
+    return {"values": found.values, "columns": columns, "per_class": found.per_class}
+
+
+def _evaluated(
+    request: JobRequest, config: RunConfig, device: torch.device, network: nn.Module, whole: DatasetIndex, total: int
+) -> Evaluation:
+    task = make_task(RunSpec(request.folder, config, whole.folder, request.folder, attempt=1), whole, device)
+    meter, done = task.validation_meter(), total - len(whole.split("val"))
     for batch in task.val_batches():
         with torch.inference_mode():
             task.evaluate(network, batch, meter)
-        done += len(batch.indices_N)
+        done += batch.image_count
         request.report(done, total, MEASURING())
-    found: Evaluation = task.evaluation(meter)
-    columns = [vars(column) for column in found.columns]
-    return {"values": found.values, "columns": columns, "per_class": found.per_class}
+    return task.evaluation(meter)

@@ -29,7 +29,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.checkpoint_content import TaskDescription
 from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool
 from trainingapp.engine.machine import machine
-from trainingapp.engine.plain_outputs import Probabilities, largest_difference
+from trainingapp.engine.plain_outputs import Outputs, Probabilities, largest_difference
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -146,6 +146,18 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:
         """The same for the network of a model; for tasks whose outputs depend on its configuration."""
         return cls.plain_network(network, card["image_size"])
+
+    @classmethod
+    def outputs_by_image(cls, plain: nn.Module, images_NCHW: torch.Tensor) -> list[Outputs]:
+        """What the result of `plain_network` gives for each of several images; its outputs have a row for each.
+
+        A network whose outputs do not gets one image after the other.
+        """
+        outputs: Outputs = plain(images_NCHW)
+        count = len(images_NCHW)
+        if all(part.dim() and len(part) == count for part in outputs):
+            return [tuple(part[place : place + 1] for part in outputs) for place in range(count)]
+        return [plain(images_NCHW[place : place + 1]) for place in range(count)]
 
     @classmethod
     def export_network(cls, network: nn.Module, card: Card, options: ExportOptions) -> nn.Module:

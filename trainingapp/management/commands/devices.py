@@ -39,7 +39,7 @@ class Command(StudioCommand):
         self._show(as_json=bool(options["json"]))
 
     def _show(self, *, as_json: bool) -> None:
-        hosts = list(Host.objects.prefetch_related("devices"))
+        hosts = list(Host.objects.prefetch_related("devices__job"))
         holds = list(open_holds())
         if as_json:
             self.stdout.write(json.dumps([_record(host, holds) for host in hosts]))
@@ -91,7 +91,12 @@ def _row(host: Host, device: Device, holds: list[DeviceHold]) -> tuple[str, ...]
     free, total = filesizeformat(device.memory_free_bytes), filesizeformat(device.memory_bytes)
     memory = f"{free} of {total}".replace("\xa0", " ") if device.memory_bytes else ""
     load = "" if device.load is None else f"{device.load:.0%}"
-    runs = ", ".join(f"{hold.run_id} {hold.run_name}" for hold in holds if hold.device_id == device.pk)
+    runs = ", ".join(
+        [
+            *(f"{hold.run_id} {hold.run_name}" for hold in holds if hold.device_id == device.pk),
+            *([f"job: {device.working_job.kind}"] if device.working_job else []),
+        ]
+    )
     foreign = ", ".join(f"{process['pid']} {process['name']}" for process in device.foreign)
     return (device.torch_name, host.name, state, device.name, memory, load, runs, foreign)
 
@@ -112,6 +117,7 @@ def _record(host: Host, holds: list[DeviceHold]) -> dict[str, object]:
                 **{name: getattr(device, name) for name in (*about, "foreign", *states)},
                 "quarantined_at": device.quarantined_at.isoformat() if device.quarantined_at else None,
                 "explanation": text_of(device.explanation_data),
+                "job": str(device.working_job.pk) if device.working_job else None,
                 "holds": [
                     {
                         "run": hold.run_id,

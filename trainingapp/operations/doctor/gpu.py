@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainingapp.models import Device
-from trainingapp.scheduling.placement import open_holds
+from trainingapp.scheduling.placement import held_by_jobs, open_holds
 from trainingapp.supervision.identity import HOST
 from trainingapp.supervision.trainers import trainer_environment
 
@@ -14,9 +14,10 @@ COMMAND = (sys.executable, "-m", "trainingapp.engine", "--gpu-check")
 
 
 def runs_on_gpus() -> list[str]:
-    """Names of the runs that hold a GPU of this machine."""
+    """Names of the runs that hold a GPU of this machine, and kinds of the jobs that do."""
     holds = open_holds().filter(device__kind=Device.Kind.GPU, device__host__name=HOST)
-    return sorted(holds.values_list("run_name", flat=True))
+    jobs = held_by_jobs().filter(host__name=HOST).values_list("job__kind", flat=True)
+    return sorted([*holds.values_list("run_name", flat=True), *jobs])
 
 
 def gpu_check(write: Callable[[str], None]) -> int:

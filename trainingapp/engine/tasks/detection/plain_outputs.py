@@ -172,8 +172,12 @@ class _Dense(BatchedDetector):
     """The same for one image: [A, 4] and [A, C]."""
 
     def forward(self, images_NCHW: torch.Tensor) -> Outputs:
+        return self.by_image(images_NCHW)[0]
+
+    def by_image(self, images_NCHW: torch.Tensor) -> list[Outputs]:
+        """The outputs for each of several images."""
         boxes_NA4, scores_NAC = super().forward(images_NCHW)
-        return boxes_NA4[0], scores_NAC[0]
+        return list(zip(boxes_NA4, scores_NAC, strict=True))
 
 
 class WithSuppression(nn.Module):
@@ -225,7 +229,17 @@ class _TwoStages(nn.Module):
         self.register_buffer("levels_A", levels, persistent=False)
 
     def forward(self, images_NCHW: torch.Tensor) -> Outputs:
+        return self._outputs(self._features(images_NCHW))
+
+    def by_image(self, images_NCHW: torch.Tensor) -> list[Outputs]:
+        """The outputs for each of several images. They share the backbone; each has proposals of its own."""
         features = self._features(images_NCHW)
+        return [
+            self._outputs({name: level[place : place + 1] for name, level in features.items()})
+            for place in range(len(images_NCHW))
+        ]
+
+    def _outputs(self, features: dict[str, torch.Tensor]) -> Outputs:
         proposals = [self._proposals(list(features.values()))]
         heads = self.network.roi_heads
         pooled = self._pooled(features, proposals[0])

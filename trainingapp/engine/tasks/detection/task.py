@@ -19,6 +19,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_boxes
 from trainingapp.engine.data.images import letterbox
+from trainingapp.engine.plain_outputs import Outputs
 from trainingapp.engine.seeding import derived_seed
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImages
 from trainingapp.engine.tasks.detection.losses import detector_losses
@@ -84,6 +85,11 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     @classmethod
     def plain_network(cls, network: nn.Module, image_size: int) -> nn.Module:
         return plain_detector(network, image_size)
+
+    @classmethod
+    def outputs_by_image(cls, plain: nn.Module, images_NCHW: torch.Tensor) -> list[Outputs]:
+        found: list[Outputs] = plain.by_image(images_NCHW)  # type: ignore[operator]
+        return found
 
     @classmethod
     def export_network(cls, network: nn.Module, card: Card, options: ExportOptions) -> nn.Module:
