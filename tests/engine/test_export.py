@@ -4,7 +4,7 @@ import json
 import subprocess
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -115,15 +115,20 @@ def test_a_detector_finds_what_torchvision_finds(model: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
-@pytest.mark.parametrize("size", [(50, 37), (300, 100)])
-def test_predict_prepares_an_image_as_training_does(task: str, size: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(50, 37), (300, 100), (701, 453)])
+@pytest.mark.parametrize("decoding", ["auto", "fast", "full"])
+def test_predict_prepares_an_image_as_training_does(
+    task: str, size: tuple[int, int], decoding: Literal["auto", "fast", "full"], tmp_path: Path
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / "turned.jpg"
     Image.fromarray(pixels).save(path, exif=exif)
-    card = with_task({"task": task, "image_size": 64, "normalisation": NORMALISATIONS["imagenet"]})
-    trained = (load_image if task == "classification" else load_fitted_image)(path, 64).float()
+    config = {"decoding": decoding}
+    card = with_task({"task": task, "image_size": 64, "normalisation": NORMALISATIONS["imagenet"], "config": config})
+    load = load_image if task == "classification" else load_fitted_image
+    trained = load(path, 64, None, decoding).float()
     mean, std = (torch.tensor(card["normalisation"][name]).view(3, 1, 1) * 255 for name in ("mean", "std"))
     image = prepared(path, card)
     torch.testing.assert_close(torch.from_numpy(image.image_NCHW)[0], (trained - mean) / std, atol=1e-5, rtol=1e-5)

@@ -40,6 +40,7 @@ MOST_LOADERS = 64
 START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
 
 AmpChoice = Literal["auto", "on", "off"]
+DecodingChoice = Literal["auto", "fast", "full"]
 DeterminismChoice = Literal["auto", "exact", "fast"]
 _LOADER_NUMBER = Annotated[int, Field(ge=0, le=MOST_LOADERS)]
 LoaderCount = _LOADER_NUMBER | Literal["auto"]
@@ -423,6 +424,25 @@ class BaseRunConfig(BaseModel):
             unit=Unit.PROCESSES,
             advanced=True,
             labels={"auto": pgettext("data loader workers", "Automatic")},
+        ),
+    ] = "auto"
+    decoding: Annotated[
+        DecodingChoice,
+        Setting(
+            _("JPEG decoding"),
+            _(
+                "Large JPEG images are decoded at a half, a quarter or an eighth of their size: automatically while "
+                "that is at least twice the image size; fast: at least the image size, which is up to twice as fast "
+                "and loses some detail. Full decodes every pixel."
+            ),
+            Section.MACHINE,
+            changes_result=True,
+            advanced=True,
+            labels={
+                "auto": pgettext("decoding", "Automatic"),
+                "fast": pgettext("decoding", "Fast"),
+                "full": pgettext("decoding", "Full"),
+            },
         ),
     ] = "auto"
     cpu_threads: Annotated[

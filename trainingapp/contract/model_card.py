@@ -56,10 +56,12 @@ Card = dict[str, Any]
 
 
 def with_task(card: Card) -> Card:
-    """The card with what `contract/prediction.py` must know about its task: "prediction" and "image_fit".
+    """The card with what `contract/prediction.py` must know about its task: "prediction", "image_fit", "label_mode" and
+    "decoding".
 
     That script is part of exports and has no registry of tasks.
     """
     task = TASKS[card["task"]]
-    label_mode = card.get("config", {}).get("label_mode", "single")
-    return {**card, "prediction": task.prediction, "image_fit": task.image_fit, "label_mode": label_mode}
+    config = card.get("config", {})
+    of_config = {"label_mode": config.get("label_mode", "single"), "decoding": config.get("decoding", "auto")}
+    return {**card, "prediction": task.prediction, "image_fit": task.image_fit, **of_config}

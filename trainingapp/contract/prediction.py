@@ -9,6 +9,7 @@ Legend: B boxes, C classes; xyxy = left, top, right, bottom in pixels.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -44,16 +45,33 @@ class Prepared:
     inner_height: int
 
 
-def opened(path: Path, size: int, card: Card) -> tuple[Image.Image, int, int]:
+def opened(
+    path: Path, size: int, card: Card, decoding: str = "auto", *, fitted: bool = False
+) -> tuple[Image.Image, int, int]:
     """The image, RGB and upright, and its full width and height; a large JPEG is decoded as far as `size` needs."""
     if image := reduced(path, card):
         return rgb(image), *image.size
     with Image.open(path) as image:
         width, height = image.size
+        if least := least_decoded(decoding, width, height, size, fitted=fitted):
+            image.draft("RGB", least)
         if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
             width, height = height, width
-        image.draft("RGB", (2 * size, 2 * size))
         return rgb(ImageOps.exif_transpose(image)), width, height
+
+
+def least_decoded(decoding: str, width: int, height: int, size: int, *, fitted: bool) -> tuple[int, int] | None:
+    """The least width and height at which a JPEG of `width` x `height` is decoded for a square of `size`; None where
+    every pixel is.
+
+    `decoding` is that of the configuration; `fitted`: the image keeps its aspect ratio.
+    """
+    if decoding == "full":
+        return None
+    if decoding != "fast":
+        return 2 * size, 2 * size
+    scale = size / max(width, height)
+    return (math.ceil(width * scale), math.ceil(height * scale)) if fitted else (size, size)
 
 
 def reduced(path: Path, card: Card) -> Image.Image | None:
@@ -85,11 +103,13 @@ def prepared(path: Path, card: Card) -> Prepared:
     Raises the errors of PIL for a file that is not a complete image.
     """
     size = int(card["image_size"])
-    image, width, height = opened(path, size, card)
+    decoding, fitted = card.get("decoding", "auto"), card["image_fit"] == "letterbox"
+    image, width, height = opened(path, size, card, decoding, fitted=fitted)
     new_width = new_height = size
-    if card["image_fit"] == "letterbox":
-        scale = size / max(image.size)
-        new_width, new_height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    if fitted:
+        inner_width, inner_height = (width, height) if decoding == "fast" else image.size
+        scale = size / max(inner_width, inner_height)
+        new_width, new_height = max(1, round(inner_width * scale)), max(1, round(inner_height * scale))
     left, top = (size - new_width) // 2, (size - new_height) // 2
     square = Image.new("RGB", (size, size), (PADDING_GREY,) * 3)
     square.paste(image.resize((new_width, new_height), Image.Resampling.BILINEAR), (left, top))

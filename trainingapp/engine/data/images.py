@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from trainingapp.contract.base_config import DecodingChoice
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.deep_images import Conversion, converted
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.messages.tasks import IMAGE_UNREADABLE, MASK_CHANNELS, MASK_UNREADABLE
+from trainingapp.contract.prediction import ORIENTATION, SIDEWAYS, least_decoded
 
 PADDING_GREY = 114
 """The padding of an image that is not square: a medium gray, as in YOLO's letterbox."""
@@ -45,19 +47,26 @@ def letterbox(width: int, height: int, size: int) -> Fit:
     return Fit(new_width / width, new_height / height, left, top, new_width, new_height)
 
 
-def load_image(path: Path, size: int, conversion: Conversion | None = None) -> torch.Tensor:
+def load_image(
+    path: Path, size: int, conversion: Conversion | None = None, decoding: DecodingChoice = "auto"
+) -> torch.Tensor:
     """A file as RGB, turned upright and scaled to a square: uint8 [3, size, size].
 
     Transparent parts become white. Images of more than 8 bits are converted by `conversion`; without it, their upper 8
     bits are used. Raises BadData with the path for a file that is not a complete image.
     """
-    return _tensor(_opened(path, size, conversion).resize((size, size), Image.Resampling.BILINEAR))
+    image, _width, _height = _opened(path, size, conversion, decoding, fitted=False)
+    return _tensor(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def load_fitted_image(path: Path, size: int, conversion: Conversion | None = None) -> torch.Tensor:
+def load_fitted_image(
+    path: Path, size: int, conversion: Conversion | None = None, decoding: DecodingChoice = "auto"
+) -> torch.Tensor:
     """As `load_image`, but with its aspect ratio kept and gray padding around it (see `letterbox`)."""
-    image = _opened(path, size, conversion)
-    fit = letterbox(image.width, image.height, size)
+    image, width, height = _opened(path, size, conversion, decoding, fitted=True)
+    # Reduced sizes are rounded up, so that their ratio differs a little. Runs with auto continue with that ratio, which
+    # moves an edge by a pixel at most; at the smaller sizes of fast it would be more.
+    fit = letterbox(width, height, size) if decoding == "fast" else letterbox(image.width, image.height, size)
     square = Image.new("RGB", (size, size), (PADDING_GREY,) * 3)
     square.paste(image.resize((fit.width, fit.height), Image.Resampling.BILINEAR), (fit.left, fit.top))
     return _tensor(square)
@@ -78,22 +87,32 @@ def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
     return torch.from_numpy(square)
 
 
-def _opened(path: Path, size: int, conversion: Conversion | None) -> Image.Image:
-    """The image, upright and RGB; a large JPEG is decoded at a reduced size of at least 2 x `size`."""
+def _opened(
+    path: Path, size: int, conversion: Conversion | None, decoding: DecodingChoice, *, fitted: bool
+) -> tuple[Image.Image, int, int]:
+    """The image, upright and RGB, and its full width and height; a large JPEG is decoded at a reduced size."""
     try:
         if conversion and (reduced := converted(path, conversion)):
-            return reduced.convert("RGB")
+            return reduced.convert("RGB"), *reduced.size
         with Image.open(path) as image:
-            image.draft("RGB", (2 * size, 2 * size))
-            upright: Image.Image = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):  # PIL would clip 16-bit grays to white instead of scaling them
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            if not upright.has_transparency_data:
-                return upright.convert("RGB")
-            white = Image.new("RGBA", upright.size, "white")
-            return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+            width, height = image.size
+            if least := least_decoded(decoding, width, height, size, fitted=fitted):
+                image.draft("RGB", least)
+            if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
+                width, height = height, width
+            return _upright(image), width, height
     except UNREADABLE as error:
         raise BadData(IMAGE_UNREADABLE(path=str(path), error=str(error))) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    upright: Image.Image = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):  # PIL would clip 16-bit grays to white instead of scaling them
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    white = Image.new("RGBA", upright.size, "white")
+    return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
 
 
 def _tensor(image: Image.Image) -> torch.Tensor:

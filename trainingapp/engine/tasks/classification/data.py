@@ -48,7 +48,7 @@ class LabelledImages:
         self._alphas = (config.mixup, config.cutmix)
         self._augmentation = image_augmentation(_switches(config), size)
         self._store = PixelStore(
-            lambda index: load_image(paths[index], size, conversion),
+            lambda index: load_image(paths[index], size, conversion, config.decoding),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,

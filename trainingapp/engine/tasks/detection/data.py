@@ -70,7 +70,7 @@ class BoxedImages:
         self._truth = [_fitted_boxes(sample, size) for sample in samples]
         self._augmentation = annotated_augmentation(switches(config), size)
         self._store = PixelStore(
-            lambda index: load_fitted_image(paths[index], size, conversion),
+            lambda index: load_fitted_image(paths[index], size, conversion, config.decoding),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,

@@ -49,7 +49,7 @@ class MaskedImages:
         images = [dataset.folder / sample.path for sample in samples]
         masks = [dataset.folder / sample.mask for sample in samples]
         self._images = PixelStore(
-            lambda index: load_fitted_image(images[index], size, conversion),
+            lambda index: load_fitted_image(images[index], size, conversion, config.decoding),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,
