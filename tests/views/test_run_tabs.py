@@ -61,7 +61,38 @@ def test_the_system_tab_shows_what_the_machine_has(user_client: Client, make: MA
     page = html(user_client.get(address))
     assert re.findall('data-chart="(.+?)"', page) == ["utilization", "memory"]
     assert 'data-metric="machine_memory_bytes"' in page
-    assert 'data-follows=""' in page
+    assert 'data-follows="validation"' in page
+    assert "bottleneck" not in page
+
+
+@pytest.mark.parametrize(
+    ("device", "wait_s", "compute_s", "gpu", "expected"),
+    [
+        ("cpu", 0.2, 0.8, None, "Computing on the CPU is the bottleneck: loading images takes 20.0 % of"),
+        ("cpu", 0.6, 0.4, None, "Loading images is the bottleneck: it takes 60.0 % of"),
+        ("cuda:0 (NVIDIA H100)", 0.03, 0.01, 0.3, "the GPU waits for them during 75.0 % of a step"),
+        ("cuda:0 (NVIDIA H100)", 0.02, 0.02, 0.97, "The GPU is the bottleneck: it is busy 97.0 % of the time."),
+        ("cuda:0 (NVIDIA H100)", 0.001, 0.099, 0.95, "The GPU is the bottleneck"),
+        ("cuda:0 (NVIDIA H100)", 0.001, 0.099, 0.4, "the GPU is busy 40.0 % of the time, and steps wait for"),
+        ("cuda:0 (NVIDIA H100)", 0.001, 0.099, None, "Computing on the GPU is the bottleneck"),
+    ],
+)
+def test_the_system_tab_names_the_bottleneck(
+    user_client: Client, make: MAKE, device: str, wait_s: float, compute_s: float, gpu: float | None, expected: str
+) -> None:
+    run = make("running", device=device)
+    before = {"loader_wait_s": 9.0, "compute_s": 1.0}
+    store_events(run, *(_measured(before, attempt=1) for _ in range(3)))
+    now = {"loader_wait_s": wait_s, "compute_s": compute_s} | ({} if gpu is None else {"gpu_utilization": gpu})
+    validating = {"cpu_utilization": 0.5}
+    store_events(run, *(_measured(values, attempt=2) for values in (now, validating, now)))
+    page = html(user_client.get(reverse("run_system", args=[run.pk])))
+    assert expected in page
+    assert re.search(rf"Compute</dt><dd>{compute_s:g} s", page)
+
+
+def _measured(values: dict[str, float], *, attempt: int) -> dict[str, Any]:
+    return {"type": "metrics", "attempt": attempt, "data": {"split": "system", "values": values}}
 
 
 def test_a_page_of_the_history_is_whole(user_client: Client, run: TrainingRun) -> None:

@@ -22,6 +22,7 @@ from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.text import row_numbered, stored_number
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.presentation.text import Text
+from trainingapp.runs.bottleneck import sentence, step_time
 from trainingapp.runs.comparison import comparable_runs
 from trainingapp.runs.evaluation_images import USUAL_CONFIDENCE, Gallery
 from trainingapp.runs.evaluations import EvaluationError, newest, read
@@ -128,13 +129,16 @@ def run_charts(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def run_system(request: HttpRequest, pk: int) -> HttpResponse:
-    """What the run uses of its machine; fetched again when the first measurement arrives."""
+    """What the run uses of its machine, and what limits its speed; fetched again when the first measurement arrives,
+    then after each epoch."""
     run = visible_run(request, pk)
-    charts = charts_of_machine(run)
+    charts, time = charts_of_machine(run), step_time(run)
     context = {
         "charts": charts,
+        "step_time": time,
+        "bottleneck": sentence(time) if time else "",
         "interval_s": INTERVAL_S,
-        "follows": "" if charts else "system",
+        "follows": "validation" if charts else "system",
         "nothing": "" if charts else _nothing_measured(run),
     }
     return render_tab(request, run, "system", context)
