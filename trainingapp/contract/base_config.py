@@ -53,6 +53,39 @@ STEP_SCHEDULE = When("scheduler", ("step",))
 CUSTOM_AUGMENTATION = When("augmentation", ("custom",))
 
 
+Compile = Annotated[
+    bool,
+    Setting(
+        _("torch.compile"),
+        _(
+            "Compiles the network when an attempt starts, which takes minutes and speeds up long runs on GPUs. "
+            "It needs a C compiler, and Triton on a GPU; without them the run trains as usual, with a warning."
+        ),
+        Section.MACHINE,
+        changes_result=True,
+        advanced=True,
+    ),
+]
+"""Of the tasks whose networks take a batch as one tensor; the sizes in a detector depend on the image."""
+
+AugmentOn = Annotated[
+    Literal["cpu", "device"],
+    Setting(
+        _("Augment on"),
+        _(
+            "Where training images are augmented: on the CPU with the loading of images, or on the device that trains, "
+            "with the same random choices; it relieves the CPU where a GPU waits for images."
+        ),
+        Section.AUGMENTATION,
+        changes_result=True,
+        advanced=True,
+        when=When("augmentation", ("light", "medium", "strong", "custom")),
+        labels={"cpu": "CPU", "device": pgettext("where to augment", "Training device")},
+    ),
+]
+"""Of the tasks whose augmentation changes images and masks only: a mosaic needs further images, which loaders have."""
+
+
 def image_size(value: int) -> int:
     """Raises PydanticCustomError for a size that is no multiple of 32."""
     if value % IMAGE_SIZE_MULTIPLE:

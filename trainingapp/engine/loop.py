@@ -27,6 +27,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
+from trainingapp.engine.compilation import compile_network
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.determinism import Algorithms, choose_algorithms
@@ -85,6 +86,8 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     folder.announce_newest()
     state = _prepare(spec, task, precision, algorithms, found, weights, events)
     del weights  # would occupy memory for the whole run
+    if why_not := compile_network(state):
+        events.log(why_not, "warning")
     report, resume_check = Reporter(events, state, spec.run_dir), ResumeChecker(spec.run_dir, state, events, found)
     saving = Saving(folder, state, report, resume_check)
     requests = RequestHandler(control, state, precision, report, saving)

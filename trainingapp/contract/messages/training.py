@@ -49,6 +49,7 @@ COMPILER_MISSING = define(
 GRADIENT_DIFFERS = define(
     "gradient_differs", gettext_noop("the gradient of %(name)s differed when the same step was repeated")
 )
+NOT_COMPILED = define("not_compiled", gettext_noop("The network trains without torch.compile: %(reason)s"))
 NO_BFLOAT16 = define(
     "no_bfloat16", gettext_noop("Mixed precision is off: this CPU does not support bfloat16 instructions.")
 )

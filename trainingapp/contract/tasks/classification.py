@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import CUSTOM_AUGMENTATION, MULTIPLE_OF_32, NONE, BaseRunConfig
+from trainingapp.contract.base_config import (
+    CUSTOM_AUGMENTATION,
+    MULTIPLE_OF_32,
+    NONE,
+    AugmentOn,
+    BaseRunConfig,
+    Compile,
+)
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
 from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
@@ -169,6 +176,8 @@ class ClassificationConfig(BaseRunConfig):
             when=CUSTOM_AUGMENTATION,
         ),
     ] = 0.0
+    augment_on: AugmentOn = "cpu"
+    compile: Compile = False
     mixup: Annotated[
         float,
         Field(ge=0, le=5),

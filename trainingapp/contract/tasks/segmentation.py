@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, BaseRunConfig
+from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, AugmentOn, BaseRunConfig, Compile
 from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
@@ -140,6 +140,8 @@ class SegmentationConfig(BaseRunConfig):
             advanced=True,
         ),
     ] = False
+    augment_on: AugmentOn = "cpu"
+    compile: Compile = False
     best_metric: Annotated[
         Literal["mean_iou", "dice", "pixel_accuracy", "loss"],
         Setting(

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -29,8 +29,11 @@ class TensorBatch:
     """A batch of a task: a frozen dataclass with tensors among its fields.
 
     Every batch has `indices_N`, int64 [N], the numbers of its samples in their split. They stay on the CPU, because
-    reading them from a GPU would wait for it; all other tensors move to the device.
+    reading them from a GPU would wait for it; all other tensors move to the device. `seeds` has one for each image
+    where these are still to be augmented, on the device: see `BatchSource`.
     """
+
+    seeds: tuple[int, ...] = field(default=(), kw_only=True)
 
     @property
     def image_count(self) -> int:
@@ -49,7 +52,7 @@ class TensorBatch:
             return self
 
     def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "indices_N"}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "indices_N"}
         tensors = {name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
         return replace(self, **tensors)
 
@@ -81,6 +84,9 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
     This is why a resumed run continues bit-exact, with any number of loader processes. `training` gives each epoch its
     own order and each (epoch, sample) its own seed. `weights_N`, float [N] for the N samples of the split, draws the
     samples of an epoch with these weights, with replacement, instead of taking each once.
+
+    With `augments_later` training batches hold plain items and the seeds for their augmentation, which is made on the
+    device: the random choices are those that would be made here.
     """
 
     def __init__(
@@ -91,12 +97,14 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         seed: int,
         training: bool,
         weights_N: torch.Tensor | None = None,
+        augments_later: bool = False,
     ) -> None:
         self._items = items
         self._batch_size = batch_size
         self._seed = seed
         self._training = training
         self._weights_N = weights_N
+        self._augments_later = augments_later
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     @property
@@ -123,15 +131,24 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
             return error
 
     def _training_batch(self, epoch: int, number: int, start: int, indices_N: torch.Tensor) -> BatchT:
-        items = []
+        seeds = [self._sample_seed(epoch, index, place) for place, index in enumerate(indices_N.tolist(), start)]
         with own_cpu_randomness() as generator:
-            for place, index in enumerate(indices_N.tolist(), start=start):
-                # A weighted epoch may contain an image several times: its position gives each its own augmentation.
-                drawn_again = () if self._weights_N is None else (place,)
-                generator.manual_seed(derived_seed(self._seed, "sample", epoch, index, *drawn_again))
-                items.append(self._items.training_item(index))
+            if self._augments_later:
+                items = [self._items.item(index) for index in indices_N.tolist()]
+            else:
+                items = []
+                for seed, index in zip(seeds, indices_N.tolist(), strict=True):
+                    generator.manual_seed(seed)
+                    items.append(self._items.training_item(index))
             generator.manual_seed(derived_seed(self._seed, "batch", epoch, number))
-            return self._items.mix(self._items.collate(items, indices_N))
+            batch = self._items.mix(self._items.collate(items, indices_N))
+        return replace(batch, seeds=tuple(seeds)) if self._augments_later else batch
+
+    def _sample_seed(self, epoch: int, index: int, place: int) -> int:
+        """Of the sample `index` at `place` of the epoch."""
+        # A weighted epoch may contain an image several times: its position gives each its own augmentation.
+        drawn_again = () if self._weights_N is None else (place,)
+        return derived_seed(self._seed, "sample", epoch, index, *drawn_again)
 
     def _epoch_order(self, epoch: int) -> torch.Tensor:
         if not self._training:

@@ -1,8 +1,10 @@
 """Augmentation of training images: torchvision's transforms (v2), which also transform boxes and masks."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import torch
 from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -10,6 +12,9 @@ from torchvision.transforms import v2
 from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.engine.data.images import PADDING_GREY
+from trainingapp.engine.seeding import own_cpu_randomness
+
+ImageT = TypeVar("ImageT")
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,26 @@ def annotated_augmentation(chosen: Switches, size: int) -> nn.Module:
         steps.append(colour_jitter(colour))
     steps.append(v2.ClampBoundingBoxes())
     return v2.Compose(steps)
+
+
+def augmented_each(images: Sequence[ImageT], seeds: Sequence[int], augment: Callable[[ImageT], ImageT]) -> list[ImageT]:
+    """Each image of a batch on a device augmented with its own seed.
+
+    The transforms draw from torch's global CPU generator wherever the pixels are, so the random choices are those of
+    loader processes. Nothing here needs deterministic algorithms: without gradients, only whole numbers are added up in
+    any order, by the histograms of equalization, which torch would refuse otherwise.
+    """
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        with own_cpu_randomness() as generator:
+            found = []
+            for seed, image in zip(seeds, images, strict=True):
+                generator.manual_seed(seed)
+                found.append(augment(image))
+            return found
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic)
 
 
 def _flips(chosen: Switches) -> list[nn.Module]:

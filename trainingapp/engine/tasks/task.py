@@ -197,7 +197,11 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
 
     def train_batches(self, epoch: int, *, skip: int) -> Iterator[BatchT]:
         """The batches of an epoch without the first `skip`, the same at every attempt. Raises BadData."""
-        return (batch.to(self._device) for batch in self._pool.epoch(epoch, skip=skip))
+        return (self.augmented(batch.to(self._device)) for batch in self._pool.epoch(epoch, skip=skip))
+
+    def augmented(self, batch: BatchT) -> BatchT:
+        """A training batch on the device with the augmentation that was left to it; for tasks with `augment_on`."""
+        return batch
 
     @abstractmethod
     def training_meter(self) -> TrainingMeterT:
@@ -254,7 +258,14 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     ) -> None:
         """Make batches of these items; `weights_N` as in `BatchSource`."""
         config = self._config
-        source = BatchSource(train, config.batch_size, seed=config.seed, training=True, weights_N=weights_N)
+        source = BatchSource(
+            train,
+            config.batch_size,
+            seed=config.seed,
+            training=True,
+            weights_N=weights_N,
+            augments_later=getattr(config, "augment_on", "cpu") == "device",
+        )
         self._pool = LoaderPool(
             source,
             BatchSource(val, config.batch_size, seed=config.seed, training=False),

@@ -58,7 +58,11 @@ class LabelledImages:
         return self._store.get(index)
 
     def training_item(self, index: int) -> torch.Tensor:
-        return cast(torch.Tensor, self._augmentation(self._store.get(index)))
+        return self.augmented(self._store.get(index))
+
+    def augmented(self, image_CHW: torch.Tensor) -> torch.Tensor:
+        """The image changed at random, on its device."""
+        return cast(torch.Tensor, self._augmentation(image_CHW))
 
     def collate(self, items: list[torch.Tensor], indices_N: torch.Tensor) -> Batch:
         return Batch(torch.stack(items), self.targets[indices_N], indices_N)

@@ -1,6 +1,7 @@
 """One label for each image, or several."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from trainingapp.contract.prediction import Floats, Prepared, likely_classes, th
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_caption
+from trainingapp.engine.data.transforms import augmented_each
 from trainingapp.engine.plain_outputs import SigmoidProbabilities
 from trainingapp.engine.tasks.classification.data import Batch, LabelledImages
 from trainingapp.engine.tasks.classification.mixing import mixed
@@ -42,6 +44,7 @@ class ClassificationTask(BaseTask[Batch, ClassMeter, ClassMeter]):
             raise BadData(SEVERAL_LABELS())
         self._objective = OBJECTIVES[mode](self._config, len(dataset.classes), device)
         train, val = self._items("train"), self._items("val")
+        self._train_items = train
         self._use(train, val, weights_N=self._objective.prepare(train.targets))
 
     @classmethod
@@ -71,6 +74,12 @@ class ClassificationTask(BaseTask[Batch, ClassMeter, ClassMeter]):
 
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
         return (head_prefix(model),)
+
+    def augmented(self, batch: Batch) -> Batch:
+        if not batch.seeds:
+            return batch
+        images = augmented_each(list(batch.images_NCHW), batch.seeds, self._train_items.augmented)
+        return replace(batch, images_NCHW=torch.stack(images), seeds=())
 
     def training_meter(self) -> ClassMeter:
         return self._objective.training_meter()

@@ -65,9 +65,11 @@ class MaskedImages:
         return self._images.get(index), self._masks.get(index)
 
     def training_item(self, index: int) -> MaskedImage:
-        image, mask = self._augmentation(
-            tv_tensors.Image(self._images.get(index)), tv_tensors.Mask(self._masks.get(index))
-        )
+        return self.augmented(self.item(index))
+
+    def augmented(self, item: MaskedImage) -> MaskedImage:
+        """The image and its mask changed together at random, on their device."""
+        image, mask = self._augmentation(tv_tensors.Image(item[0]), tv_tensors.Mask(item[1]))
         return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
 
     def collate(self, items: list[MaskedImage], indices_N: torch.Tensor) -> MaskedBatch:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
 from trainingapp.engine.data.images import letterbox
+from trainingapp.engine.data.transforms import augmented_each
 from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
@@ -48,6 +50,7 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
         train, val = self._items("train"), self._items("val")
         is_balanced = self._config.class_weights == "balanced" and self._config.loss_type != "dice"
         self._weights_K = balanced_weights(train.pixel_counts()).to(device) if is_balanced else None
+        self._train_items = train
         self._use(train, val)
 
     @classmethod
@@ -70,6 +73,13 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
 
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
         return segmenter_head_prefixes(self._config.model)
+
+    def augmented(self, batch: MaskedBatch) -> MaskedBatch:
+        if not batch.seeds:
+            return batch
+        items = list(zip(batch.images_NCHW, batch.masks_NHW, strict=True))
+        images, masks = zip(*augmented_each(items, batch.seeds, self._train_items.augmented), strict=True)
+        return replace(batch, images_NCHW=torch.stack(images), masks_NHW=torch.stack(masks), seeds=())
 
     def training_meter(self) -> SegmentationMeter:
         return SegmentationMeter(self._class_count, self._device)
