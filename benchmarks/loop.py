@@ -14,7 +14,8 @@ while nobody else wants the cores (engine/waiting.py). Measure on a machine with
 threads that spin are several times slower, and the ratio says nothing but that.
 
 Counted are training img/s of whole epochs (training, validation, saving) after the first one; the ratio
-is the median of the rounds' ratios. With num_workers 0, the default, all three prepare their images in the trainer.
+is the median of the rounds' ratios. Without loader processes, as is the default on a CPU, all three prepare
+their images in the trainer.
 
 Start: in an installation of its own, with a worker and its spare trainer waiting, the time from calling
 `run_verbs.start_run` to the end of the first optimizer step as the trainer reports it.

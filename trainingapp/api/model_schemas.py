@@ -429,6 +429,9 @@ class ListedDevice(Protocol):
     held: list[_SeenHold]
     explanation_data: dict[str, object]
 
+    @property
+    def working_job(self) -> Job | None: ...
+
 
 class DeviceItem(Schema):
     """A processor or a GPU that trains."""

@@ -53,7 +53,9 @@ class TensorBatch:
 
     def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "indices_N"}
-        tensors = {name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
+        tensors: dict[str, Any] = {
+            name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)
+        }
         return replace(self, **tensors)
 
 
