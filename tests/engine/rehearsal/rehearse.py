@@ -34,7 +34,8 @@ SIDE = 96
 def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Values:
     """What came of a run: how it ended, and what its steps did to the device."""
     device.refused.clear()
-    values = {"model": network["model"], "batch_size": BATCH_SIZE, "cpu_threads": 1}
+    # Without loader processes: beside them another thread pins memory, where nothing is pretended.
+    values = {"model": network["model"], "batch_size": BATCH_SIZE, "cpu_threads": 1, "num_workers": 0}
     values |= {name: network[name] for name in ("deterministic",) if name in network}
     folder = plan.folder / "run"
     shutil.rmtree(folder, ignore_errors=True)
