@@ -4,15 +4,29 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('trainingapp', '0025_precision_and_determinism'),
+        ("trainingapp", "0025_precision_and_determinism"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='job',
-            name='kind',
-            field=models.CharField(choices=[('preflight', 'preflight'), ('export', 'export'), ('predict', 'prediction'), ('predict_many', 'prediction of many images'), ('check_weights', 'check of an uploaded model'), ('save_weights', 'save as a model'), ('batch_preview', 'preview of a training batch'), ('inspect_dataset', 'inspection of a dataset'), ('import_dataset', 'import of a dataset'), ('intervals', 'intervals of a comparison')], max_length=16, verbose_name='kind'),
+            model_name="job",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("preflight", "preflight"),
+                    ("export", "export"),
+                    ("predict", "prediction"),
+                    ("predict_many", "prediction of many images"),
+                    ("check_weights", "check of an uploaded model"),
+                    ("save_weights", "save as a model"),
+                    ("batch_preview", "preview of a training batch"),
+                    ("inspect_dataset", "inspection of a dataset"),
+                    ("import_dataset", "import of a dataset"),
+                    ("intervals", "intervals of a comparison"),
+                ],
+                max_length=16,
+                verbose_name="kind",
+            ),
         ),
     ]
