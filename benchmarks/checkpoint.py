@@ -8,11 +8,17 @@ waits for, everything else in a thread) and torch.save with fsync take turns, on
     stall          time for which the loop waits: building the content and handing it over, or torch.save and fsync
     next steps     time of the two steps after the save: the studio's beside those after a torch.save, which leaves
                    nothing to be done
+    durable        time from the call until the checkpoint is on the disk, while training continues
     bytes          what lies on the disk afterwards
 
 stall_ratio and next_steps_ratio are the worse of the two networks, by the medians over all saves; bytes_ratio is one
 checkpoint standing alone; bytes_ratio_frozen is ten checkpoints of a network whose backbone is frozen, beside ten of
 torch.save. The first save is not counted: it makes the buffer.
+
+durable_ratio is the time until a checkpoint is durable over that of torch.save with fsync; durable_share is that time
+as a part of what is promised, max(5 s, 3 x torch.save). Each is the worse of the two networks, by the medians; as
+durable_share_worst, that of the slowest save. The same with _busy is measured beside a process that keeps all cores
+busy, torch.save as well.
 """
 
 import argparse
@@ -20,10 +26,13 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -39,7 +48,7 @@ import torch  # noqa: E402
 import torchvision  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
-from trainingapp.contract.events import EVENTS_FILE, EventLog  # noqa: E402
+from trainingapp.contract.events import EVENTS_FILE, CheckpointSaved, Event, EventLog  # noqa: E402
 from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint  # noqa: E402
 
 CLASSES = 10
@@ -47,6 +56,19 @@ SIZE = 64
 BATCH = {"resnet18": 64, "resnet50": 32}
 STEPS_AFTER = 2
 FROZEN_SAVES = 10
+#: What is promised: a save is durable within the larger of both.
+PROMISED_S, PROMISED_RATIO = 5.0, 3.0
+GIVEN_UP_S = 40.0
+#: One process with a thread for each core; hashing does not hold Python's lock.
+BUSY = """
+import hashlib, os, threading
+def work():
+    while True:
+        hashlib.sha256(data).digest()
+data = bytes(1 << 20)
+for _ in os.sched_getaffinity(0):
+    threading.Thread(target=work).start()
+"""
 
 
 @dataclass
@@ -115,6 +137,21 @@ class Way:
         wait()
 
 
+class ClockedLog(EventLog):
+    """An event log that notes when a checkpoint is reported as saved."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, 1)
+        self.saved = threading.Event()
+        self.saved_at = 0.0
+
+    def write(self, event: Event, *, epoch: int | None = None, step: int | None = None) -> None:
+        super().write(event, epoch=epoch, step=step)
+        if isinstance(event, CheckpointSaved):
+            self.saved_at = time.perf_counter()
+            self.saved.set()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer saves")
@@ -129,6 +166,7 @@ def main() -> None:
         for name in ("resnet18", "resnet50"):
             figures[name] = measure(name, Path(folder) / name, saves)
             figures[name]["frozen"] = measure_frozen(name, Path(folder) / f"{name}-frozen")
+        measure_both_durable(figures, Path(folder), 3 if options.quick else 9)
     print_summary(figures)
 
 
@@ -195,13 +233,81 @@ def measure_frozen(name: str, folder: Path) -> dict[str, float]:
     return {"bytes_ratio": round(folder_bytes(folder / "checkpoints") / plain_bytes, 4)}
 
 
+def measure_both_durable(figures: dict[str, Any], folder: Path, saves: int) -> None:
+    """Add the time until a save is durable to the figures of each network, alone and beside a busy process."""
+    print(f"\n{'':10} {'beside':12} {'durable s':>9} {'worst s':>8} {'torch.save s':>13} {'ratio':>6}")
+    for name in ("resnet18", "resnet50"):
+        figures[name]["durable"] = measure_durable(name, "nothing", folder / f"{name}-durable", saves)
+        with busy_cores():
+            figures[name]["durable_busy"] = measure_durable(name, "a busy one", folder / f"{name}-busy", saves)
+
+
+def measure_durable(name: str, beside: str, folder: Path, saves: int) -> dict[str, float]:
+    """Seconds until a save is durable while training continues, and those of torch.save with fsync, by turns."""
+    training = Training(name)
+    log = ClockedLog(new_run(folder) / EVENTS_FILE)
+    checkpoints = folder_with(folder, log)
+    durable_s, plain_s = [], []
+    for _ in range(saves + 1):
+        training.train_step()
+        began = time.perf_counter()
+        save_synchronously(training.content(), folder / "plain.pt")
+        plain_s.append(time.perf_counter() - began)
+        training.train_step()
+        durable_s.append(seconds_until_durable(training, checkpoints, log))
+        checkpoints.drain()
+    durable_s, plain_s = durable_s[1:], plain_s[1:]  # the first makes the buffer
+    durable, plain = statistics.median(durable_s), statistics.median(plain_s)
+    promised_s = max(PROMISED_S, PROMISED_RATIO * plain)
+    print(f"{name:10} {beside:12} {durable:9.2f} {max(durable_s):8.2f} {plain:13.2f} {durable / plain:6.1f}")
+    return {
+        "durable_s": round(durable, 3),
+        "durable_worst_s": round(max(durable_s), 3),
+        "torch_save_s": round(plain, 3),
+        "durable_ratio": round(durable / plain, 3),
+        "durable_share": round(durable / promised_s, 3),
+        "durable_share_worst": round(max(durable_s) / promised_s, 3),
+    }
+
+
+def seconds_until_durable(training: Training, checkpoints: CheckpointFolder, log: ClockedLog) -> float:
+    """Save, and train until the checkpoint is reported as saved."""
+    log.saved.clear()
+    began = time.perf_counter()
+    checkpoints.save(training.content(), file=f"step_{training.step}.pt", reason="autosave")
+    while not log.saved.is_set() and time.perf_counter() - began < GIVEN_UP_S:
+        training.train_step()
+    return (log.saved_at if log.saved.is_set() else time.perf_counter()) - began
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """A process that keeps all cores busy, once it has been noticed as such."""
+    process = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        time.sleep(2.0)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        time.sleep(2.0)
+
+
+def new_run(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def new_folder(folder: Path, keep: int = 2) -> CheckpointFolder:
+    return folder_with(folder, EventLog(new_run(folder) / EVENTS_FILE, 1), keep)
+
+
+def folder_with(folder: Path, log: EventLog, keep: int = 2) -> CheckpointFolder:
     from trainingapp.contract.retention import Policy
     from trainingapp.engine.checkpoint import Keeping
 
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return CheckpointFolder(folder / "checkpoints", EventLog(folder / EVENTS_FILE, 1), Keeping(Policy(last=keep)))
+    return CheckpointFolder(folder / "checkpoints", log, Keeping(Policy(last=keep)))
 
 
 def save_synchronously(content: dict[str, Any], path: Path) -> None:
@@ -220,9 +326,14 @@ def print_summary(figures: dict[str, Any]) -> None:
     for name in ("stall_ratio", "next_steps_ratio", "bytes_ratio"):
         figures[name] = round(max(network[name] for network in networks), 4)
     figures["bytes_ratio_frozen"] = round(max(network["frozen"]["bytes_ratio"] for network in networks), 4)
+    for name in ("durable_ratio", "durable_share", "durable_share_worst"):
+        figures[name] = max(network["durable"][name] for network in networks)
+        figures[f"{name}_busy"] = max(network["durable_busy"][name] for network in networks)
     figures["load"] = round(os.getloadavg()[0], 1)
     wanted = {"stall_ratio": 0.10, "next_steps_ratio": 1.10, "bytes_ratio": 0.85, "bytes_ratio_frozen": 0.40}
+    wanted |= {"durable_share": 1.0, "durable_share_busy": 1.0}
     print(f"\nload of the machine at the end: {figures['load']} on {os.cpu_count()} cores")
+    print(f"durable_ratio: {figures['durable_ratio']:.1f}; beside a busy process {figures['durable_ratio_busy']:.1f}")
     for name, most in wanted.items():
         print(f"{name:20} {figures[name]:8.3f}   (at most {most:.2f})")
     print(json.dumps(figures))

@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from trainingapp.contract.storage.exporting import export_file, export_pieces, e
 from trainingapp.contract.storage.packs import Packs
 from trainingapp.contract.storage.reading import damage, open_checkpoint
 from trainingapp.contract.storage.sizes import all_parts, own_bytes, plan_removal, remove_checkpoints
-from trainingapp.engine import checkpoint
+from trainingapp.engine import background_save, checkpoint
 from trainingapp.engine import stored_tensors as tensors
 from trainingapp.engine.checkpoint import load_checkpoint
 
@@ -292,10 +293,9 @@ def test_leftovers_of_a_kill_are_removed_at_the_next_start(tmp_path: Path) -> No
 
 
 def test_a_waiting_caller_completes_the_save(tmp_path: Path, monkeypatch) -> None:
-    """Even if the writing thread is never scheduled."""
-    import threading
-
-    monkeypatch.setattr(checkpoint._Writing, "_work", lambda self: threading.Event().wait())
+    """Even if the writing threads are never scheduled."""
+    for work in ("_work_slowly", "_work_fast"):
+        monkeypatch.setattr(background_save, work, lambda saves: threading.Event().wait())
     saved = saved_run(tmp_path, 2)
     assert_bit_equal(load_checkpoint(tmp_path / "checkpoints" / "epoch_2.pt"), saved["epoch_2.pt"])
 

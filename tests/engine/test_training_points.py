@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.helpers.trainers import events_of, train_here
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine import report
+from trainingapp.engine.checkpoint import CheckpointFolder
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.tasks.classification.metrics import ClassificationMeter
 from trainingapp.engine.tasks.classification.multi_label import MultiLabelMeter
@@ -56,7 +57,8 @@ def points(folder: Path, clock: Clock, device: str, *, step_s: float) -> list[in
         epochs_done=0,
         config=SimpleNamespace(log_every_steps=5, epochs=2),
     )
-    reporter = Reporter(EventLog(folder / EVENTS_FILE, 1), state, folder)
+    events = EventLog(folder / EVENTS_FILE, 1)
+    reporter = Reporter(events, state, CheckpointFolder(folder / "checkpoints", events))
     batch: Any = SimpleNamespace(image_count=4)
     for epoch in (1, 2):
         state.epoch, state.step_in_epoch = epoch, 0

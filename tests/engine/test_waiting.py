@@ -188,7 +188,7 @@ def save(epoch):
         "image": torch.full((8, 64, 64, 64), float(epoch)).to(memory_format=torch.channels_last)}}
     facts = {"epoch": epoch, "step": epoch, "step_in_epoch": 1, "attempt": 1, "metrics": {}, "is_best": False}
     folder.save({**content, **facts, "timestamp": 1.0}, file=f"epoch_{epoch}.pt", reason="epoch")
-    while folder._writing._pieces is not None:  # not drain(): that would do the work in this thread
+    while folder._writer.is_writing:  # not drain(): that would do the work in this thread
         time.sleep(0.01)
     folder.raise_failure()
 

@@ -187,6 +187,24 @@ def test_progress_is_stored_on_the_run_only(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
+def test_a_checkpoint_is_being_saved_until_its_event_is_stored(running: TrainingRun) -> None:
+    log, store = log_of(running), EventStore(running)
+    progress = {"phase": "train", "total_epochs": 3, "total_steps": 30, "elapsed_s": 2.5}
+    write(log, "progress", epoch=2, step=11, saving="epoch_1.pt", **progress)
+    store.pull_all()
+    assert TrainingRun.objects.get().saving == "epoch_1.pt"
+    assert not Checkpoint.objects.exists()
+    saved(log, "epoch_1.pt", 10)
+    store.pull_all()
+    assert TrainingRun.objects.get().saving == ""
+    assert Checkpoint.objects.get().file == "epoch_1.pt"
+    write(log, "progress", epoch=2, step=12, saving="epoch_2.pt", **progress)
+    write(log, "progress", epoch=2, step=13, **progress)
+    store.pull_all()
+    assert TrainingRun.objects.get().saving == ""
+
+
+@pytest.mark.django_db
 def test_the_best_value_is_that_of_the_best_epoch(running: TrainingRun) -> None:
     log = log_of(running)
     point(log, 5, "val", is_best=True, best_metric="top1")

@@ -154,6 +154,7 @@ class TrainingStatusResponse(Schema):
     step: int
     total_steps: int
     phase: str = Field(description="What the trainer does now: starting, train, validate, save.")
+    saving: str = Field(description="The checkpoint that is being written and is not on the disk yet, or empty.")
     elapsed_s: float = Field(description="Seconds that trainers have spent on it.")
     eta_s: float | None = Field(description="Expected seconds to go; null while unknown.")
     metrics: dict[str, float | None] = Field(description="The latest metrics by name.")

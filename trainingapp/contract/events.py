@@ -110,7 +110,10 @@ class System(Event):
 
 
 class Progress(Event):
-    """How far the run is; the newest replaces all earlier ones and none is stored as an event."""
+    """How far the run is; the newest replaces all earlier ones and none is stored as an event.
+
+    `saving` is the checkpoint that is being written in the background: `CheckpointSaved` says that it is on the disk.
+    """
 
     type: Literal["progress"] = "progress"
     phase: str
@@ -118,10 +121,11 @@ class Progress(Event):
     total_steps: int
     elapsed_s: float
     eta_s: float | None = None
+    saving: str = ""
 
 
 class CheckpointSaved(Event):
-    """A checkpoint is on the disk.
+    """A checkpoint is on the disk: everything that it needs is flushed, and the index names it.
 
     `size_bytes` is all that it needs; `stored_bytes` has, for each file where this changed, the bytes that no other
     checkpoint needs. `removed` are the files that the retention policy deleted.

@@ -5,13 +5,11 @@ oldest first. A file counts once it is in the index, with its hash. It is either
 default, a manifest whose tensors lie compressed in packs/, where what did not change is stored once (storage/).
 """
 
-import contextlib
 import hashlib
 import os
 import sys
-import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar, cast
@@ -61,8 +59,10 @@ from trainingapp.contract.storage.reading import (
     open_manifest,
 )
 from trainingapp.contract.storage.sizes import own_bytes, parts_of
+from trainingapp.engine.background_save import BackgroundWriter, Pace
 from trainingapp.engine.checkpoint_content import CheckpointContent
 from trainingapp.engine.stored_tensors import Copied, FlatCopy, is_finite, restored
+from trainingapp.engine.waiting import is_alone
 
 Form = Literal["compact", "plain"]
 Result = TypeVar("Result")
@@ -75,11 +75,6 @@ Written = tuple[str, list[str]]
 EVENTS_TAIL_BYTES = 1 << 20
 #: Seconds after which a stored tensor that a new checkpoint shares is read and compared again.
 TRUSTED_S = 3600.0
-#: Added to the nice value of the writing thread, so that the loop gets a core first.
-WRITER_NICENESS = 10
-#: Rest of the writing thread after each piece, as a multiple of the time that the piece took: the steps after a save
-#: must not become slower, while a save that is on the disk a second later costs nothing.
-WRITER_REST = 8.0
 
 
 @dataclass(frozen=True)
@@ -149,11 +144,17 @@ class CheckpointFolder:
         self._reported_bytes: dict[str, int] = {}
         self._trusted_until: dict[str, float] = {}
         self._copy = FlatCopy()
-        self._writing = _Writing()
+        self._writer = BackgroundWriter()
+        self._unsaved = ""
 
     @property
     def run_dir(self) -> Path:
         return self._folder.parent
+
+    @property
+    def unsaved(self) -> str:
+        """The file that is being written and is not on the disk yet; empty when there is none."""
+        return self._unsaved if self._writer.is_writing else ""
 
     # Finding
 
@@ -229,17 +230,22 @@ class CheckpointFolder:
     def save(self, content: CheckpointContent, *, file: str, reason: str) -> None:
         """Copy `content` and have it written as `file`. Waits only for the copy and for an earlier save."""
         self.drain()
+        began_at = time.monotonic()
         planned = entry_of(content, file=file, reason=reason)
-        self._writing.begin(self._write(self._copy.take(content), planned))
+        tree = self._copy.take(content)
+        total_bytes = sum(len(copied.raw) for copied in leaves(tree, Copied))
+        pace = Pace(total_bytes, alone=is_alone(), began_at=began_at)
+        self._unsaved = file
+        self._writer.begin(self._write(tree, planned, pace), pace)
 
     def drain(self) -> None:
         """Finish the save in progress; it is on the disk afterwards."""
-        self._writing.finish()
+        self._writer.finish()
         self.raise_failure()
 
     def raise_failure(self) -> None:
         """Raise the error of a save in the background: DiskFull, NonFiniteLoss or another."""
-        failure = self._writing.failure
+        failure = self._writer.failure
         if failure is None:
             return
         if is_disk_full(failure):
@@ -248,17 +254,20 @@ class CheckpointFolder:
             raise ReadOnly(CHECKPOINT_READ_ONLY(error=str(failure))) from failure
         raise failure
 
-    def _write(self, tree: Content, planned: Entry) -> Pieces[None]:
+    def _write(self, tree: Content, planned: Entry, pace: Pace) -> Pieces[None]:
         """All of a save, a piece at a time. `tree` has a `Copied` for each tensor."""
         file = planned.file
         for name, copied in cast(dict[str, Copied], tree["model_state_dict"]).items():
-            if not is_finite(copied):
-                raise NonFiniteLoss(DIVERGED(fact=WEIGHTS_NOT_FINITE(tensor=name)))
-            yield
+            for start in range(0, len(copied.raw), PIECE_BYTES):
+                if not is_finite(copied.raw[start : start + PIECE_BYTES], copied.spec.dtype):
+                    raise NonFiniteLoss(DIVERGED(fact=WEIGHTS_NOT_FINITE(tensor=name)))
+                yield
         temporary = self._folder / (file + TEMPORARY_SUFFIX)
         try:
-            written = self._write_plain if self._form == "plain" else self._write_compact
-            sha256, records = yield from written(tree, temporary)
+            if self._form == "plain":
+                sha256, records = yield from self._write_plain(tree, temporary)
+            else:
+                sha256, records = yield from self._write_compact(tree, temporary, pace)
             found = [record for key in records if (record := self._packs.find(key))]
             parts = {file: temporary.stat().st_size, **{record.sha256: record.size for record in found}}
             entry = replace(planned, size_bytes=sum(parts.values()), sha256=sha256)
@@ -267,6 +276,7 @@ class CheckpointFolder:
             temporary.unlink(missing_ok=True)
             self._sweep()
             raise
+        self._unsaved = ""
         self._announce(entry, removed=removed)
         yield
         yield from self._repacked()
@@ -284,13 +294,14 @@ class CheckpointFolder:
         tree = cast(Content, mapped(content, Copied, spec))
         return (yield from _written(path, pt_pieces(tree, lambda found: raws[found.key]))), []
 
-    def _write_compact(self, content: Content, path: Path) -> Pieces[Written]:
+    def _write_compact(self, content: Content, path: Path, pace: Pace) -> Pieces[Written]:
         """Write new tensors into a pack, then the manifest; returns its hash and those of the records it needs."""
         keys = []
         writer = self._packs.new_pack()
         try:
             for copied in leaves(content, Copied):
-                keys.append((yield from self._store(copied, writer)))
+                keys.append((yield from self._store(copied, writer, pace)))
+                pace.bytes_left -= len(copied.raw)
             self._packs.add(writer)
         finally:
             writer.discard()
@@ -299,8 +310,11 @@ class CheckpointFolder:
         tree = mapped(content, Copied, lambda copied: copied.keyed(next(keyed)))
         return (yield from _written(path, [manifest_bytes(tree)])), keys
 
-    def _store(self, copied: Copied, writer: PackWriter) -> Pieces[str]:
-        """Write the tensor into the pack unless it is there, or in an earlier pack; returns its SHA-256."""
+    def _store(self, copied: Copied, writer: PackWriter, pace: Pace) -> Pieces[str]:
+        """Write the tensor into the pack unless it is there, or in an earlier pack; returns its SHA-256.
+
+        It is compressed only while there is time for that.
+        """
         hashing = hashlib.sha256()
         for start in range(0, len(copied.raw), PIECE_BYTES):
             hashing.update(copied.raw[start : start + PIECE_BYTES])
@@ -317,7 +331,7 @@ class CheckpointFolder:
             except CorruptedFile:
                 self._packs.forget(sha256)
         if sha256 not in self._packs:
-            yield from writer.write(copied.raw, copied.spec.width, sha256)
+            yield from writer.write(copied.raw, copied.spec.width, sha256, compressed=not pace.is_late())
         self._trusted_until[sha256] = now + TRUSTED_S
         return sha256
 
@@ -374,61 +388,6 @@ class CheckpointFolder:
         )
         self._events.write(event, epoch=entry.epoch, step=entry.step)
         self._reported_bytes = own
-
-
-class _Writing:
-    """At most one save in progress, written by a thread of low priority; a caller that waits for it does the rest.
-
-    Otherwise a pause would wait for the low-priority thread for as long as other runs keep the cores busy.
-    """
-
-    def __init__(self) -> None:
-        self.failure: Exception | None = None
-        self._pieces: Iterator[None] | None = None
-        self._turn = threading.Lock()
-        self._handed_over = threading.Event()
-        self._awaited = threading.Event()
-        threading.Thread(target=self._work, name="checkpoints", daemon=True).start()
-
-    def begin(self, pieces: Iterator[None]) -> None:
-        assert self._pieces is None
-        self._pieces = pieces
-        self._handed_over.set()
-
-    def finish(self) -> None:
-        """Do what is left, in the caller's thread."""
-        self._awaited.set()
-        while self._step():
-            pass
-        self._awaited.clear()
-
-    def _work(self) -> None:
-        if sys.platform == "linux":  # elsewhere the priority belongs to the process, not to a thread
-            with contextlib.suppress(OSError):
-                niceness = os.getpriority(os.PRIO_PROCESS, 0)
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness + WRITER_NICENESS)
-        while True:
-            self._handed_over.wait()
-            self._handed_over.clear()
-            began = time.monotonic()
-            while not self._awaited.is_set() and self._step():
-                self._awaited.wait(WRITER_REST * (time.monotonic() - began))
-                began = time.monotonic()
-
-    def _step(self) -> bool:
-        """Do one piece; returns whether there may be another."""
-        with self._turn:
-            if self._pieces is None:
-                return False
-            try:
-                next(self._pieces)
-                return True
-            except StopIteration:
-                pass
-            except Exception as error:  # noqa: BLE001 - raised again by raise_failure, in the loop
-                self.failure = error
-            self._pieces = None
-            return False
 
 
 def _written(path: Path, pieces: Iterable[Bytes]) -> Pieces[str]:

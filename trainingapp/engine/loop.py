@@ -88,7 +88,7 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     del weights  # would occupy memory for the whole run
     if why_not := compile_network(state):
         events.log(why_not, "warning")
-    report, resume_check = Reporter(events, state, spec.run_dir), ResumeChecker(spec.run_dir, state, events, found)
+    report, resume_check = Reporter(events, state, folder), ResumeChecker(spec.run_dir, state, events, found)
     saving = Saving(folder, state, report, resume_check)
     requests = RequestHandler(control, state, precision, report, saving)
 

@@ -13,6 +13,7 @@ from trainingapp.contract.evaluation import Evaluation, evaluation_path, write_e
 from trainingapp.contract.events import EventLog, Metrics, Progress, RequestDone, SampleSaved
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import DIVERGED, FIRST_STEP, LOSS_NOT_FINITE
+from trainingapp.engine.checkpoint import CheckpointFolder
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.drawing import contact_sheet
 from trainingapp.engine.state import TrainingState
@@ -29,9 +30,10 @@ BATCH_IMAGES_KEPT = 10
 class Reporter:
     """Writes metrics and progress events of one attempt. Between two points of the charts it never waits for a GPU."""
 
-    def __init__(self, events: EventLog, state: TrainingState, run_dir: Path) -> None:
-        self._tensorboard = TensorBoardWriter(run_dir, state.step, events)
-        self._events, self._state, self._run_dir = events, state, run_dir
+    def __init__(self, events: EventLog, state: TrainingState, folder: CheckpointFolder) -> None:
+        self._run_dir = folder.run_dir
+        self._tensorboard = TensorBoardWriter(self._run_dir, state.step, events)
+        self._events, self._state, self._checkpoints = events, state, folder
         self._next_batch_image = 0.0
         self._first_step_reported = False
         self._next_progress = 0.0
@@ -91,15 +93,16 @@ class Reporter:
             self._recent.append((moment, state.step))
             while moment - self._recent[0][0] > RECENT_SECONDS:
                 self._recent.popleft()
-        self._events.write(
-            Progress(
-                phase=phase,
-                total_epochs=state.config.epochs,
-                total_steps=state.total_steps,
-                elapsed_s=round(state.elapsed_s, 3),
-                eta_s=self._eta_s(),
-            )
+        event = Progress(
+            phase=phase,
+            total_epochs=state.config.epochs,
+            total_steps=state.total_steps,
+            elapsed_s=round(state.elapsed_s, 3),
+            eta_s=self._eta_s(),
         )
+        if unsaved := self._checkpoints.unsaved:
+            event.saving = unsaved
+        self._events.write(event)
 
     def training_batch(self, batch: TensorBatch) -> None:
         """To be called with each batch: counts its images, and draws the first of an epoch, but not more often than

@@ -185,6 +185,8 @@ class TrainingRun(Shared):
     total_steps = models.PositiveBigIntegerField(_("steps"), default=0)
     #: What the trainer does now: starting, train, validate, save.
     phase = models.CharField(_("phase"), max_length=16, blank=True)
+    #: The checkpoint that is being written in the background and is not on the disk yet.
+    saving = models.CharField(_("checkpoint being saved"), max_length=FILE_NAME_LENGTH, blank=True, default="")
     #: Seconds that trainers have spent on this run, and the expected rest; null while unknown.
     elapsed_s = models.FloatField(_("seconds trained"), default=0)
     eta_s = models.FloatField(_("seconds left"), null=True, blank=True)

@@ -24,6 +24,7 @@ FRESH: dict[str, Any] = {
     "host": "",
     "pid": None,
     "phase": "",
+    "saving": "",
     **NO_ERROR,
     "requests": [],
 }

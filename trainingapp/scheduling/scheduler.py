@@ -117,6 +117,7 @@ def _start(run: TrainingRun, device: DeviceSlot, host: str, worker: str) -> bool
             device=device.torch_name,
             pid=None,
             phase="starting",
+            saving="",
             not_before=None,
             started_at=run.started_at or timezone.now(),
         )

@@ -50,7 +50,7 @@ PLAIN_FIELDS = frozenset({"type", "time", "attempt", "epoch", "step", "split", "
 CHECKPOINT_FIELDS = {"attempt", "epoch", "step", "reason", "size_bytes", "sha256", "metrics", "is_best"}
 #: The columns that storing events may change.
 STORED_FIELDS = [
-    *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase"),
+    *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase", "saving"),
     *("epoch", "total_epochs", "step", "total_steps", "elapsed_s", "eta_s"),
     *("metrics", "best_metric_name", "best_metric", "best_epoch"),
     *("requests", "config", "resume_check", "environment"),
@@ -249,6 +249,7 @@ def _apply(row: TrainingRun, event: AnyEvent) -> None:
         case Progress():
             _move_to(row, event)
             row.phase, row.elapsed_s, row.eta_s = event.phase, event.elapsed_s, event.eta_s
+            row.saving = event.saving
             row.total_epochs, row.total_steps = event.total_epochs, event.total_steps
         case Metrics():
             _move_to(row, event)
@@ -262,6 +263,7 @@ def _apply(row: TrainingRun, event: AnyEvent) -> None:
         case Started():
             _move_to(row, event)
             row.device, row.phase, row.environment = event.device, "train", event.environment
+            row.saving = ""
             # Results of the attempt before: its resume check and its failure.
             row.resume_check = {}
             for name, empty in NO_ERROR.items():
@@ -284,6 +286,8 @@ def _move_to(row: TrainingRun, event: Event) -> None:
 
 
 def _apply_checkpoint(row: TrainingRun, event: CheckpointSaved) -> None:
+    if row.saving == event.file:
+        row.saving = ""
     saved = row.checkpoints
     fields = {
         **event.model_dump(

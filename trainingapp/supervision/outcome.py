@@ -19,7 +19,7 @@ from trainingapp.supervision.trainers import ProcessRecord
 from trainingapp.supervision.watchdog import Cause
 
 #: Written at every end: no process and no worker hold the run.
-RELEASED: dict[str, Any] = {"worker": "", "pid": None, "phase": "", "eta_s": None}
+RELEASED: dict[str, Any] = {"worker": "", "pid": None, "phase": "", "saving": "", "eta_s": None}
 
 #: `cause` in the event of a run that was queued again because its worker was stopped.
 SHUTDOWN = "shutdown"

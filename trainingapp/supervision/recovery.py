@@ -99,7 +99,7 @@ def _adopt(run: TrainingRun) -> bool:
         row = rows.filter(worker=run.worker, heartbeat_at=run.heartbeat_at).first()
         if row is None:
             return False
-        row.worker, row.heartbeat_at, row.phase = worker_id(), timezone.now(), "recovering"
-        row.save(update_fields=["worker", "heartbeat_at", "phase", "updated_at"])
+        row.worker, row.heartbeat_at, row.phase, row.saving = worker_id(), timezone.now(), "recovering", ""
+        row.save(update_fields=["worker", "heartbeat_at", "phase", "saving", "updated_at"])
     run.refresh_from_db()
     return True

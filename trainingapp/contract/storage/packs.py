@@ -19,7 +19,7 @@ from trainingapp.contract.messages.storage import (
     TENSOR_MISSING,
 )
 from trainingapp.contract.storage.durable import TEMPORARY_SUFFIX, Bytes, CorruptedFile, flush_folder, write_all
-from trainingapp.contract.storage.planes import decoded, encoded_chunks
+from trainingapp.contract.storage.planes import decoded, encoded_chunks, plain_chunks
 
 PACKS_DIR = "packs"
 PACK_SUFFIX = ".pack"
@@ -175,11 +175,14 @@ class PackWriter:
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._written
 
-    def write(self, raw: Bytes, width: int, sha256: str) -> Iterator[None]:
-        """Add a record, a chunk at a time. Raises OSError."""
-        start = self._size
+    def write(self, raw: Bytes, width: int, sha256: str, *, compressed: bool = True) -> Iterator[None]:
+        """Add a record, a chunk at a time. Raises OSError.
+
+        One that is not `compressed` has numbers of one byte: a single plane, the numbers as they are.
+        """
+        start, width = self._size, width if compressed else 1
         self._size += write_all(self._descriptor, [bytes(HEADER.size)])
-        for parts in encoded_chunks(raw, width):
+        for parts in encoded_chunks(raw, width) if compressed else plain_chunks(raw):
             self._size += write_all(self._descriptor, parts)
             yield
         stored = self._size - start - HEADER.size

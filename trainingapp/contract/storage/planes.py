@@ -28,12 +28,18 @@ def encoded_chunks(raw: Bytes, width: int) -> Iterator[list[Bytes]]:
     for start in range(0, len(raw), CHUNK_BYTES):
         numbers = np.frombuffer(raw, np.uint8)[start : start + CHUNK_BYTES].reshape(-1, width)
         parts: list[Bytes] = []
-        for number in range(width):
-            plane = np.ascontiguousarray(numbers[:, number])
+        for plane in np.ascontiguousarray(numbers.T):
             packed = compressor.compress(plane.data)
             stored: Bytes = packed if len(packed) < len(plane) else plane.data
             parts += [LENGTH.pack(len(stored)), stored]
         yield parts
+
+
+def plain_chunks(raw: Bytes) -> Iterator[list[Bytes]]:
+    """The chunks of `raw` as numbers of one byte each that are not compressed."""
+    for start in range(0, len(raw), CHUNK_BYTES):
+        plane = memoryview(raw)[start : start + CHUNK_BYTES]
+        yield [LENGTH.pack(len(plane)), plane]
 
 
 def decoded(stored: memoryview, width: int, raw_bytes: int) -> bytearray:

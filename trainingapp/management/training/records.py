@@ -9,7 +9,7 @@ from trainingapp.presentation.event_text import event_text, failure_text
 from trainingapp.presentation.messages import rendered_list
 
 FIELDS = (  # noqa: SIM905
-    "id name task status priority attempt recoveries epoch total_epochs step total_steps phase device host "
+    "id name task status priority attempt recoveries epoch total_epochs step total_steps phase saving device host "
     "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class forked_from_id "
     "forked_checkpoint soft_limit_h hard_limit_h max_recoveries"
 ).split()
