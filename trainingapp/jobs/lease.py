@@ -39,6 +39,11 @@ def is_held(job: Job | None) -> bool:
     return Job.objects.filter(pk=job.pk, state=Job.State.WORKING).exclude(is_lost()).exists()
 
 
+def unfinished_jobs() -> QuerySet[Job]:
+    """Jobs that wait or that a worker holds."""
+    return Job.objects.filter(state__in=(Job.State.WAITING, Job.State.WORKING))
+
+
 def waiting_jobs(lane: Lane | None = None) -> QuerySet[Job]:
     """Jobs that no running worker holds, of a lane or of all, oldest first."""
     waiting = Job.objects.filter(Q(state=Job.State.WAITING) | is_lost()).order_by("created_at", "pk")

@@ -9,18 +9,21 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
-from django.db import OperationalError, close_old_connections
 from huey import Huey, RedisHuey, SqliteHuey
 from huey.consumer import Consumer
 from huey.storage import SqliteStorage
+
+from trainingapp.worker.wakeup_pipes import WakeupPipe, pipe_for, wake_all
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two checks for work without a worker.
 WATCH_S = 2.0
+#: Seconds after which an idle thread looks into the queue although nothing has woken it.
+LOOK_S = 5.0
 #: Set for a child of `manage.py studio`: the process whose death ends it too.
 PARENT_VARIABLE = "STUDIO_PARENT_PID"
 
@@ -45,6 +48,8 @@ class StudioConsumer(Consumer):
         from trainingapp.supervision import warm_spare
 
         settle()
+        if isinstance(self.huey.storage, _Storage):
+            self.huey.storage.listen()
         super().start()
         warm_spare()
         self._watch.start()
@@ -57,41 +62,49 @@ class StudioConsumer(Consumer):
         shutting_down.set()
         drop_spare()
         warm_process.drop()
+        self.stop_flag.set()
+        if isinstance(self.huey.storage, _Storage):
+            self.huey.storage.end_waiting()
         super().stop(graceful)
 
     def _watch_runs(self) -> None:
         from trainingapp.models import trash
-        from trainingapp.scheduling.inventory import keep_fresh
-        from trainingapp.supervision import HOST, note_restart, worker_id
-        from trainingapp.supervision.device_checks import check_devices
-        from trainingapp.worker import tasks
+        from trainingapp.supervision import note_restart
+        from trainingapp.worker.watch import Watch, guarded
 
-        def read_machine() -> None:
-            if keep_fresh(HOST, worker_id()):
-                check_devices(HOST)
-
-        self._guarded(trash.sweep)
-        self._guarded(note_restart)
+        guarded(trash.sweep)
+        guarded(note_restart)
+        watch = Watch()
         while not self.stop_flag.is_set():
-            self._guarded(read_machine)
-            self._guarded(tasks.check_for_work)
+            watch.look()
             self.stop_flag.wait(WATCH_S)
-
-    @staticmethod
-    def _guarded(look: Callable[[], object]) -> None:
-        """The watch outlives a database or a queue that is away for a while."""
-        try:
-            look()
-        except OperationalError as error:
-            logger.warning("The database cannot be read or written to now; the worker tries again. %s", error)
-        except Exception:
-            logger.exception("The worker could not look for lost and waiting work; it tries again.")
-        finally:
-            close_old_connections()
 
 
 class _Storage(SqliteStorage):
-    """Whole after a power cut, without waiting for the disk at each message."""
+    """Whole after a power cut, without waiting for the disk at each message. Threads of a worker wait for messages."""
+
+    _pipe: WakeupPipe | None = None
+
+    def listen(self) -> None:
+        """Let `dequeue` wait for a message. Where that is not possible, the queue is polled as the settings say."""
+        self._pipe = pipe_for(Path(self.filename))
+        self.blocking = self._pipe is not None
+
+    def end_waiting(self) -> None:
+        """Let every thread that waits for a message return without one."""
+        if self._pipe is not None:
+            self._pipe.close()
+
+    def enqueue(self, data: bytes, priority: float | None = None) -> None:
+        super().enqueue(data, priority)
+        wake_all(Path(self.filename))
+
+    def dequeue(self) -> bytes | None:
+        seen = self._pipe.count if self._pipe is not None else 0
+        data: bytes | None = super().dequeue()
+        if data is None and self._pipe is not None:
+            self._pipe.wait(seen, LOOK_S)  # the worker asks again
+        return data
 
     def initialize_schema(self) -> None:
         """Huey makes its tables while Django loads: a folder that takes none must not keep the doctor from it."""

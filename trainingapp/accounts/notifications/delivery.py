@@ -44,6 +44,11 @@ class Result:
     response: str = field(default="", repr=False)
 
 
+def has_waiting() -> bool:
+    """Whether there is something to send, now or later."""
+    return Delivery.objects.filter(state=Delivery.State.WAITING).exists()
+
+
 def is_due() -> bool:
     """Whether there is something to send now."""
     return Delivery.objects.filter(state=Delivery.State.WAITING, due_at__lte=timezone.now()).exists()
