@@ -1,8 +1,6 @@
 """A rehearsal for a spare trainer: what is slow the first time is done before a run waits for it."""
 
 import contextlib
-import ctypes
-import gc
 import importlib
 import itertools
 import tempfile
@@ -18,6 +16,7 @@ from trainingapp.contract.tasks.registry import DEFAULT_TASK
 from trainingapp.engine.data.transforms import PRESETS, image_augmentation
 from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.environment import environment
+from trainingapp.engine.idle_memory import release_memory
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.stored_tensors import FlatCopy
 from trainingapp.engine.tasks.registry import make_task
@@ -47,11 +46,7 @@ def rehearse() -> None:
     environment()  # git takes a moment, and the result is cached
     for preset in PRESETS.values():
         image_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
-    # A spare waits for hours; glibc would keep hundreds of MB of what the rehearsal used.
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    release_memory()
 
 
 def _train_and_save(task: Task, spec: RunSpec) -> None:
