@@ -49,6 +49,7 @@ import torchvision  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
 from trainingapp.contract.events import EVENTS_FILE, CheckpointSaved, Event, EventLog  # noqa: E402
+from trainingapp.contract.storage.durable import DURABLE_RATIO, DURABLE_WITHIN_S  # noqa: E402
 from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint  # noqa: E402
 
 CLASSES = 10
@@ -56,8 +57,6 @@ SIZE = 64
 BATCH = {"resnet18": 64, "resnet50": 32}
 STEPS_AFTER = 2
 FROZEN_SAVES = 10
-#: What is promised: a save is durable within the larger of both.
-PROMISED_S, PROMISED_RATIO = 5.0, 3.0
 GIVEN_UP_S = 40.0
 #: One process with a thread for each core; hashing does not hold Python's lock.
 BUSY = """
@@ -258,7 +257,7 @@ def measure_durable(name: str, beside: str, folder: Path, saves: int) -> dict[st
         checkpoints.drain()
     durable_s, plain_s = durable_s[1:], plain_s[1:]  # the first makes the buffer
     durable, plain = statistics.median(durable_s), statistics.median(plain_s)
-    promised_s = max(PROMISED_S, PROMISED_RATIO * plain)
+    promised_s = max(DURABLE_WITHIN_S, DURABLE_RATIO * plain)
     print(f"{name:10} {beside:12} {durable:9.2f} {max(durable_s):8.2f} {plain:13.2f} {durable / plain:6.1f}")
     return {
         "durable_s": round(durable, 3),

@@ -27,6 +27,10 @@ def test_kills_change_nothing(studio: Studio, kills: int, tasks: tuple[str, ...]
     report = json.loads(done.stdout)
     assert report["certified"]
     assert sum(report["kills"].values()) == kills
+    assert report["durable_s"]["worst"] is not None
+    if kills > 10:
+        assert report["kills"]["trainer_after_epoch"]
+        assert report["lost_steps"]["worst"] <= report["lost_steps"]["promised"]
     assert set(report["runs"]) == set(tasks)
     assert not (studio.data_dir / "runs").exists()  # the studio's own data is not touched
 

@@ -14,9 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-#: The promise: seconds, and multiple of a plain synchronous save, whichever is more.
-PROMISED_S = 5.0
-PROMISED_RATIO = 3.0
+from trainingapp.contract.storage.durable import DURABLE_RATIO, DURABLE_WITHIN_S
+
 #: What a plain synchronous save writes per second on a good local disk. On a slower one, the save may take longer too.
 PLAIN_BYTES_PER_S = 1e9
 #: What the ordinary thread does per second at least, also beside other processes.
@@ -39,7 +38,7 @@ class Pace:
     def __init__(self, total_bytes: int, *, alone: bool, began_at: float | None = None) -> None:
         self.bytes_left = total_bytes
         self.began_at = time.monotonic() if began_at is None else began_at
-        self.promised_s = max(PROMISED_S, PROMISED_RATIO * total_bytes / PLAIN_BYTES_PER_S)
+        self.promised_s = max(DURABLE_WITHIN_S, DURABLE_RATIO * total_bytes / PLAIN_BYTES_PER_S)
         spare_s = self.promised_s - total_bytes / LEAST_BYTES_PER_S
         #: How long the thread of low priority works alone.
         self.slow_s = max(0.0, min(SLOW_S, spare_s)) if alone else 0.0

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from trainingapp.contract.messages import MessageError
 
+#: A save is promised to be on the disk within so many seconds, or that multiple of the time that a plain synchronous
+#: save of the same content takes, whichever is more.
+DURABLE_WITHIN_S = 5.0
+DURABLE_RATIO = 3.0
 TEMPORARY_SUFFIX = ".tmp"
 CORRUPTED_SUFFIX = ".damaged"
 

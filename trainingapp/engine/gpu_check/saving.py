@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.contract.retention import Policy
+from trainingapp.contract.storage.durable import DURABLE_RATIO, DURABLE_WITHIN_S
 from trainingapp.contract.storage.index import read_index
 from trainingapp.engine.checkpoint import CheckpointFolder, Keeping
 from trainingapp.engine.data.batches import TensorBatch
@@ -22,7 +23,7 @@ from trainingapp.engine.gpu_check.training import MEGABYTE, Training, new_traini
 
 #: Saves of which the median counts; the first makes the buffer and is shown by itself.
 SAVES = 4
-DURABLE_WITHIN_S = 20.0
+GIVEN_UP_S = 20.0
 NETWORKS: dict[str, dict[str, JsonValue]] = {
     "resnet50": {"model": "resnet50", "image_size": 224, "batch_size": 32, "amp": "on", "deterministic": "fast"},
     "ViT-B/16": {"model": "vit_b_16", "image_size": 224, "batch_size": 32, "amp": "on", "deterministic": "fast"},
@@ -62,7 +63,7 @@ def cost(plan: Plan, values: dict[str, JsonValue]) -> Values:
         "plain_save_s": round(plain_s, 2),
         "durable_ratio": round(durable_s / plain_s, 2),
     }
-    if durable_s >= max(5.0, 3 * plain_s):
+    if durable_s >= max(DURABLE_WITHIN_S, DURABLE_RATIO * plain_s):
         values_found["problem"] = f"on the disk after {durable_s:.1f} s"
     return values_found
 
@@ -85,7 +86,7 @@ def _save(
 def _durable(training: Training, batches: Iterator[TensorBatch], checkpoints: CheckpointFolder, number: int) -> float:
     """Seconds until the save that has just been made is on the disk, while more steps are made."""
     began = time.perf_counter()
-    while not _is_there(checkpoints, number) and time.perf_counter() - began < DURABLE_WITHIN_S:
+    while not _is_there(checkpoints, number) and time.perf_counter() - began < GIVEN_UP_S:
         training.step(batches)
         wait_for(training.precision.device)
     return time.perf_counter() - began

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypedDict, cast
@@ -14,6 +15,7 @@ from typing import TypedDict, cast
 import psutil
 from pydantic import JsonValue
 
+from trainingapp.contract.events import EVENTS_FILE
 from trainingapp.contract.series import decode
 
 PARENT_DIR = Path(__file__).resolve().parents[3]
@@ -21,7 +23,8 @@ PARENT_DIR = Path(__file__).resolve().parents[3]
 OWN_SETTINGS = frozenset(
     {"DATABASE_URL", "REDIS_URL", "CHECKPOINTS_DIR", "HTTPS", "HOST", "PORT", "SECRET_KEY", "STUDIO_PARENT_PID"}
 )
-TARGETS = ("trainer", "worker", "web")
+#: What is killed: a trainer at any moment, one that has just ended an epoch, the worker, the web server.
+TARGETS = ("trainer", "trainer_after_epoch", "worker", "web")
 
 
 SqlValue = str | int | float | bytes | None
@@ -110,15 +113,18 @@ class Installation:
                     start_new_session=True,
                 )
 
-    def kill(self, target: str) -> bool:
-        """Send SIGKILL to the worker, the web server, or the trainer of one run; returns whether it was running."""
-        if target == "trainer":
-            sql = "SELECT pid FROM trainingapp_trainingrun WHERE status = 'running' AND pid IS NOT NULL"
-            for row in self.rows(sql):
-                with suppress(psutil.NoSuchProcess):
+    def kill_trainer(self, run_ids: Collection[int]) -> bool:
+        """Send SIGKILL to the trainer of the first of these runs that has one; returns whether there was one."""
+        sql = "SELECT id, pid FROM trainingapp_trainingrun WHERE status = 'running' AND pid IS NOT NULL"
+        for row in self.rows(sql):
+            with suppress(psutil.NoSuchProcess):
+                if row["id"] in run_ids:
                     psutil.Process(cast(int, row["pid"])).send_signal(signal.SIGKILL)
                     return True
-            return False
+        return False
+
+    def kill(self, target: str) -> bool:
+        """Send SIGKILL to the worker or the web server; returns whether it was running."""
         child = self._children.get(target)
         if child is None or child.poll() is not None:
             return False
@@ -184,6 +190,9 @@ class Installation:
             raise DrillError(done.stderr.strip().splitlines()[-1])
         hashes: dict[str, str] = json.loads(done.stdout)[str(file)]
         return hashes
+
+    def events_file(self, run_id: int) -> Path:
+        return self.run_folder(run_id) / EVENTS_FILE
 
     def run_folder(self, run_id: int) -> Path:
         return self.folder / "runs" / str(run_id)

@@ -2,17 +2,21 @@
 
 import json
 import random
+import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 from pydantic import JsonValue
 
+from trainingapp.contract.events import AnyEvent, read_events
+from trainingapp.contract.storage.durable import DURABLE_WITHIN_S
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.operations.drill.comparison import Facts, differences, facts_of, gaps
 from trainingapp.operations.drill.installation import TARGETS, DrillError, Installation
+from trainingapp.operations.drill.losses import EpochEnds, Loss, durable_seconds, losses
 from trainingapp.operations.drill.reader import StreamReader
 
 #: Small networks on small images, so that a kill hits every phase of a run within seconds.
@@ -31,6 +35,10 @@ DATASET = "Drill"
 POLL_S = 0.05
 #: The maximum wait before a kill. A start takes some seconds, so that some kills hit the start and some the training.
 LONGEST_WAIT_S = 5.0
+#: How long the end of an epoch is waited for, how often it is looked for, and the maximum wait after it.
+LONGEST_EPOCH_S = 20.0
+EPOCH_POLL_S = 0.005
+LONGEST_SAVE_S = 0.2
 ROUND_TIMEOUT_S = 900.0
 #: Time in which the readers of the streams must receive the last events after the end of a round.
 READERS_TIMEOUT_S = 60.0
@@ -40,28 +48,57 @@ PASSWORD = "of a studio that lives for minutes"  # noqa: S105 - the installation
 ReportProgress = Callable[[int, str], object]
 
 
+class Summary(TypedDict):
+    """The worst and the median of what was measured, null without a measurement, and the worst that was promised."""
+
+    worst: float | None
+    median: float | None
+    promised: float | None
+
+
 class ReportRecord(TypedDict):
-    """The JSON form of a report."""
+    """The JSON form of a report. `lost_steps` counts steps that were repeated after the kill of a trainer, `durable_s`
+    the seconds from the beginning of a save until the checkpoint was on the disk."""
 
     certified: bool
     kills: dict[str, int]
     runs: dict[str, int]
     problems: list[str]
+    lost_steps: Summary
+    durable_s: Summary
     seconds: float
 
 
 @dataclass
 class Report:
-    """Kills by target, runs by task, and every difference found."""
+    """Kills by target, runs by task, every difference found, what kills of trainers cost, and how long saves took."""
 
     kills: Counter[str] = field(default_factory=Counter)
     runs: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    durable_s: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def is_certified(self) -> bool:
         return not self.problems
+
+    @property
+    def lost_steps(self) -> Summary:
+        promised = max((loss.promised for loss in self.losses), default=None)
+        return _summary([loss.steps for loss in self.losses], promised)
+
+    def add_work(self, run_id: int, task: str, events: Sequence[AnyEvent]) -> None:
+        """Take in what kills have cost a run."""
+        found = losses(events)
+        self.losses += found
+        self.durable_s += durable_seconds(events)
+        self.problems += [
+            f"run {run_id} ({task}): a kill cost {loss.steps} steps, at most {loss.promised} were promised"
+            for loss in found
+            if loss.steps > loss.promised
+        ]
 
     def as_json(self) -> ReportRecord:
         return {
@@ -69,8 +106,15 @@ class Report:
             "kills": dict(self.kills),
             "runs": dict(self.runs),
             "problems": self.problems,
+            "lost_steps": self.lost_steps,
+            "durable_s": _summary([round(seconds, 3) for seconds in self.durable_s], DURABLE_WITHIN_S),
             "seconds": round(self.seconds, 1),
         }
+
+
+def _summary(values: Sequence[float], promised: float | None) -> Summary:
+    median = statistics.median(values) if values else None
+    return {"worst": max(values, default=None), "median": median, "promised": promised}
 
 
 class Drill:
@@ -138,6 +182,9 @@ class Drill:
             found += gaps(self.studio, run_id, readers[run_id].numbers)
             self.report.runs[task] += 1
             self.report.problems += [f"run {run_id} ({task}): {sentence}" for sentence in found]
+            self.report.add_work(
+                run_id, task, [event for event, _ in read_events(self.studio.events_file(run_id), 0, -1)]
+            )
 
     def _start_runs(self) -> dict[str, int]:
         runs = {}
@@ -163,12 +210,33 @@ class Drill:
             if time.monotonic() > deadline:
                 raise DrillError(f"The runs {sorted(states)} did not end within {ROUND_TIMEOUT_S:.0f} s.")
             if killing and time.monotonic() >= kill_at and self._kills < self.wanted_kills:
-                target = self.random.choice(TARGETS)
-                if self.studio.kill(target):
-                    self.report.kills[target] += 1
-                    self.report_progress(self._kills, f"killed the {target}")
+                self._kill(self.random.choice(TARGETS), runs.values())
                 kill_at = self._next_kill()
             time.sleep(POLL_S)
+
+    def _kill(self, target: str, runs: Collection[int]) -> None:
+        """Kill the target if it is running, and count that."""
+        if target == "trainer":
+            was_running = self.studio.kill_trainer(runs)
+        elif target == "trainer_after_epoch":
+            was_running = self._kill_after_epoch(runs)
+        else:
+            was_running = self.studio.kill(target)
+        if was_running:
+            self.report.kills[target] += 1
+            self.report_progress(self._kills, f"killed the {target.replace('_', ' ')}")
+
+    def _kill_after_epoch(self, runs: Collection[int]) -> bool:
+        """Kill the trainer that ends an epoch first, while it saves the checkpoint or shortly after."""
+        ends = {run_id: EpochEnds(self.studio.events_file(run_id)) for run_id in runs}
+        deadline = time.monotonic() + LONGEST_EPOCH_S
+        while time.monotonic() < deadline:
+            for run_id, end in ends.items():
+                if end.has_come():
+                    time.sleep(self.random.uniform(0.0, LONGEST_SAVE_S))
+                    return self.studio.kill_trainer([run_id])
+            time.sleep(EPOCH_POLL_S)
+        return False
 
     def _next_kill(self) -> float:
         return time.monotonic() + self.random.uniform(0.0, LONGEST_WAIT_S)
