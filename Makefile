@@ -25,8 +25,9 @@ dev: install $(VENV)/.installed-dev ## And what developing takes
 test: dev ## The test suite (make test ARGS="-k resume" runs a part)
 	exec $(PY) -m pytest -m 'not long' $(ARGS)
 
-test-all: dev ## The test suite with the long tests, and with new random cases
-	TEST_SEARCH=new exec $(PY) -m pytest $(ARGS)
+test-all: dev ## The test suite with the long tests, and with new random cases; on PostgreSQL too with TEST_DATABASE_URL
+	TEST_SEARCH=new $(PY) -m pytest $(ARGS)
+	[ -z "$$TEST_DATABASE_URL" ] || $(PY) -m pytest --postgres -m database $(ARGS)
 
 # With -j2 mypy, which takes longest, runs beside the rest.
 check: types javascript lint ## Lint, types, import contracts, templates, scripts, migrations, translations

@@ -202,6 +202,7 @@ def test_an_unsolicited_response_is_refused(studio: Studio) -> None:
     assert urllib.parse.urlsplit(browser.open("/")[1]).path == "/login/"
 
 
+@pytest.mark.long
 def test_the_password_login_still_works_for_its_own_account(studio: Studio) -> None:
     browser = Browser(studio)
     page = browser.open("/login/")[2]

@@ -36,6 +36,7 @@ def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) 
         assert any(name.endswith("model.onnx") for name in export.namelist())
 
 
+@pytest.mark.long
 def test_an_invalid_token_ends_the_session_with_the_reason(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
     studio.migrate()
     studio.start("--no-demo")

@@ -1,5 +1,6 @@
 """The batch size that a run finds by itself."""
 
+import pytest
 import torch
 
 from tests.helpers.trainers import EndAfter, change_order, events_of, newest_content, train_here
@@ -12,6 +13,7 @@ from trainingapp.engine.device import Precision
 CPU = Precision(torch.device("cpu"), None)
 
 
+@pytest.mark.long
 def test_sizes_double_and_the_last_is_the_fastest(new_run, dataset_dir) -> None:
     run_dir = new_run(auto_batch_size=True)
     spec = read_run_spec(run_dir, read_config_file(run_dir))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.trainers import change_order, events_of, index_of, last_status, newest_content
 from trainingapp.contract.run_directory import run_lock
 
@@ -21,6 +23,7 @@ def _leave_usage(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.long
 def test_checkpoint_then_stop(new_run, start) -> None:
     run_dir = new_run(**LONG, keep_checkpoints=50)
     trainer = start(run_dir)
@@ -37,6 +40,7 @@ def test_checkpoint_then_stop(new_run, start) -> None:
     assert "Unknown command" in trainer.log()
 
 
+@pytest.mark.long
 def test_end_of_input_interrupts_and_saves(new_run, start) -> None:
     run_dir = new_run(**LONG)
     trainer = start(run_dir)

@@ -430,7 +430,8 @@ def test_a_split_without_boxes_is_refused(boxes_dir: Path, tmp_path: Path) -> No
         _task(tmp_path, tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["fcos_resnet18_fpn", pytest.param("fasterrcnn_resnet18_fpn", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["fcos_resnet18_fpn", "fasterrcnn_resnet18_fpn"])
 def test_a_run_of_the_version_before_keeps_its_computation(
     boxes_dir: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

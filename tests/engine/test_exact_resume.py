@@ -32,6 +32,7 @@ def test_paused_at_a_random_step(new_run, straight_run: Path, workers: int, work
     assert_same_result(run_dir, straight_run)
 
 
+@pytest.mark.long
 def test_paused_repeatedly(new_run, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     for _ in range(40):

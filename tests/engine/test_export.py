@@ -166,6 +166,7 @@ def test_the_zip_contains_each_format_with_the_files_to_use_it(tmp_path: Path) -
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.long
 def test_a_format_with_other_outputs_is_excluded_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module that ONNX is made of is not the one that is compared: as if the exporter were wrong."""
     card = make_card("classification", "timm/resnet10t", 32, CLASSES)

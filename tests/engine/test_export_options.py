@@ -96,6 +96,7 @@ def test_dynamic_axes_and_the_opset_are_those_of_the_file(tmp_path: Path) -> Non
     assert "float32 [N, 3, H, W]" in (made.folder / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_half_precision_halves_the_file_and_reports_rounding_differences(tmp_path: Path) -> None:
     single = Exported(tmp_path / "single", SMALL, BOTH, ExportOptions(opset=17))
     half = Exported(tmp_path / "half", SMALL, BOTH, ExportOptions(opset=17, half=True))

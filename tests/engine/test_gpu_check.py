@@ -44,6 +44,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_sections_on_the_cpu(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
@@ -131,6 +132,7 @@ def test_an_error_is_recorded_with_its_place(plan: Plan, monkeypatch: pytest.Mon
     assert case["error"]["where"] == f"tests/engine/test_gpu_check.py:{line}"
 
 
+@pytest.mark.long
 def test_after_an_error_of_the_device_a_new_process_continues(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("before", "out of memory", "beside", "device", "after")
     checks = (
@@ -146,6 +148,7 @@ def test_after_an_error_of_the_device_a_new_process_continues(plan: Plan, monkey
     assert pids[0] == pids[1] != pids[2]
 
 
+@pytest.mark.long
 def test_a_case_alone_has_a_process_of_its_own(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [Case("a", process_id), Case("b", process_id, alone=True), Case("c", process_id)]
     pids = {case["values"]["pid"] for case in results(plan, monkeypatch, *cases)["cases"]}

@@ -303,6 +303,7 @@ def test_a_dataset_with_another_order_of_classes_is_measured_alike(tmp_path: Pat
     assert found[0] != found[2]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_export_has_a_sigmoid_for_each_class(tmp_path: Path) -> None:
     """The outputs of the file are the sigmoids of the network's logits, and predict.py uses the thresholds."""

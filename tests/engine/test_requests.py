@@ -224,6 +224,7 @@ def test_a_completed_run_without_more_epochs_stays_completed(new_run) -> None:
     assert newest_content(run_dir)["attempt"] == 1
 
 
+@pytest.mark.long
 def test_extending_an_early_stopped_run_resets_its_patience(new_run) -> None:
     """A rate of nearly nothing: the first epoch stays the best."""
     config = {"learning_rate": 1e-12, "early_stopping_epochs": 2, "epochs": 8, "scheduler": "constant"}
@@ -242,6 +243,7 @@ def test_extending_an_early_stopped_run_resets_its_patience(new_run) -> None:
     assert said == ["Early stopping counts again from epoch 3, because the total number of epochs was increased."]
 
 
+@pytest.mark.long
 def test_a_trainer_confirms_requests_from_its_standard_input(new_run, start) -> None:
     run_dir = new_run(epochs=500, autosave_minutes=0)
     trainer = start(run_dir)

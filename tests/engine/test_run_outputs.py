@@ -67,6 +67,7 @@ def test_everything_on_resumes_exactly(new_run, whole_run: Path, looks: int, wor
     assert _evaluations(run_dir) == _evaluations(whole_run)
 
 
+@pytest.mark.long
 def test_a_repeated_epoch_gives_the_same_evaluation(new_run, whole_run: Path) -> None:
     run_dir = new_run(**EVERYTHING)
     train_here(run_dir)

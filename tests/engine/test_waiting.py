@@ -140,6 +140,7 @@ print(json.dumps([found, len(os.sched_getaffinity(0))]))
 """
 
 
+@pytest.mark.long
 @ON_LINUX
 def test_threads_sleep_while_a_second_team_exists_and_spin_after_it() -> None:
     if len(os.sched_getaffinity(0)) < 2:

@@ -157,6 +157,7 @@ def group(studio: Studio) -> Iterator[Group]:
     folder.rmdir()
 
 
+@pytest.mark.long
 def test_a_memory_kill_continues_with_half_the_batch_size(studio: Studio, tmp_path: Path, group: Group) -> None:
     at_start(studio, tmp_path / "hook", group.hook())
     config = {"epochs": 1, "batch_size": 16, "image_size": 224, "augmentation": "none", "num_workers": 0}

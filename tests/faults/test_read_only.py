@@ -112,6 +112,7 @@ def test_a_process_that_cannot_start_reports_why_in_a_few_lines(
     check_it_continues(studio, run)
 
 
+@pytest.mark.long
 def test_a_running_web_server_keeps_answering(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
     studio.prepare(start=False, **CONFIG)
     studio.spawn("web")

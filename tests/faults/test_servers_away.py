@@ -134,6 +134,7 @@ def postgres() -> Iterator[Postgres]:
         server.stop()
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.parametrize("fault_s", STOPPED_S)
 def test_a_database_server_that_is_stopped(studio: Studio, postgres: Postgres, fault_s: int) -> None:

@@ -25,6 +25,7 @@ def announced(studio: Studio) -> int:
     return studio.log.read_text().count(f"CV Studio is at {studio.url}/")
 
 
+@pytest.mark.long
 def test_stopping_it_loses_no_run_and_the_next_start_resumes(studio: Studio) -> None:
     run, parent = start_training(studio, epochs=20)
     wait_for(lambda: announced(studio) == 1, 10, "it says where it is")

@@ -154,6 +154,7 @@ def test_the_end_of_the_worker_queues_the_run(user: User, tints: Dataset) -> Non
     assert after.checkpoints.get(is_last=True).step == after.step, "nothing has to be made again"
 
 
+@pytest.mark.long
 def test_a_worker_that_lost_the_run_ends_its_trainer_and_does_not_change_the_row(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, **LONG)
     with supervised(run):
@@ -175,6 +176,7 @@ def test_a_configuration_that_cannot_be_used_fails_with_its_reason(user: User, t
     assert "samples.jsonl" in run.error_message
 
 
+@pytest.mark.long
 def test_a_folder_of_another_database_is_moved_aside(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, epochs=1)
     run.folder.mkdir(parents=True)

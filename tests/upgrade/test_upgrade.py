@@ -125,6 +125,7 @@ def test_conversion_does_not_change_any_metric_point(upgraded: tuple[Studio, Old
     assert studio.python(POINTS_AND_CHARTS) == [points, charts, 0]
 
 
+@pytest.mark.long
 def test_every_old_page_opens_in_both_languages(upgraded: tuple[Studio, OldInstallation]) -> None:
     studio, old = upgraded
     runs = (old.completed_run, old.paused_run)
