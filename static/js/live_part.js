@@ -27,8 +27,14 @@ export function follow(id, { everyMs = 0, busy = () => false } = {}) {
     last = Date.now();
     const part = document.getElementById(id);
     const asked = location.pathname + location.search;
-    return htmx.ajax("GET", asked, { source: part, target: part, swap: "morph:outerHTML" }).then(() => {
-      if (asked !== location.pathname + location.search) refresh(); // the filters changed meanwhile: this response is outdated
+    const isOutdated = () => asked !== location.pathname + location.search; // the filters changed meanwhile
+    const drop = ({ detail }) => {
+      if (detail.requestConfig.elt === part && isOutdated()) detail.shouldSwap = false;
+    };
+    document.addEventListener("htmx:beforeSwap", drop);
+    return htmx.ajax("GET", asked, { source: part, target: part, swap: "morph:outerHTML" }).finally(() => {
+      document.removeEventListener("htmx:beforeSwap", drop);
+      if (isOutdated()) refresh();
     });
   }
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.helpers.studio import Studio, wait_for
 
@@ -107,3 +107,38 @@ def test_runs_are_tagged_described_archived_and_restored(
     page.goto(f"{studio.url}/runs/")
     expect(page.locator(".row-title")).to_have_count(3)
     search(page, "tag:first", ["slow", "quick"])
+
+
+#: Collects the names of runs that the table shows at any moment.
+RECORD = """
+() => {
+  window.seen = new Set();
+  const look = () => document.querySelectorAll(".row-title").forEach((link) => window.seen.add(link.textContent.trim()));
+  new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+  look();
+}
+"""
+
+
+def test_a_list_that_was_asked_for_before_a_filter_is_not_shown_after_it(
+    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
+) -> None:
+    log_in()
+    page.goto(f"{studio.url}/runs/")
+    expect(page.locator(".row-title")).to_have_count(3)
+    held: list[Route] = []
+    page.route(
+        f"{studio.url}/runs/",
+        lambda route: held.append(route) if "hx-request" in route.request.headers else route.continue_(),
+    )
+    studio.manage("train", "archive", "2")
+    wait_for(lambda: page.wait_for_timeout(50) or held, 30, "the page asks for its list again")
+    page.get_by_role("link", name="Archived").click()
+    expect(page.locator(".row-title")).to_have_count(1)
+    address = page.url
+    page.evaluate(RECORD)
+    with page.expect_response(address):  # what was dropped is asked for again, with the filter
+        for route in held:
+            route.continue_()
+    assert page.evaluate("[...window.seen]") == ["quick"]
+    studio.manage("train", "restore", "2")
