@@ -113,7 +113,9 @@ def test_runs_are_tagged_described_archived_and_restored(
 RECORD = """
 () => {
   window.seen = new Set();
-  const look = () => document.querySelectorAll(".row-title").forEach((link) => window.seen.add(link.textContent.trim()));
+  const look = () => {
+    for (const link of document.querySelectorAll(".row-title")) window.seen.add(link.textContent.trim());
+  };
   new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
   look();
 }
