@@ -173,6 +173,10 @@ def test_a_job_computes_what_takes_too_long_for_a_page(
     text = user_client.get(unescape(link)).content.decode()
     assert "were drawn 1000 times" in text
     assert "second is better than first by 41.7 percentage points" in text
+    # The button of a page that was opened before: htmx would put the page that it is redirected to into the form.
+    late = user_client.post(unescape(action), headers={"HX-Request": "true"})
+    assert (late.status_code, late.headers.get("HX-Redirect")) == (200, unescape(link))
+    assert Job.objects.count() == 1
     judge(runs[1], 2, TRUTH)
     assert "too many results for a page" in page(user_client, runs, "significance"), "a new validation is not covered"
 

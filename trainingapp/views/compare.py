@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -32,6 +32,7 @@ from trainingapp.runs.significance import significance
 from trainingapp.views.access import require
 from trainingapp.views.compared_images import images_part
 from trainingapp.views.jobs import started_job
+from trainingapp.views.redirects import leave_for
 
 CLASSES_ON_A_PAGE = 100
 
@@ -154,17 +155,15 @@ def compare_intervals(request: HttpRequest) -> HttpResponse:
     """Start a job that computes the intervals of ?runs=, which take too long for the page."""
     require(request, Verb.CREATE)
     address = Address.of(request)
+    query = address.link(tab="significance")
     try:
         comparison = _comparison(request, address)
-    except ComparisonError as error:
-        return render(request, "compare/refused.html", {"section": "runs", "problem": str(error)}, status=422)
-    if comparison is None:
-        return redirect("compare")
-    found, query = significance(comparison), address.link(tab="significance")
-    if not found.is_too_long:
-        return redirect(f"{reverse('compare')}{query}")
-    job = request_intervals(comparison, found.key, owner=signed_in(request.user), query=query)
-    return started_job(request, job)
+    except ComparisonError:
+        comparison = None
+    if comparison and (found := significance(comparison)).is_too_long:
+        owner = signed_in(request.user)
+        return started_job(request, request_intervals(comparison, found.key, owner=owner, query=query))
+    return leave_for(request, f"{reverse('compare')}{query}")  # the page shows them, or why there are none
 
 
 def _chip(item: ComparedRun, comparison: Comparison, address: Address) -> RunChip:

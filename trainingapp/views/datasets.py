@@ -13,7 +13,6 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
@@ -31,6 +30,7 @@ from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_dataset, require, visible_dataset
 from trainingapp.views.dataset_figures import figures_context
 from trainingapp.views.dataset_images import images_context
+from trainingapp.views.redirects import leave_for
 
 DATASETS_ON_A_PAGE = 25
 #: Entries of the audit trail on the page of a dataset; the audit page has the rest.
@@ -64,7 +64,7 @@ def dataset_import(request: HttpRequest) -> HttpResponse:
     form = ImportForm(request.POST or None, request.FILES or None, user=request.user)
     if form.is_valid() and (dataset := _started_import(request, form)):
         page = reverse("dataset_detail", args=[dataset.pk])
-        return HttpResponseClientRedirect(page) if getattr(request, "htmx", None) else redirect(page)
+        return leave_for(request, page)
     context = {
         "section": "datasets",
         "form": form,

@@ -13,7 +13,6 @@ from django.urls import reverse
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, sees
@@ -26,6 +25,7 @@ from trainingapp.presentation.numbers import metric
 from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_weights, weights_seen_by
 from trainingapp.views.files import attachment
+from trainingapp.views.redirects import leave_for
 from trainingapp.weights import verbs as weights_verbs
 from trainingapp.weights.aliases import USUAL, aliases_of, remove_alias, set_alias
 from trainingapp.weights.forms import AboutForm, ExportForm, SaveForm, UploadForm
@@ -212,8 +212,7 @@ def weights_upload(request: HttpRequest) -> HttpResponse:
         except VerbError as error:
             form.add_error("file", str(error))
         else:
-            page = weights.get_absolute_url()
-            return HttpResponseClientRedirect(page) if is_htmx else redirect(page)
+            return leave_for(request, weights.get_absolute_url())
     form.mark()
     architectures = sorted({name for task in TASKS.values() for name in task.architectures})
     context = {"form": form, "architectures": architectures, "section": "weights"}
