@@ -35,7 +35,7 @@ def check_whole(studio: Studio, run: int, epochs: int) -> None:
 #: A lock that outlasts the 20 s for which SQLite waits: a shorter one would be no fault.
 LOCKED_S = 30
 #: A server away for longer than the lease of a heartbeat; the long test waits out every timeout.
-STOPPED_S = [15, pytest.param(60, marks=pytest.mark.long)]
+STOPPED_S = [15, 60]
 
 
 @pytest.mark.long

@@ -11,10 +11,8 @@ from trainingapp.accounts import audit
 from trainingapp.contract.messages.jobs_and_models import JOB_CANCELLED
 from trainingapp.jobs import wakeups
 from trainingapp.jobs.kinds import kind_of
-from trainingapp.jobs.lease import claimed_fields, message_fields
+from trainingapp.jobs.lease import claimed_fields, message_fields, unfinished_jobs
 from trainingapp.models import Job
-
-UNFINISHED = (Job.State.WAITING, Job.State.WORKING)
 
 
 def request_job(kind: Job.Kind, *, owner: User, params: Mapping[str, object], total: int = 0) -> Job:
@@ -42,7 +40,7 @@ def submit_job(job: Job, *, here: bool = False) -> Job:
 
 def cancel_job(job: Job) -> Job:
     """Cancel the job; its worker stops within a second. A job that has ended is not changed."""
-    unfinished = Job.objects.filter(pk=job.pk, state__in=UNFINISHED)
+    unfinished = unfinished_jobs().filter(pk=job.pk)
     changes = {"state": Job.State.CANCELLED, "finished_at": timezone.now(), **message_fields(JOB_CANCELLED())}
     with transaction.atomic():
         if unfinished.update(**changes):

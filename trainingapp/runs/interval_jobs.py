@@ -8,7 +8,8 @@ from django.contrib.auth.models import User
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.contract.messages.jobs_and_models import COMPUTING_INTERVALS
 from trainingapp.jobs.kinds import ReportProgress
-from trainingapp.jobs.verbs import UNFINISHED, request_job
+from trainingapp.jobs.lease import unfinished_jobs
+from trainingapp.jobs.verbs import request_job
 from trainingapp.models import Job, TrainingRun
 from trainingapp.runs.comparison import Comparison, compare
 from trainingapp.runs.resampling import RESAMPLES
@@ -33,8 +34,7 @@ def request_intervals(comparison: Comparison, key: str, *, owner: User, query: s
 
 def unfinished_job(key: str, owner: User) -> Job | None:
     """The user's job that computes the intervals with this key and has not ended."""
-    jobs = Job.objects.filter(kind=Job.Kind.INTERVALS, owner=owner, state__in=UNFINISHED)
-    return jobs.filter(params__key=key).first()
+    return unfinished_jobs().filter(kind=Job.Kind.INTERVALS, owner=owner, params__key=key).first()
 
 
 def intervals(job: Job, report: ReportProgress) -> Mapping[str, object]:

@@ -14,10 +14,10 @@ import torch
 from trainingapp.engine.device import available_threads
 from trainingapp.engine.environment import environment as recorded_environment
 from trainingapp.engine.gpu_check.case import Case, NotApplicable, Plan, Section, Values, needs_gpu
+from trainingapp.engine.machine import SHARED_MEMORY
 from trainingapp.engine.nvml import gpu_of
 
 GIB = 1 << 30
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - what is asked about
 LEAST_SHARED_MEMORY = GIB
 """Below it loader processes of large batches end with a bus error; Docker gives 64 MB."""
 

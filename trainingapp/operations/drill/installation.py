@@ -116,11 +116,11 @@ class Installation:
     def kill_trainer(self, run_ids: Collection[int]) -> bool:
         """Send SIGKILL to the trainer of the first of these runs that has one; returns whether there was one."""
         sql = "SELECT id, pid FROM trainingapp_trainingrun WHERE status = 'running' AND pid IS NOT NULL"
-        for row in self.rows(sql):
+        pids = [cast(int, row["pid"]) for row in self.rows(sql) if row["id"] in run_ids]
+        for pid in pids:
             with suppress(psutil.NoSuchProcess):
-                if row["id"] in run_ids:
-                    psutil.Process(cast(int, row["pid"])).send_signal(signal.SIGKILL)
-                    return True
+                psutil.Process(pid).send_signal(signal.SIGKILL)
+                return True
         return False
 
     def kill(self, target: str) -> bool:
