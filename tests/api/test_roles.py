@@ -3,20 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
-from pytest_django import DjangoDbBlocker
 
 from tests.api.conftest import Api, api_of, problem
 from tests.api.test_training import checkpoint_of
 from tests.helpers.machines import machine
-from tests.helpers.once import made_once, with_own_files
+from tests.helpers.once import world_fixtures
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
 from trainingapp.api.openapi import schema_of
@@ -232,27 +229,7 @@ def make_world(visibility: str) -> World:
     return World(people, numbers)
 
 
-@pytest.fixture(scope="module")
-def visibility(request: pytest.FixtureRequest) -> str:
-    """Who sees the objects of the world."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def made(
-    visibility: str, django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[World, Path]]:
-    """The world and the folder of its files, made once: each test runs in a savepoint of it."""
-    folder = tmp_path_factory.mktemp("world")
-    with made_once(django_db_blocker, folder, partial(make_world, visibility)) as world:
-        yield world, folder
-
-
-@pytest.fixture
-def world(made: tuple[World, Path], tmp_path: Path) -> Iterator[World]:
-    world, folder = made
-    with with_own_files(folder, tmp_path):
-        yield world
+visibility, made, world = world_fixtures(make_world)
 
 
 def send(api: Api, operation: str, numbers: dict[str, Any]) -> Any:

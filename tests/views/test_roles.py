@@ -9,8 +9,6 @@ each user may is written out here by hand, so that a change of permissions.py al
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,12 +20,11 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 from PIL import Image
-from pytest_django import DjangoDbBlocker
 
 from tests.helpers.evaluations import annotated, evaluated
 from tests.helpers.jobs import working_on
 from tests.helpers.library import make_entry
-from tests.helpers.once import made_once, with_own_files
+from tests.helpers.once import world_fixtures
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import store_events
 from trainingapp.accounts import tokens as token_verbs
@@ -493,31 +490,7 @@ def fill(run: TrainingRun) -> None:
     store_events(run, {"type": "sample", "data": {"file": "batches/step_0.webp"}})
 
 
-@pytest.fixture(scope="module")
-def visibility(request: pytest.FixtureRequest) -> str:
-    """Who sees the objects of the world."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def made(
-    visibility: str,
-    django_db_setup: None,
-    django_db_blocker: DjangoDbBlocker,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[World, Path]]:
-    """The world and the folder of its files, made once: each test runs in a savepoint of it."""
-    folder = tmp_path_factory.mktemp("world")
-    with made_once(django_db_blocker, folder, partial(make_world, visibility)) as world:
-        yield world, folder
-
-
-@pytest.fixture
-def world(made: tuple[World, Path], tmp_path: Path) -> Iterator[World]:
-    """The world with files of its own, for a request may delete some."""
-    world, folder = made
-    with with_own_files(folder, tmp_path):
-        yield world
+visibility, made, world = world_fixtures(make_world)
 
 
 def client_of(world: World, who: str) -> Client:
