@@ -6,6 +6,8 @@ from django.contrib.auth.decorators import login_not_required
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
+admin.autodiscover()
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("trainingapp.views.urls.runs")),
     path("", include("trainingapp.views.urls.compare")),
