@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.helpers.trainers import index_of, train_here
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.disk_space import checkpoints_at_most, disk_space
-from trainingapp.contract.errors import BadConfig, BadData
+from trainingapp.contract.errors import BadConfig, BadData, DeviceUnavailable
 from trainingapp.contract.job_request import JobRequest
 from trainingapp.contract.retention import Item, choose
 from trainingapp.engine.jobs import preflight as module
@@ -213,3 +214,13 @@ def test_a_limit_in_gb_is_an_upper_bound() -> None:
 def test_sufficient_disk_space_is_not_reported() -> None:
     space = disk_space(parse_config({}), bytes_per_checkpoint=10, free_bytes=1000)
     assert (space.bytes_in_all, space.short_by_bytes) == (50, 0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU check shows it on a GPU")
+def test_the_gpu_that_the_studio_holds_for_the_check_is_not_swapped_for_the_cpu(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceUnavailable):
+        look(tmp_path, dataset_dir, params={"device": "cuda:1", "device_uuid": "GPU-1"}, device="auto")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1"

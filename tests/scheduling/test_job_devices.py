@@ -70,6 +70,35 @@ def test_there_is_none_where_runs_have_or_wait_for_it(job: Job, make: MAKE) -> N
     assert take_gpu(job, "here") == {"device": "cuda:0", "device_uuid": "GPU-0"}
 
 
+@pytest.mark.parametrize(
+    ("device", "taken"),
+    [
+        ("auto", {"device": "cuda:0", "device_uuid": "GPU-0"}),
+        ("cuda", {"device": "cuda:0", "device_uuid": "GPU-0"}),
+        ("cuda:1", {"device": "cuda:1", "device_uuid": "GPU-1"}),
+        ("cuda:7", {}),
+        ("cpu", {}),
+    ],
+)
+def test_the_check_of_a_run_takes_a_gpu_that_the_run_asks_for(user: User, device: str, taken: dict[str, str]) -> None:
+    machine(gpus=2)
+    check = Job.objects.create(kind="preflight", owner=user, state="working", params={"config": asking(device=device)})
+    assert kinds.kind_of(check).uses_gpu
+    assert take_gpu(check, "here") == taken
+    assert held_by_jobs().count() == len(taken) / 2
+
+
+def test_the_check_of_a_run_holds_a_gpu_with_the_memory_that_the_run_needs(user: User) -> None:
+    host = machine(gpus=2)
+    host.devices.filter(kind="gpu", index=0).update(memory_free_bytes=1 << 30)
+    config = asking(device="cuda", min_free_memory_gb=4, share_device=True)
+    check, another = (
+        Job.objects.create(kind="preflight", owner=user, state="working", params={"config": config}) for _ in range(2)
+    )
+    assert take_gpu(check, "here")["device"] == "cuda:1"
+    assert take_gpu(another, "here") == {}, "a job shares its GPU with nothing"
+
+
 def test_a_full_host_still_lends_an_idle_gpu(job: Job, make: MAKE) -> None:
     host = machine(gpus=1, slots=1)
     hold(make("running", config=asking(device="cpu")), host.devices.get(kind="cpu"))

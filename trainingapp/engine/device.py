@@ -1,7 +1,8 @@
 """Choosing the device, its number formats and its threads."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -63,22 +64,29 @@ def assigned_gpu(name: str, uuid: str) -> torch.device:
     Raises DeviceUnavailable where torch cannot use it: no other device is taken instead, neither a GPU that belongs to
     another run nor the CPU.
     """
-    number = int(name.partition(":")[2])
-    try:
-        if uuid:
-            number = _number_of(uuid)
+    with usable(name):
+        number = gpu_number(uuid) if uuid else int(name.partition(":")[2])
         torch.cuda.set_device(number)
         torch.ones(1, device="cuda").sum().item()  # the first kernel: torch may have none for this GPU
+    return torch.device("cuda", number)
+
+
+@contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Within, errors of torch and of the driver mean that the GPU of this name is unusable: they are raised as
+    DeviceUnavailable. Lack of memory stays what it is."""
+    try:
+        yield
     except (RuntimeError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DeviceUnavailable(DEVICE_UNAVAILABLE(device=name, error=reason)) from error
-    return torch.device("cuda", number)
 
 
-def _number_of(uuid: str) -> int:
-    """The number that torch gives the GPU in this process. Raises RuntimeError where torch does not see it."""
+def gpu_number(uuid: str) -> int:
+    """The number that torch gives the GPU in this process, without starting CUDA. Raises RuntimeError where torch does
+    not see the GPU, if CUDA has started before."""
     if not torch.cuda.is_initialized():
         # CUDA reads the variable when it starts: this process sees this GPU alone, whatever happens to the others.
         os.environ["CUDA_VISIBLE_DEVICES"] = uuid

@@ -91,7 +91,7 @@ _IMPORTS = "trainingapp.datasets.imports"
 JOB_KINDS = {
     kind.name: kind
     for kind in (
-        JobKind(Job.Kind.PREFLIGHT, Lane.LONG, template="jobs/_preflight.html"),
+        JobKind(Job.Kind.PREFLIGHT, Lane.LONG, uses_gpu=True, template="jobs/_preflight.html"),
         JobKind(Job.Kind.EXPORT, Lane.LONG, on_done_path=f"{_WEIGHTS}.note_export", template="jobs/_export.html"),
         JobKind(Job.Kind.PREDICT, Lane.WARM, template="jobs/_predict.html"),
         JobKind(Job.Kind.PREDICT_MANY, Lane.LONG, uses_gpu=True, template="jobs/_predict_many.html"),

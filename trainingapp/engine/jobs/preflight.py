@@ -1,8 +1,8 @@
 """The preflight check: a few real steps of a run that does not exist yet, and what they predict for it.
 
 Parameters: {"config": a RunConfig, "dataset_dir": path, "runs_dir": the folder whose disk will hold the run,
-"weights_cache_dir": path, "device": in place of the configuration's, "free_bytes": in place of the disk's}; all but the
-first two may be missing. The result:
+"weights_cache_dir": path, "device" and "device_uuid": the GPU that the studio holds for this job, in place of the
+configuration's, "free_bytes": in place of the disk's}; all but the first two may be missing. The result:
 
     {"device", "precision": str, "deterministic": bool,
      "parameters", "batch_size", "accumulation_steps", "steps_per_epoch": int,
@@ -38,7 +38,7 @@ from trainingapp.contract.config import RunConfig, smaller_batch
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.disk_space import DiskSpace, disk_space, disk_warning, free_bytes_at
 from trainingapp.contract.errors import BadConfig, is_out_of_memory
-from trainingapp.contract.job_request import JobRequest
+from trainingapp.contract.job_request import JobRequest, Params
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.engine_jobs import (
     BATCH_DOES_NOT_FIT,
@@ -58,10 +58,13 @@ from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.determinism import Algorithms, choose_algorithms
 from trainingapp.engine.device import (
     Precision,
+    assigned_gpu,
     available_threads,
     choose_precision,
     device_name,
     find_device,
+    gpu_number,
+    usable,
 )
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.memory import MemoryBefore, memory_before, own_share, peak_bytes, release
@@ -160,10 +163,7 @@ def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
     config = {**params["config"], "start_from": ""}
     values = {"config": config, "dataset_dir": params["dataset_dir"], "attempt": 1}
     spec = read_run_spec(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
-    device = find_device(params.get("device") or spec.config.device)
-    memory = memory_before(device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device, memory = _taken_device(params, spec.config)
     precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     dataset = read_dataset(spec)
     with own_share(memory):
@@ -182,6 +182,17 @@ def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
     )
     job.report(STAGES, STAGES)
     return _result(spec.config, measured, memory, space, fits=fits, warning=warning)
+
+
+def _taken_device(params: Params, config: RunConfig) -> tuple[torch.device, MemoryBefore]:
+    """The device, which is used from here on, and its memory before that. Raises BadConfig and DeviceUnavailable."""
+    uuid, name = str(params.get("device_uuid") or ""), str(params.get("device") or config.device)
+    device = torch.device("cuda", gpu_number(uuid)) if uuid else find_device(name)
+    with usable(name):
+        memory = memory_before(device)
+    if device.type == "cuda":
+        device = assigned_gpu(str(device), "")
+    return device, memory
 
 
 def _largest_that_fits(
