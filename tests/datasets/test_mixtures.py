@@ -241,8 +241,8 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     warned = {item["code"] for item in dataset.report}
     names = mixture.names()
     assert all(name in names or IS_CLASS.fullmatch(name) for name in dataset.classes), dataset.classes
-    # The meaning of values is ambiguous if the masks of only one dataset have a single class. Those of the demo scenes are
-    # read like any others where their annotations are not read.
+    # The meaning of values is ambiguous if the masks of only one dataset have a single class. Those of the demo scenes
+    # are read like any others where their annotations are not read.
     read_as_masks = {"masks", "scenes"} if dataset.format == "masks" else {"masks"}
     mask_names = {part.about.names for part in mixture.parts if part.about.format in read_as_masks}
     is_clear = mixture.is_clear and (len(mask_names) < 2 or min(map(len, mask_names)) > 1)

@@ -29,13 +29,21 @@ from trainingapp.engine.tasks.classification.task import ClassificationTask
 IMAGES, BATCH_SIZE = 12, 4
 """Three steps: the run is paused after the first, and the last one does nothing for the first time."""
 SIDE = 96
+#: Devices mix and wait alike at every size: one at which no network takes minutes.
+IMAGE_SIZE = 96
 
 
 def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Values:
     """What came of a run: how it ended, and what its steps did to the device."""
     device.refused.clear()
     # Without loader processes: beside them another thread pins memory, where nothing is pretended.
-    values = {"model": network["model"], "batch_size": BATCH_SIZE, "cpu_threads": 1, "num_workers": 0}
+    values = {
+        "model": network["model"],
+        "batch_size": BATCH_SIZE,
+        "image_size": IMAGE_SIZE,
+        "cpu_threads": 1,
+        "num_workers": 0,
+    }
     values |= {name: network[name] for name in ("deterministic",) if name in network}
     folder = plan.folder / "run"
     shutil.rmtree(folder, ignore_errors=True)
