@@ -100,11 +100,14 @@ def make_installation(share: int) -> None:
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
+    from trainingapp.models.run_value import store_values
+
     call_command("migrate", verbosity=0)
     admin = User.objects.create_superuser("admin")
     dataset = make_dataset(admin)
     runs = make_runs(admin, dataset, RUNS // share)
     points = [max(1, number // share) if place < 2 else number for place, number in enumerate(POINTS)]
+    store_values(runs)
     insert("trainingapp_runevent", EVENT_COLUMNS, events_of(runs, points))
     insert("trainingapp_checkpoint", CHECKPOINT_COLUMNS, checkpoints_of(runs))
     for run in runs[:3]:

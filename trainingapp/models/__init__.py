@@ -8,6 +8,7 @@ from trainingapp.models.notification import Alarm, Delivery, Notification, Notif
 from trainingapp.models.organizing import SavedView, Tag
 from trainingapp.models.recovery import FailureRule, JournalEntry
 from trainingapp.models.run import TrainingRun
+from trainingapp.models.run_value import RunValue
 from trainingapp.models.series import SeriesChunk
 from trainingapp.models.sharing import Team
 from trainingapp.models.weights import Weights, WeightsAlias
@@ -31,6 +32,7 @@ __all__ = [
     "NotificationSettings",
     "Occurrence",
     "RunEvent",
+    "RunValue",
     "SavedView",
     "SeriesChunk",
     "Tag",

@@ -18,6 +18,7 @@ from trainingapp.models.dataset import LARGE_COLUMNS as LARGE_DATASET_COLUMNS
 from trainingapp.models.device import DeviceHold
 from trainingapp.models.event import RunEvent
 from trainingapp.models.organizing import Copied, CopiedCharField, CopiedFloatField, CopiedIntegerField, Tag
+from trainingapp.models.run_value import SOURCES, store_values
 from trainingapp.models.sharing import Shared
 
 
@@ -270,12 +271,17 @@ class TrainingRun(Shared):
         return reverse("run_detail", args=[self.pk])
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
-        """Copied columns are saved with the column that they are copied from."""
+        """Copied columns, and the values that lists sort by, are saved with the column that they are copied from."""
         if update_fields is not None:
             saved = set(update_fields)
             copied = [field for field in self._meta.concrete_fields if isinstance(field, Copied)]
             update_fields = saved | {field.name for field in copied if field.source in saved}
-        super().save(*args, update_fields=update_fields, **options)
+        unread = self.get_deferred_fields()
+        listed = [name for name in SOURCES if name not in unread and (update_fields is None or name in update_fields)]
+        with transaction.atomic(savepoint=False):
+            super().save(*args, update_fields=update_fields, **options)
+            if listed:
+                store_values([self], listed)
 
     @property
     def folder(self) -> Path:

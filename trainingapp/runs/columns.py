@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from django.db.models import F
-from django.db.models.expressions import OrderBy
+from django.db.models import F, FilteredRelation, Q, QuerySet
+from django.db.models.lookups import In
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.functional import lazy
@@ -22,12 +22,14 @@ from trainingapp.contract.config import config_fields
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.setting import ConfigField, OldSwitch
 from trainingapp.contract.tasks.registry import METRICS, TASKS
-from trainingapp.models import TrainingRun
+from trainingapp.models import RunValue, TrainingRun
+from trainingapp.models.run_value import SOURCES
 from trainingapp.presentation.choices import label_text
 from trainingapp.presentation.labels import metric_label, task_label
 from trainingapp.presentation.numbers import NO_VALUE, metric, setting_value
 from trainingapp.presentation.run_cells import CELLS
 from trainingapp.presentation.text import Text
+from trainingapp.runs.keyset import Key, Keys
 
 #: How the values of a column are typed in conditions, and compared.
 Kind = Literal["number", "seconds", "time", "flag", "text", "status", "tag"]
@@ -41,7 +43,8 @@ class Column:
 
     name: str
     label: Text
-    #: What the database sorts and filters by, as a path of the ORM.
+    #: Where the value is, as a path of the ORM. What `config` and `metrics` have is sorted and filtered by the rows of
+    #: `RunValue` that repeat it.
     path: str
     kind: Kind
     #: The content of the cell of a run.
@@ -66,13 +69,50 @@ class Column:
     def is_number(self) -> bool:
         return self.kind in ("number", "seconds")
 
-    def order(self, *, descending: bool) -> list[OrderBy]:
-        """The order by this column, the same on each page; runs without a value come last in both directions."""
+    @property
+    def listed_as(self) -> str:
+        """The name of the value in `RunValue`; "" for a column of the run or of its dataset."""
+        source, _separator, name = self.path.partition("__")
+        return name if source in SOURCES else ""
+
+    def keys(self, *, descending: bool) -> Keys:
+        """The order by this column, the same on each page, of rows that are `joined`."""
         if self.path == "status":  # its index has the newest run of each status first
-            rest = [F("created_at"), F("pk")]
-            return [F("status").desc(), *map(F.asc, rest)] if descending else [F("status").asc(), *map(F.desc, rest)]
-        ways = [F(self.path), F("pk")]
-        return [way.desc(nulls_last=True) if descending else way.asc(nulls_last=True) for way in ways]
+            rest = (Key("created_at", not descending, kind="moment"), Key("pk", not descending))
+            return Key("status", descending, kind="text"), *rest
+        if self.path == "pk":
+            return (Key("pk", descending),)
+        kind = _KEY_KINDS.get(self.kind, "number")
+        if self.listed_as:
+            path, is_nullable = f"listed__{_part(self)}", True
+        else:
+            path = self.path
+            is_nullable = "__" not in path and TrainingRun._meta.get_field(path).null
+        return Key(path, descending, is_nullable, kind), Key("pk", descending)
+
+    def joined(self, runs: QuerySet[TrainingRun]) -> QuerySet[TrainingRun]:
+        """The runs with their value of this column, as `listed`, where it is a row of `RunValue`."""
+        if not self.listed_as:
+            return runs
+        return runs.annotate(listed=FilteredRelation("values", condition=Q(values__name=self.listed_as)))
+
+    def matches(self, lookup: str, value: object) -> Q:
+        """The runs whose value passes the lookup of the ORM, such as "lt" or "exact"."""
+        if not self.listed_as:
+            return Q(**{f"{self.path}__{lookup}": value})
+        part = "text" if isinstance(value, str) else "number"
+        found = RunValue.objects.filter(name=self.listed_as, **{f"{part}__{lookup}": value})
+        # The sum keeps SQLite from looking up each of the found runs by its number, in whole and in no order. It walks
+        # the index with the order of the list instead, and ends with the page.
+        return Q(In(F("pk") + 0, found.values("run")))
+
+
+_KEY_KINDS: dict[str, Literal["text", "moment"]] = {"text": "text", "time": "moment"}
+
+
+def _part(column: Column) -> str:
+    """The column of `RunValue` that has the values of this one."""
+    return "text" if column.kind == "text" else "number"
 
 
 def _plain(name: str) -> Callable[[TrainingRun], object]:

@@ -168,7 +168,7 @@ def _fail(message: str, token: Token) -> NoReturn:
 
 def _text(column: Column, sign: str, value: Token) -> Q:
     text = column.old_switch.choice(value.text) if column.old_switch else value.text
-    return Q(**{f"{column.path}__{'icontains' if sign == ':' else 'iexact'}": text})
+    return column.matches("icontains" if sign == ":" else "iexact", text)
 
 
 def _tag(column: Column, sign: str, value: Token) -> Q:
@@ -186,12 +186,12 @@ def _status(column: Column, sign: str, value: Token) -> Q:
 def _flag(column: Column, sign: str, value: Token) -> Q:
     if value.text.casefold() not in _FLAGS:
         _fail(_("“%(name)s” is yes or no.") % {"name": column.name}, value)
-    return Q(**{column.path: _FLAGS[value.text.casefold()]})
+    return column.matches("exact", _FLAGS[value.text.casefold()])
 
 
 def _number(column: Column, sign: str, value: Token) -> Q:
     if value.text.casefold() in column.words and sign in ("=", ":"):
-        return Q(**{column.path: value.text.casefold()})
+        return column.matches("exact", value.text.casefold())
     share = value.text.endswith("%")
     try:
         number = float(value.text.removesuffix("%"))
@@ -199,9 +199,7 @@ def _number(column: Column, sign: str, value: Token) -> Q:
         _fail(_("“%(text)s” is not a number.") % {"text": value.text}, value)
     if abs(number) > 1e300 or number != number:
         _fail(_("“%(text)s” is not a number.") % {"text": value.text}, value)
-    found = _by_size(column, sign, number / 100 if share else number)
-    # Databases sort words before or after all numbers.
-    return found & ~Q(**{f"{column.path}__in": list(column.words)}) if column.words else found
+    return _by_size(column, sign, number / 100 if share else number)
 
 
 def _seconds(column: Column, sign: str, value: Token) -> Q:
@@ -237,8 +235,7 @@ def _moment(column: Column, sign: str, value: Token) -> Q:
 def _by_size(column: Column, sign: str, number: float) -> Q:
     # A whole number as such: PostgreSQL compares columns of integers with nothing else by index.
     value = int(number) if number.is_integer() and abs(number) < 2**31 else number
-    lookup = _LOOKUPS.get(sign)
-    return Q(**{f"{column.path}__{lookup}" if lookup else column.path: value})
+    return column.matches(_LOOKUPS.get(sign, "exact"), value)
 
 
 _COMPARISONS: dict[str, Callable[[Column, str, Token], Q]] = {

@@ -8,7 +8,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
@@ -22,6 +22,7 @@ from trainingapp.models.text import stored_number
 from trainingapp.presentation.text import Text
 from trainingapp.runs.columns import Column, shown_columns
 from trainingapp.runs.conditions import conditions
+from trainingapp.runs.keyset import Key, Keys, in_order
 
 RUNS_ON_A_PAGE = 25
 NEWEST_FIRST = "-created"
@@ -122,13 +123,19 @@ def faceted(rows: QuerySet[TrainingRun], query: RunQuery) -> QuerySet[TrainingRu
     return rows.filter(**{name: value for name, value in exact.items() if value})
 
 
-def ordered(rows: QuerySet[TrainingRun], query: RunQuery) -> QuerySet[TrainingRun]:
-    order = query.order_column.order(descending=query.is_descending)
+def keyed(rows: QuerySet[TrainingRun], query: RunQuery) -> tuple[QuerySet[TrainingRun], Keys]:
+    """The rows with what they are ordered by, and the keys of the order."""
+    keys = query.order_column.keys(descending=query.is_descending)
+    rows = query.order_column.joined(rows)
     if query.group == "dataset":
-        return rows.order_by(F("dataset__name").asc(), *order)
+        return rows, (Key("dataset__name", kind="text"), *keys)
     if query.group == "parent":
-        return rows.annotate(family=Coalesce("forked_from_id", "pk")).order_by(F("family").desc(), *order)
-    return rows.order_by(*order)
+        return rows.annotate(family=Coalesce("forked_from_id", "pk")), (Key("family", is_descending=True), *keys)
+    return rows, keys
+
+
+def ordered(rows: QuerySet[TrainingRun], query: RunQuery) -> QuerySet[TrainingRun]:
+    return in_order(*keyed(rows, query))
 
 
 def with_cells(rows: QuerySet[TrainingRun], shown: Sequence[Column]) -> QuerySet[TrainingRun]:
@@ -158,34 +165,13 @@ class Facets:
 
     def __init__(self, rows: QuerySet[TrainingRun], query: RunQuery) -> None:
         self.query = query
-        #: The numbers of the runs that all facets let through, in order, where the rows had to be read one by one.
-        self.numbers: list[int] | None = None
-        read = self._read_each if query.conditions else self._read_groups
-        self._groups = read(rows)
+        # An index has all that is counted, unless conditions read more.
+        groups = rows.values_list(*self.NAMES).annotate(Count("pk"))
+        self._groups: list[tuple[list[Any], int]] = [(values, count) for *values, count in groups]
         datasets = {values[2] for values, _count in self._groups} | {query.dataset}
         self.datasets: dict[int, str] = dict(Dataset.objects.filter(pk__in=datasets - {None}).values_list("pk", "name"))
         owners = {values[3] for values, _count in self._groups}
         self._owners = dict(User.objects.filter(pk__in=owners).values_list("pk", "username"))
-
-    def _read_groups(self, rows: QuerySet[TrainingRun]) -> list[tuple[list[Any], int]]:
-        """An index has all that is counted."""
-        groups = rows.values_list(*self.NAMES).annotate(Count("pk"))
-        return [(values, count) for *values, count in groups]
-
-    def _read_each(self, rows: QuerySet[TrainingRun]) -> list[tuple[list[Any], int]]:
-        """Conditions may read every row in whole: once for the counts and for the order."""
-        query = self.query
-        found = list(ordered(rows, query).values_list("pk", *self.NAMES, "owner__username"))
-        chosen = (query.status, query.task, query.dataset, query.owner)
-        self.numbers = [
-            number
-            for number, status, task, dataset, _owner, name in found
-            if all(
-                not wanted or value == wanted
-                for value, wanted in zip((status, task, dataset, name), chosen, strict=True)
-            )
-        ]
-        return [(list(values), count) for values, count in Counter(row[1:5] for row in found).items()]
 
     def counts(self, facet: str) -> dict[object, int]:
         """The number of runs by value of the facet; under None that of all its values."""

@@ -48,14 +48,17 @@ NOT_IN_DATA = frozenset({"type", "time", "attempt", "epoch", "step", "level", "s
 PLAIN_FIELDS = frozenset({"type", "time", "attempt", "epoch", "step", "split", "values"})
 #: Fields of a checkpoint event that are columns of the checkpoint.
 CHECKPOINT_FIELDS = {"attempt", "epoch", "step", "reason", "size_bytes", "sha256", "metrics", "is_best"}
-#: The columns that storing events may change.
+#: The columns that storing events may change, besides those with the values that lists sort by.
 STORED_FIELDS = [
     *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase", "saving"),
     *("epoch", "total_epochs", "step", "total_steps", "elapsed_s", "eta_s"),
-    *("metrics", "best_metric_name", "best_metric", "best_epoch"),
-    *("requests", "config", "resume_check", "environment"),
+    *("best_metric_name", "best_metric", "best_epoch", "requests", "resume_check", "environment"),
     *("spent_s", "last_event_at", *NO_ERROR),
 ]
+
+
+#: Columns with values that lists sort by, which each event changes: their rows are compared at each save.
+LISTED_FIELDS: dict[type[Event], tuple[str, ...]] = {Metrics: ("metrics",), RequestDone: ("config",)}
 
 
 class LostRunError(Exception):
@@ -128,7 +131,8 @@ class EventStore:
             self._store(row, kept)
             row.heartbeat_at = timezone.now()
             row.spent_s += now - self._counted_at
-            row.save(update_fields=STORED_FIELDS)
+            listed = {column for event in kept for column in LISTED_FIELDS.get(type(event), ())}
+            row.save(update_fields=[*STORED_FIELDS, *listed])
         self.run, self._limit, self._counted_at = row, limit, now
         self._has_started = self._has_started or any(map(self._is_start, events))
         for event in kept:

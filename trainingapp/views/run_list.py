@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -28,6 +29,7 @@ from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.columns import NAME, SECTIONS, Column, shown_columns
 from trainingapp.runs.conditions import ConditionError
 from trainingapp.runs.forms import mark_errors, ready_datasets
+from trainingapp.runs.keyset import KeysetPage, KeysetPaginator, as_position
 from trainingapp.runs.organizing import save_view, star_run, tag_names
 from trainingapp.runs.run_list import (
     GROUPS,
@@ -39,8 +41,8 @@ from trainingapp.runs.run_list import (
     faceted,
     found_runs,
     grouped,
+    keyed,
     listed,
-    ordered,
     tags_offered,
     with_cells,
 )
@@ -48,8 +50,9 @@ from trainingapp.runs.verb_record import RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run, visible_run
 from trainingapp.views.journal import unseen_restart
-from trainingapp.views.paging import IndexedPaginator
 
+#: What chooses a page in the address of the list; the links of filters and columns lead to the first one.
+PLACES = frozenset({"page", "before", "after"})
 #: Runs that one request of the selection may name.
 MOST_SELECTED = 200
 
@@ -67,7 +70,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
             "restart": unseen_restart(request),
         }
     response = render(request, "runs/_table.html" if is_part else "runs/list.html", context)
-    if is_part and query.encoded() != request.META["QUERY_STRING"] and "page" not in request.GET:
+    if is_part and query.encoded() != request.META["QUERY_STRING"] and PLACES.isdisjoint(request.GET):
         # The form sends its empty fields too: the browser shows the short address.
         response.headers["HX-Push-Url"] = _address(query.encoded())
     return response
@@ -87,10 +90,8 @@ def _table(request: HttpRequest, query: RunQuery) -> dict[str, object]:
         found, problem = seen.none(), error
     facets = Facets(found, query)
     shown = query.shown()
-    rows = ordered(faceted(found, query), query)
-    pages = IndexedPaginator(with_cells(rows, shown), RUNS_ON_A_PAGE, total=facets.total, numbers=facets.numbers)
-    page = pages.get_page(request.GET.get("page"))
-    groups = grouped(request.user, listed(request.user, list(page), shown), query, found, facets)
+    page = _page(request.GET, with_cells(faceted(found, query), shown), query, facets.total)
+    groups = grouped(request.user, listed(request.user, page.rows, shown), query, found, facets)
     statuses, selects = facets.counts("status"), can(request.user, Verb.CREATE)
     views = SavedView.objects.filter(user_id=signed_in(request.user).pk)
     # Tags have a field of their own; the others are possible for none of the runs listed.
@@ -113,6 +114,17 @@ def _table(request: HttpRequest, query: RunQuery) -> dict[str, object]:
         "verbs": [verb for verb in RUN_VERBS.for_selection().values() if verb.name not in left_out],
         "selects": selects,
     }
+
+
+def _page(given: QueryDict, rows: QuerySet[TrainingRun], query: RunQuery, total: int) -> KeysetPage[TrainingRun]:
+    """The page that the address chooses: after or before a position, by its number, or else the first one."""
+    rows, keys = keyed(rows, query)
+    pages = KeysetPaginator(rows, keys, RUNS_ON_A_PAGE, total=total)
+    if "page" in given:
+        return pages.numbered(given["page"])
+    if (before := as_position(given.get("before", ""), keys)) is not None:
+        return pages.before(before)
+    return pages.after(as_position(given.get("after", ""), keys))
 
 
 def _place(text: str, problem: ConditionError) -> dict[str, str]:
