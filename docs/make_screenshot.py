@@ -2,6 +2,10 @@
 
 make screenshot     docs/screenshot.png, the picture of the README
 make screenshots    every page at three widths, in both themes and languages, into build/screenshots/
+
+A part of the screenshots, of a studio that is kept for the next time:
+
+    python docs/make_screenshot.py --all FOLDER --data FOLDER --width 390 --theme light --language en --only compare
 """
 
 import argparse
@@ -18,7 +22,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -32,7 +36,8 @@ EPOCHS, EPOCHS_BEFORE_THE_IMAGE = 12, 8
 DEADLINE_S = 600
 SECOND_NAME = "Demo scenes with another seed"
 WIDTHS = (390, 1280, 1920)
-THEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+Theme = Literal["light", "dark"]
+THEMES: Final[tuple[Theme, ...]] = ("light", "dark")
 LANGUAGES = ("en", "zh-hans")
 CHARTS_DRAWN_MS = 700
 PAGES = {
@@ -70,22 +75,46 @@ PAGES = {
     "admin": "/admin/",
 }
 COLOURS = 128
+#: Of the administrator of a studio that is used again.
+SET_PASSWORD = """
+import os
+from django.contrib.auth.models import User
+admin = User.objects.get(username="admin")
+admin.set_password(os.environ["DJANGO_SUPERUSER_PASSWORD"])
+admin.save()
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Take screenshots of a studio that trains the demo dataset.")
     parser.add_argument("--all", type=Path, metavar="FOLDER", help="every page, instead of the picture of the README")
-    folder: Path | None = parser.parse_args().all
-    with tempfile.TemporaryDirectory(prefix="cvstudio-screenshot-") as data:
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="make the studio in this folder, and use it again")
+    for name, choices in (("width", WIDTHS), ("theme", THEMES), ("language", LANGUAGES)):
+        kind = type(choices[0])
+        parser.add_argument(
+            f"--{name}", type=kind, choices=choices, action="append", help="only these (repeat it)"
+        )
+    parser.add_argument("--only", default="", metavar="TEXT", help="only pages with this text in their name")
+    options = parser.parse_args()
+    folder: Path | None = options.all
+    with ExitStack() as stack:
+        data = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cvstudio-screenshot-")))
         password = secrets.token_urlsafe()
-        env = {**os.environ, "DATA_DIR": data, "PORT": str(_free_port()), "DJANGO_SUPERUSER_PASSWORD": password}
-        _prepare(env)
+        env = {**os.environ, "DATA_DIR": str(data), "PORT": str(_free_port()), "DJANGO_SUPERUSER_PASSWORD": password}
+        if (data / "made").exists():
+            _manage(env, "shell", "--command", SET_PASSWORD)
+        else:
+            _prepare(env)
         with _studio(env) as address, sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             if folder is None:
                 _take_picture_of_the_readme(chromium, env, address, password)
             else:
-                _take_all(chromium, env, address, password, folder)
+                if not (data / "made").exists():
+                    _complete(env)
+                    (data / "made").touch()
+                part = options.width or WIDTHS, options.theme or THEMES, options.language or LANGUAGES
+                _take_all(chromium, address, password, folder, list(itertools.product(*part)), options.only)
             chromium.close()
 
 
@@ -99,24 +128,31 @@ def _take_picture_of_the_readme(chromium: Browser, env: dict[str, str], address:
     print(f"{TARGET}: {TARGET.stat().st_size / 1000:.0f} kB")
 
 
-def _take_all(chromium: Browser, env: dict[str, str], address: str, password: str, folder: Path) -> None:
-    """One file for each page, width, theme and language. A second run waits in the queue and then trains."""
+def _complete(env: dict[str, str]) -> None:
+    """Wait for the first run. A second one waits in the queue and then trains."""
     _create_run(env, SECOND_NAME, "--set=seed=1")
     _wait_for_epoch(env, 1, EPOCHS)
     _manage(env, "weights", "save", "1", "--name", "scenes")
+
+
+def _take_all(
+    chromium: Browser, address: str, password: str, folder: Path, looks: list[tuple[int, Theme, str]], only: str
+) -> None:
+    """One file for each page with this text in its name, and for each width, theme and language."""
+    pages = {name: path for name, path in PAGES.items() if only in name}
     folder.mkdir(parents=True, exist_ok=True)
-    for width, theme, language in itertools.product(WIDTHS, THEMES, LANGUAGES):
+    for width, theme, language in looks:
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
         page = context.new_page()
         _sign_in(page, address, password)
         context.add_cookies([{"name": "django_language", "value": language, "url": address}])
-        for name, path in PAGES.items():
+        for name, path in pages.items():
             page.goto(address + path)
             page.locator("h1").last.wait_for()
             page.wait_for_timeout(CHARTS_DRAWN_MS)
             page.screenshot(path=folder / f"{name}-{width}-{theme}-{language}.png", full_page=True)
         context.close()
-        print(f"{width} pixels, {theme}, {language}: {len(PAGES)} pages", flush=True)
+        print(f"{width} pixels, {theme}, {language}: {len(pages)} pages", flush=True)
 
 
 def _prepare(env: dict[str, str]) -> None:

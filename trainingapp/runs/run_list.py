@@ -214,7 +214,8 @@ class ListedRun:
     """A row of the table."""
 
     run: TrainingRun
-    cells: list[tuple[Column, object]]
+    #: Each with its column and the name of that.
+    cells: list[tuple[Column, str, object]]
     tags: list[str]
     is_starred: bool
 
@@ -238,8 +239,9 @@ def listed(user: AnyUser, runs: Sequence[TrainingRun], shown: Sequence[Column]) 
         tags.setdefault(number, []).append(name)
     stars = TrainingRun.starred_by.through.objects.filter(trainingrun__in=numbers, user_id=user.pk)
     starred = set(stars.values_list("trainingrun", flat=True))
+    named = [(column, str(column.label)) for column in shown]  # translated once, and not for each row
     return [
-        ListedRun(run, [(column, column.cell(run)) for column in shown], tags.get(run.pk, []), run.pk in starred)
+        ListedRun(run, [(each, label, each.cell(run)) for each, label in named], tags.get(run.pk, []), run.pk in starred)
         for run in runs
     ]
 
