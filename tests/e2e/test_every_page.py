@@ -1,7 +1,8 @@
 """Every page, in both themes and languages: no violation of WCAG 2.2 AA, nothing wider than a phone."""
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -268,6 +269,129 @@ FOCUS = """() => {
   const outline = shown.outlineStyle === "none" ? shown.boxShadow : shown.outlineStyle;
   return [element.outerHTML.slice(0, 120), element === document.body ? "the window" : outline];
 }"""
+
+
+# What fits where
+
+
+@pytest.fixture(scope="module")
+def wide(browser: Browser, studio: Studio, pages: list[str]) -> Iterator[Page]:
+    """A window of 1,280 pixels, signed in, for tests that only look."""
+    context, page = visit(browser, studio, 1280)
+    yield page
+    context.close()
+
+
+def number_of(pages: list[str], part: str) -> str:
+    """The number in the first address with this part, such as "/epochs/"."""
+    return next(address for address in pages if part in address).split("/")[2]
+
+
+@pytest.mark.parametrize("height", [640, 900])
+def test_no_focused_field_is_hidden_behind_a_bar(wide: Page, studio: Studio, height: int) -> None:
+    wide.set_viewport_size({"width": 1280, "height": height})
+    wide.goto(f"{studio.url}/runs/new/")
+    hidden, fields = [], 0
+    for _press in range(70):
+        wide.keyboard.press("Tab")
+        about, is_field, is_hidden = wide.evaluate(UNDER_A_BAR)
+        fields += is_field
+        hidden += [about] if is_hidden else []
+    assert fields > 15
+    assert not hidden, "\n".join(hidden)
+    assert wide.evaluate(PAINTED_OVER) == "submit-bar", "the bar is above the field that has the focus"
+
+
+#: What has the focus, whether it is a field, and whether a bar covers it in whole.
+UNDER_A_BAR = """() => {
+  const one = document.activeElement, box = one.getBoundingClientRect();
+  const bars = [...document.querySelectorAll(".topbar, .submit-bar")].filter((bar) => !bar.contains(one));
+  const covers = (bar) => bar.getBoundingClientRect().top <= box.top && bar.getBoundingClientRect().bottom >= box.bottom;
+  return [one.outerHTML.slice(0, 120), one.matches("input, select, textarea"), box.height > 1 && bars.some(covers)];
+}"""
+#: What is seen where the bar lies over a field that has the focus and is scrolled behind it.
+PAINTED_OVER = """() => {
+  const bar = document.querySelector(".submit-bar").getBoundingClientRect();
+  const field = document.querySelector(".input-group .form-control");
+  field.focus({ preventScroll: true });
+  window.scrollBy({ top: field.getBoundingClientRect().top - bar.top - 10, behavior: "instant" });
+  const box = field.getBoundingClientRect();
+  const seen = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+  return seen.closest(".submit-bar") ? "submit-bar" : seen.outerHTML.slice(0, 120);
+}"""
+
+
+def test_tables_are_not_cut_at_1280_pixels(wide: Page, studio: Studio, pages: list[str]) -> None:
+    wide.set_viewport_size({"width": 1280, "height": 900})
+    run = number_of(pages, "/evaluation/?show=classes")
+    datasets = [address for address in pages if re.fullmatch(r"/datasets/\d+/", address)]
+    cut = []
+    for address in (f"/runs/{run}/checkpoints/", f"/runs/{run}/evaluation/?show=classes", *datasets):
+        wide.goto(studio.url + address)
+        cut += [f"{address} {table}" for table in wide.evaluate(CUT_TABLES)]
+    assert not cut, "\n".join(cut)
+    wide.goto(f"{studio.url}/runs/{run}/checkpoints/")
+    for name in ("Save as model", "Fork"):
+        box = wide.locator(".row-actions a", has_text=name).first.bounding_box()
+        assert box is not None, name
+        assert box["x"] + box["width"] <= 1280, name
+
+
+#: Tables that need more than the width of what they scroll in.
+CUT_TABLES = """() => [...document.querySelectorAll("main .scroll-x")]
+  .filter((box) => box.scrollWidth > box.clientWidth + 1)
+  .map((box) => `${box.scrollWidth} in ${box.clientWidth}: ${box.outerHTML.slice(0, 120)}`)"""
+
+
+def test_a_phone_shows_every_metric_of_a_class(wide: Page, studio: Studio, pages: list[str]) -> None:
+    wide.set_viewport_size({"width": 390, "height": 844})
+    wide.goto(f"{studio.url}/runs/{number_of(pages, '/evaluation/?show=classes')}/evaluation/?show=classes")
+    numbers = wide.locator("#classes tbody tr").first.locator("td.number")
+    assert numbers.count() > 0
+    boxes = [numbers.nth(place).bounding_box() for place in range(numbers.count())]
+    assert all(box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes), boxes
+
+
+@pytest.mark.parametrize("bar", ["/runs/new/ .submit-bar", "/runs/{run}/ .run-bar"])
+def test_the_bars_leave_a_phone_its_height(wide: Page, studio: Studio, pages: list[str], bar: str) -> None:
+    address, _space, selector = bar.partition(" ")
+    wide.set_viewport_size({"width": 390, "height": 844})
+    wide.goto(studio.url + address.format(run=number_of(pages, "/epochs/?epochs=9")))
+    box = wide.locator(selector).bounding_box()
+    assert box is not None
+    assert box["height"] <= 844 / 8
+
+
+def test_the_new_run_uses_a_wide_window(wide: Page, studio: Studio) -> None:
+    wide.set_viewport_size({"width": 1920, "height": 1000})
+    wide.goto(f"{studio.url}/runs/new/")
+    form, side = wide.locator("#run-form").bounding_box(), wide.locator("aside.side").bounding_box()
+    assert form is not None
+    assert side is not None
+    assert side["x"] + side["width"] - form["x"] > 1500
+    assert side["y"] == form["y"], "the panel is beside the form"
+
+
+def test_the_charts_of_a_row_share_their_axis(wide: Page, studio: Studio, pages: list[str]) -> None:
+    wide.set_viewport_size({"width": 1280, "height": 900})
+    wide.goto(f"{studio.url}/runs/{number_of(pages, '/evaluation/?show=classes')}/charts/")
+    expect(wide.locator("[data-chart] .u-over").nth(1)).to_be_visible()
+    rows: dict[int, list[list[int]]] = {}
+    for top, *plot in wide.evaluate(PLOTS):
+        rows.setdefault(top, []).append(plot)
+    shared = [plots for plots in rows.values() if len(plots) > 1]
+    assert shared
+    assert all(plot == plots[0] for plots in shared for plot in plots), rows
+
+
+#: The top of each box with a chart, and the top and the bottom of what is drawn in it.
+PLOTS = """() => [...document.querySelectorAll(".grid-charts .chart-box")]
+  .filter((box) => box.querySelector(".u-over"))
+  .map((box) => [box.getBoundingClientRect(), box.querySelector(".u-over").getBoundingClientRect()])
+  .map(([box, plot]) => [box.top, plot.top, plot.bottom].map(Math.round))"""
+
+
+# What the pages do
 
 
 def test_the_theme_is_stored(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:

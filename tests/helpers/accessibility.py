@@ -8,7 +8,9 @@ from playwright.sync_api import Page
 
 LEVEL_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]
 #: All rules of these tags. That on the size of targets is the one of version 2.2, which axe leaves out by default.
-WCAG = {"runOnly": {"type": "tag", "values": LEVEL_AA}, "rules": {"target-size": {"enabled": True}}}
+#: Two good practices besides: landmarks with names of their own, and images that do not repeat the text beside them.
+MORE = ("target-size", "landmark-unique", "image-redundant-alt")
+WCAG = {"runOnly": {"type": "tag", "values": LEVEL_AA}, "rules": {name: {"enabled": True} for name in MORE}}
 #: In the other theme only colors differ, and with them their contrast.
 CONTRAST_ALONE = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 #: The API's documentation is drawn by Swagger UI, whose buttons within buttons are its own.

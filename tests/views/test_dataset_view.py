@@ -80,6 +80,12 @@ def test_figures_are_drawn(user_client: Client, scenes: Dataset) -> None:
     assert max(int(bar["h"]) for bar in charts[2]["bars"]) == int(charts[2]["height"])
 
 
+def test_the_figures_come_before_the_images(user_client: Client, scenes: Dataset) -> None:
+    page = html(user_client.get(scenes.get_absolute_url()))
+    places = [page.index(words) for words in ('id="classes-title"', "Objects per image", 'id="images-title"', "<img")]
+    assert places == sorted(places)
+
+
 def test_histogram_bins_are_labelled(tints: Dataset) -> None:
     tints.statistics = {
         "histograms": {

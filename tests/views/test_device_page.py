@@ -48,6 +48,21 @@ def test_hosts_devices_runs_other_programs_and_the_next_run_are_shown(
     assert text.count("<rect") == 15
 
 
+def test_runs_on_the_timeline_are_reached_by_links_of_a_table(
+    user_client: Client, admin: User, dataset: Dataset
+) -> None:
+    """A run of seconds is a bar of a few pixels, which nobody hits."""
+    busy_studio(admin, dataset)
+    text = page(user_client)
+    days = re.findall(r'<svg class="timeline".*?</svg>.*?(?=<svg class="timeline"|</main>)', text, re.S)
+    assert len(days) == text.count('<svg class="timeline"')
+    assert not [day for day in days if "<a " in day.partition("</svg>")[0]]
+    for day in days:
+        bars = day.partition("</svg>")[0].count("<rect")
+        rows = re.findall(r'<th scope="row" class="text-wrap">\s*<a class="row-title"', day)
+        assert len(rows) == bars, day
+
+
 def test_htmx_gets_only_the_list(user_client: Client) -> None:
     response = user_client.get(reverse("device_list"), headers={"HX-Request": "true", "HX-Target": "devices"})
     assert response.content.decode().lstrip().startswith('<div id="devices"')
