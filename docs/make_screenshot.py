@@ -74,6 +74,8 @@ PAGES = {
     "account": "/account/",
     "admin": "/admin/",
 }
+#: In a picture of a whole page, bars that stay in view would lie in the middle of it.
+UNSTUCK = ".submit-bar, .run-bar, .side { position: static !important; }"
 COLOURS = 128
 #: Of the administrator of a studio that is used again.
 SET_PASSWORD = """
@@ -150,7 +152,7 @@ def _take_all(
             page.goto(address + path)
             page.locator("h1").last.wait_for()
             page.wait_for_timeout(CHARTS_DRAWN_MS)
-            page.screenshot(path=folder / f"{name}-{width}-{theme}-{language}.png", full_page=True)
+            page.screenshot(path=folder / f"{name}-{width}-{theme}-{language}.png", full_page=True, style=UNSTUCK)
         context.close()
         print(f"{width} pixels, {theme}, {language}: {len(pages)} pages", flush=True)
 

@@ -33,6 +33,9 @@ function openTab() {
   startEvaluation();
 }
 
+// On a phone the tabs scroll: the open one is in view.
+document.querySelector(".tab[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // A verb that is done takes its button away. The focus stays with the button where there still is one, and moves to the
 // status otherwise: not to another button, which the next press of a key would use.
 let focusedVerb = null;

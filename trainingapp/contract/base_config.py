@@ -677,7 +677,7 @@ class BaseRunConfig(BaseModel):
         float,
         Field(ge=0, le=1),
         Setting(
-            _("Colour jitter"),
+            _("Color jitter"),
             _("Largest random change of brightness, contrast and saturation."),
             Section.AUGMENTATION,
             changes_result=True,
