@@ -93,9 +93,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="make the studio in this folder, and use it again")
     for name, choices in (("width", WIDTHS), ("theme", THEMES), ("language", LANGUAGES)):
         kind = type(choices[0])
-        parser.add_argument(
-            f"--{name}", type=kind, choices=choices, action="append", help="only these (repeat it)"
-        )
+        parser.add_argument(f"--{name}", type=kind, choices=choices, action="append", help="only these (repeat it)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only pages with this text in their name")
     options = parser.parse_args()
     folder: Path | None = options.all

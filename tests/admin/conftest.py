@@ -65,6 +65,7 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         run.dataset,
         run.events.get(),
         run.series.get(),
+        run.values.first(),
         Checkpoint.objects.create(
             run=run, file="e.pt", attempt=1, epoch=1, step=1, reason="epoch", size_bytes=1, created_at=now
         ),

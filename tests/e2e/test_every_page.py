@@ -306,8 +306,9 @@ def test_no_focused_field_is_hidden_behind_a_bar(wide: Page, studio: Studio, hei
 UNDER_A_BAR = """() => {
   const one = document.activeElement, box = one.getBoundingClientRect();
   const bars = [...document.querySelectorAll(".topbar, .submit-bar")].filter((bar) => !bar.contains(one));
-  const covers = (bar) => bar.getBoundingClientRect().top <= box.top && bar.getBoundingClientRect().bottom >= box.bottom;
-  return [one.outerHTML.slice(0, 120), one.matches("input, select, textarea"), box.height > 1 && bars.some(covers)];
+  const covers = (bar, over = bar.getBoundingClientRect()) => over.top <= box.top && over.bottom >= box.bottom;
+  const is_hidden = box.height > 1 && bars.some((bar) => covers(bar));
+  return [one.outerHTML.slice(0, 120), one.matches("input, select, textarea"), is_hidden];
 }"""
 #: What is seen where the bar lies over a field that has the focus and is scrolled behind it.
 PAINTED_OVER = """() => {

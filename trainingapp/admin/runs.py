@@ -37,6 +37,7 @@ from trainingapp.models import (
     Forecast,
     JournalEntry,
     RunEvent,
+    RunValue,
     SavedView,
     SeriesChunk,
     Tag,
@@ -220,7 +221,7 @@ class TrainingRunAdmin(StudioAdmin):
         return list_link(JournalEntry, run.journal.count(), run__id__exact=run.pk)
 
 
-OfARun = RunEvent | SeriesChunk | Checkpoint | JournalEntry | Forecast
+OfARun = RunEvent | RunValue | SeriesChunk | Checkpoint | JournalEntry | Forecast
 
 
 class OfARunAdmin(ReadOnlyAdmin):
@@ -315,6 +316,16 @@ class SeriesChunkAdmin(NewestRowsAdmin):
     @admin.display(description=_("metrics"))
     def shown_metrics(self, chunk: SeriesChunk) -> str:
         return ", ".join(chunk.summary)
+
+
+@admin.register(RunValue)
+class RunValueAdmin(NewestRowsAdmin):
+    """What lists of runs sort and filter by."""
+
+    list_display = ("name", "run_link", "number", "text")
+    list_filter = (RunFilter,)
+    search_fields = ("run__name", "name")
+    order_of_run = ("name",)
 
 
 @admin.register(Checkpoint)

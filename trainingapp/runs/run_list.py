@@ -240,10 +240,11 @@ def listed(user: AnyUser, runs: Sequence[TrainingRun], shown: Sequence[Column]) 
     stars = TrainingRun.starred_by.through.objects.filter(trainingrun__in=numbers, user_id=user.pk)
     starred = set(stars.values_list("trainingrun", flat=True))
     named = [(column, str(column.label)) for column in shown]  # translated once, and not for each row
-    return [
-        ListedRun(run, [(each, label, each.cell(run)) for each, label in named], tags.get(run.pk, []), run.pk in starred)
-        for run in runs
-    ]
+    found = []
+    for run in runs:
+        cells = [(column, label, column.cell(run)) for column, label in named]
+        found.append(ListedRun(run, cells, tags.get(run.pk, []), run.pk in starred))
+    return found
 
 
 def grouped(
