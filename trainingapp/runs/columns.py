@@ -29,7 +29,7 @@ from trainingapp.presentation.labels import metric_label, task_label
 from trainingapp.presentation.numbers import NO_VALUE, metric, setting_value
 from trainingapp.presentation.run_cells import CELLS
 from trainingapp.presentation.text import Text
-from trainingapp.runs.keyset import Key, Keys
+from trainingapp.runs.keyset import Key, KeyKind, Keys
 
 #: How the values of a column are typed in conditions, and compared.
 Kind = Literal["number", "seconds", "time", "flag", "text", "status", "tag"]
@@ -82,12 +82,12 @@ class Column:
             return Key("status", descending, kind="text"), *rest
         if self.path == "pk":
             return (Key("pk", descending),)
-        kind = _KEY_KINDS.get(self.kind, "number")
+        kind: KeyKind = _KEY_KINDS.get(self.kind, "number")
         if self.listed_as:
             path, is_nullable = f"listed__{_part(self)}", True
         else:
             path = self.path
-            is_nullable = "__" not in path and TrainingRun._meta.get_field(path).null
+            is_nullable = "__" not in path and bool(getattr(TrainingRun._meta.get_field(path), "null", False))
         return Key(path, descending, is_nullable, kind), Key("pk", descending)
 
     def joined(self, runs: QuerySet[TrainingRun]) -> QuerySet[TrainingRun]:
@@ -107,7 +107,7 @@ class Column:
         return Q(In(F("pk") + 0, found.values("run")))
 
 
-_KEY_KINDS: dict[str, Literal["text", "moment"]] = {"text": "text", "time": "moment"}
+_KEY_KINDS: dict[str, KeyKind] = {"text": "text", "time": "moment"}
 
 
 def _part(column: Column) -> str:

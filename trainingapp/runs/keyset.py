@@ -26,6 +26,9 @@ MOST_CHARACTERS = 1000
 LARGEST_INTEGER = 2**63
 
 
+KeyKind = Literal["number", "text", "moment"]
+
+
 @dataclass(frozen=True)
 class Key:
     """A column of an order. Rows without a value come last in both directions."""
@@ -33,16 +36,17 @@ class Key:
     path: str
     is_descending: bool = False
     is_nullable: bool = False
-    kind: Literal["number", "text", "moment"] = "number"
+    kind: KeyKind = "number"
 
     def order(self, *, is_reversed: bool = False) -> OrderBy:
-        last = True if self.is_nullable else None
         descends = self.is_descending != is_reversed
-        nulls = {"nulls_first": last} if is_reversed else {"nulls_last": last}
-        return F(self.path).desc(**nulls) if descends else F(self.path).asc(**nulls)
+        # Django wants None where the database's own order will do.
+        first = (self.is_nullable and is_reversed) or None
+        last = (self.is_nullable and not is_reversed) or None
+        return OrderBy(F(self.path), descending=descends, nulls_first=first, nulls_last=last)
 
     def same(self, value: Value) -> Q:
-        return Q(**{f"{self.path}__isnull": True} if value is None else {self.path: value})
+        return Q((f"{self.path}__isnull", True)) if value is None else Q((self.path, value))
 
     def beyond(self, value: Value, *, is_reversed: bool = False) -> Q:
         """The rows with a value after this one, or before it."""
@@ -61,8 +65,9 @@ class Key:
         if value is None:
             return self.is_nullable
         if self.kind == "number":
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            return is_number and math.isfinite(value) and (isinstance(value, float) or abs(value) < LARGEST_INTEGER)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return False
+            return math.isfinite(value) and (isinstance(value, float) or abs(value) < LARGEST_INTEGER)
         if self.kind == "text":
             return isinstance(value, str) and is_storable(value)
         return isinstance(value, datetime) and timezone.is_aware(value)

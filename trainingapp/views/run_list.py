@@ -121,7 +121,7 @@ def _page(given: QueryDict, rows: QuerySet[TrainingRun], query: RunQuery, total:
     rows, keys = keyed(rows, query)
     pages = KeysetPaginator(rows, keys, RUNS_ON_A_PAGE, total=total)
     if "page" in given:
-        return pages.numbered(given["page"])
+        return pages.numbered(str(given["page"]))
     if (before := as_position(given.get("before", ""), keys)) is not None:
         return pages.before(before)
     return pages.after(as_position(given.get("after", ""), keys))
