@@ -21,7 +21,7 @@ from trainingapp.models import Dataset, Delivery, TrainingRun
 ada = User.objects.create_user("ada")
 save_settings(ada, {"run_completed": ["email"]}, language="zh-hans", email="ada@example.org")
 dataset = Dataset.objects.create(name="pets", owner=ada, source="/nowhere", status="ready", classes=["a", "b"],
-    tasks=["classification"])
+    tasks=["classification"], counts={}, images={"train": 20, "val": 4})
 run = make_run(ada, dataset, "birds")
 TrainingRun.objects.filter(pk=run.pk).update(status="running")
 TrainingRun.objects.get(pk=run.pk).transition("completed")

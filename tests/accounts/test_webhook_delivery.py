@@ -282,7 +282,7 @@ def test_an_e_mail_is_in_the_language_of_its_recipient(user: User, make: Run, se
     assert deliver_next()
     [sent] = mail.outbox
     assert sent.to == ["ada@example.org"]
-    assert sent.subject == "[CV Studio] 运行已完成"
+    assert sent.subject == f"[CV Studio] 运行已完成: {run.name}"
     assert f"https://studio.example.org{run.get_absolute_url()}" in sent.body
     assert only().state == "sent"
 

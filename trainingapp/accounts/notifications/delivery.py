@@ -23,7 +23,7 @@ from trainingapp.accounts.notifications.sending import RefusedAddressError, post
 from trainingapp.accounts.notifications.webhooks import may_be_private
 from trainingapp.contract.messages import Message, MessageError
 from trainingapp.contract.messages import notifications as messages
-from trainingapp.models import Delivery, Webhook
+from trainingapp.models import Delivery, Occurrence, Webhook
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +125,12 @@ def _feishu_failure(text: str) -> Message | None:
     return messages.REFUSED_BY_RECEIVER(reason=str(content.get("msg") or content["code"]))
 
 
+def _name(occurrence: Occurrence) -> str:
+    """The name of the run or the dataset that it is about, in one line."""
+    about = occurrence.facts.get("run") or occurrence.facts.get("dataset") or {}
+    return " ".join(str(about.get("name", "")).split())
+
+
 def _sent_mail(delivery: Delivery) -> Result:
     user = delivery.user
     if not settings.MAIL_IS_CONFIGURED:
@@ -138,7 +144,7 @@ def _sent_mail(delivery: Delivery) -> Result:
             "address": settings.STUDIO_URL + reverse("notification_settings")
         }
     mail = EmailMessage(
-        subject=f"[CV Studio] {telling.title}",
+        subject=": ".join(filter(None, [f"[CV Studio] {telling.title}", _name(delivery.occurrence)])),
         body=f"{telling.text}\n\n{telling.url}\n\n--\n{foot}\n",
         to=[user.email],
         headers={"Message-ID": f"<{delivery.pk}@cvstudio>", "Auto-Submitted": "auto-generated"},
