@@ -32,6 +32,7 @@ from trainingapp.models import (
     Dataset,
     Device,
     Job,
+    Sweep,
     Team,
     TrainingRun,
     Webhook,
@@ -63,6 +64,7 @@ VERBS: dict[str, Text] = {
     "clean_up": _("cleaned up"),
     "prune": _("removed old history of"),
     "cancel": _("cancelled"),
+    "enqueue": _("entered a trial in"),
     "quarantine": _("put in quarantine"),
     "release": _("released from quarantine"),
     "sign_in": _("signed in"),
@@ -89,6 +91,7 @@ KINDS: dict[type[Model], str] = {
     Team: "team",
     Webhook: "webhook",
     Device: "device",
+    Sweep: "sweep",
 }
 
 

@@ -14,7 +14,7 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts.users import AnyUser
-from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, RunEvent, Team, TrainingRun, Weights
+from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, RunEvent, Sweep, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 
 M = TypeVar("M", bound=Model)
@@ -82,7 +82,7 @@ SCOPES: dict[str, frozenset[Verb]] = {
 }
 #: Parts of a run: who sees the run sees them.
 _Part = Checkpoint | RunEvent
-_Shared = TrainingRun | Dataset | Weights
+_Shared = TrainingRun | Dataset | Weights | Sweep
 #: The objects that permissions are about.
 Object = _Part | _Shared | Job
 

@@ -1,16 +1,16 @@
-"""The verb that shares runs, datasets and models."""
+"""The verb that shares runs, datasets, models and sweeps."""
 
 from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.users import AnyUser
-from trainingapp.models import Dataset, Team, TrainingRun, Weights
+from trainingapp.models import Dataset, Sweep, Team, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.sharing import Visibility
 from trainingapp.models.verbs import VerbError, refresh_locked
 
-Shareable = TrainingRun | Dataset | Weights
+Shareable = TrainingRun | Dataset | Weights | Sweep
 
 
 def share(item: Shareable, visibility: str, team: Team | None = None, *, by: AnyUser | str = "") -> Shareable:

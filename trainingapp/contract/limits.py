@@ -40,6 +40,10 @@ MAX_LIMIT_HOURS = 8760.0
 MAX_RECOVERIES = 100
 
 MAX_EPOCHS = 10_000
+#: A sweep: its trials, those at the same time, and the k of a control group of each k-th trial.
+MAX_TRIALS = 10_000
+MAX_CONCURRENCY = 100
+MAX_CONTROL_EVERY = 100
 #: The side of a training image in pixels.
 MAX_IMAGE_SIZE = 2048
 #: Classes of a model, and those that are named in one API call for an upload.

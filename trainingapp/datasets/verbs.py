@@ -152,6 +152,8 @@ def _check_unused(dataset: Dataset) -> None:
         raise VerbError(_("“%(name)s” is being imported. Cancel the import first.") % {"name": dataset.name})
     runs = dataset.runs.order_by("pk")
     if not runs.exists():
+        if dataset.sweeps.exists():
+            raise VerbError(_("Sweeps use this dataset. Delete them first."))
         return
     names = list(visible_to(dataset.owner, runs).values_list("name", flat=True)[:6])
     if not names:

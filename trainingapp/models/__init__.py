@@ -11,6 +11,7 @@ from trainingapp.models.run import TrainingRun
 from trainingapp.models.run_value import RunValue
 from trainingapp.models.series import SeriesChunk
 from trainingapp.models.sharing import Team
+from trainingapp.models.sweep import Sweep, Trial
 from trainingapp.models.weights import Weights, WeightsAlias
 
 __all__ = [
@@ -35,9 +36,11 @@ __all__ = [
     "RunValue",
     "SavedView",
     "SeriesChunk",
+    "Sweep",
     "Tag",
     "Team",
     "TrainingRun",
+    "Trial",
     "Webhook",
     "Weights",
     "WeightsAlias",

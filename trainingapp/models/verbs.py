@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from trainingapp.contract.limits import MAX_PRIORITY, NAME_LENGTH
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.models import Dataset, Sweep, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.run import Status
 from trainingapp.models.trash import remove
@@ -58,7 +58,7 @@ def locked(run: TrainingRun) -> Iterator[None]:
         transaction.on_commit(partial(ring, run_id))
 
 
-def refresh_locked(row: TrainingRun | Dataset | Weights) -> None:
+def refresh_locked(row: TrainingRun | Dataset | Weights | Sweep) -> None:
     model: Any = type(row)
     try:
         row.refresh_from_db(from_queryset=model._default_manager.select_for_update())

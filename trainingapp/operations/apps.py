@@ -13,6 +13,8 @@ class TrainingAppConfig(AppConfig):
         from trainingapp.accounts import audit
         from trainingapp.accounts.notifications import outbox
         from trainingapp.operations import checks  # noqa: F401 - registers the system checks
+        from trainingapp.runs.sweeps import following
 
         audit.listen()
         outbox.listen()
+        following.listen()

@@ -28,6 +28,7 @@ KINDS: dict[str, Text] = {
     "webhook": _("webhook"),
     "user": _("user"),
     "device": _("device"),
+    "sweep": _("sweep"),
     "failurerule": _("failure rule"),
 }
 #: Names of details, in the order in which they are shown. A name that is not here is shown as it is stored.
@@ -49,6 +50,7 @@ DETAILS: dict[str, Text] = {
     "scopes": _("scopes"),
     "sessions": _("browsers"),
     "to": _("after"),
+    "trial": _("trial"),
     "upload": _("uploaded"),
     "user": _("user"),
     "username": _("user"),

@@ -49,7 +49,7 @@ def create_run(
 
     For a limit that is None, the studio's applies.
     """
-    _check_request(dataset, config, owner)
+    check_request(dataset, config, owner)
     limits = changed_limits(TrainingRun(), soft_limit_h, hard_limit_h, max_recoveries)
     with transaction.atomic():
         run = TrainingRun.objects.create(
@@ -71,14 +71,14 @@ def create_run(
 
 def preview_batch(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
     """Request a job that draws the first training batch of such a run. Raises VerbError."""
-    _check_request(dataset, config, owner)
+    check_request(dataset, config, owner)
     params = {"config": config.model_dump(mode="json"), "dataset_dir": str(dataset.folder)}
     return request_job(Job.Kind.BATCH_PREVIEW, owner=owner, params=params)
 
 
 def check_first(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
     """Request a job that trains a few steps of such a run, to measure what it needs. Raises VerbError."""
-    _check_request(dataset, config, owner)
+    check_request(dataset, config, owner)
     params = {
         "config": config.model_dump(mode="json"),
         "dataset_dir": str(dataset.folder),
@@ -90,7 +90,7 @@ def check_first(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
         return request_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
 
 
-def _check_request(dataset: Dataset, config: RunConfig, owner: User) -> None:
+def check_request(dataset: Dataset, config: RunConfig, owner: User) -> None:
     """Whether the owner may train with this dataset and configuration. Raises VerbError."""
     if not can(owner, Verb.CREATE):
         raise VerbError(refusal(Verb.CREATE))

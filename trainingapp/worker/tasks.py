@@ -21,6 +21,7 @@ from trainingapp.models import IdempotencyKey
 from trainingapp.operations import disk_alarm
 from trainingapp.runs import checkpoint_files as housekeeping
 from trainingapp.runs import history, series_migration
+from trainingapp.runs.sweeps import advance as sweeps
 from trainingapp.scheduling import forecast, inventory
 from trainingapp.scheduling.scheduler import claim_next, is_waiting
 from trainingapp.supervision import HOST, recover_lost_runs, shutting_down, supervise, worker_id
@@ -38,6 +39,7 @@ _converting = threading.Lock()
 PRUNING_S = 300.0
 #: Deliveries at the same time in this process: a slow receiver delays the others less.
 _delivering = threading.BoundedSemaphore(2)
+_advancing = threading.Lock()
 _doing_jobs = {lane: threading.Lock() for lane in Lane}
 
 
@@ -101,6 +103,17 @@ def deliver_notifications() -> None:
         _delivering.release()
 
 
+@db_task()
+def advance_sweeps() -> None:
+    """Create the next trials of sweeps and prune others; return at once when another thread does."""
+    if shutting_down.is_set() or not _advancing.acquire(blocking=False):
+        return
+    try:
+        sweeps.advance_due()
+    finally:
+        _advancing.release()
+
+
 @db_periodic_task(crontab())
 def health_check() -> None:
     """The look around of every minute; the worker's own watch looks more often."""
@@ -159,6 +172,8 @@ def check_for_work() -> None:
     imports.adopt_imports()
     if delivery.is_due():
         deliver_notifications()
+    if sweeps.due_sweeps():
+        advance_sweeps()
     for lane in Lane:
         if lease.waiting_jobs(lane).exists():
             wake_jobs(lane)
