@@ -22,6 +22,7 @@ JsonObject = dict[str, Any]
 
 TAGS = [
     {"name": "training", "description": "Runs: create, control, watch, save."},
+    {"name": "sweeps", "description": "Searches over configurations, with their trials."},
     {"name": "datasets", "description": "Datasets, their import and uploads in parts."},
     {"name": "weights", "description": "The library of trained weights."},
     {"name": "system", "description": "Devices, the queue and jobs."},
@@ -32,6 +33,8 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "stream_events": (503,),
     "change_run": (409, 412, 428),
     "delete_run": (409,),
+    "delete_sweep": (409,),
+    "change_sweep": (409,),
     "compare_runs": (404,),
     "compare_images": (404, 409),
     "run_script": (409,),
@@ -136,7 +139,7 @@ def _describe_config(components: JsonObject) -> None:
         components.update(schema.pop("$defs", {}))
         components[_config_name(task)] = schema
     one_of = [{"$ref": f"#/components/schemas/{_config_name(task)}"} for task in TASKS]
-    for name in ("TrainingRunCreate", "TrainingCheckRequest"):
+    for name in ("TrainingRunCreate", "TrainingCheckRequest", "SweepCreate"):
         config = components[name]["properties"]["config"]
         config.pop("additionalProperties", None)
         config.pop("type", None)

@@ -22,6 +22,7 @@ from trainingapp.api import (
     predictions,
     records,
     sharing,
+    sweeps,
     system,
     training,
     uploads,
@@ -108,6 +109,7 @@ api.add_router("/datasets", datasets.router)
 api.add_router("/uploads", uploads.router)
 api.add_router("/weights", weights.router)
 api.add_router("/weights", predictions.router)
+api.add_router("/sweeps", sweeps.router)
 api.add_router("", sharing.router)
 api.add_router("", system.router)
 api.add_router("", notifications.router)

@@ -1,4 +1,4 @@
-"""Sharing of runs, datasets and models."""
+"""Sharing of runs, datasets, models and sweeps."""
 
 from django.utils.translation import gettext as _
 from ninja import Router
@@ -11,7 +11,9 @@ from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Id
 from trainingapp.api.problems import wrong_field
 from trainingapp.api.schemas import ShareRequest, Sharing
-from trainingapp.models import Team
+from trainingapp.api.sweeps import sweep_for
+from trainingapp.models import Sweep, Team
+from trainingapp.runs.sweeps import verbs as sweep_verbs
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 router = Router()
@@ -35,6 +37,12 @@ def share_weights(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareab
     return _shared(request, weights_for(request, pk, Verb.SHARE), payload)
 
 
+@router.post("/sweeps/{pk}/share", response=Sharing, summary="Share a sweep", tags=["sweeps"])
+def share_sweep(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
+    """Share a sweep, and the runs of its trials, with every user, a team of the owner, or no other user."""
+    return _shared(request, sweep_for(request, pk, Verb.SHARE), payload)
+
+
 def _shared(request: ApiRequest, item: Shareable, payload: ShareRequest) -> Shareable:
     if (payload.team is not None) != (payload.visibility == "team"):
         raise wrong_field("#/team", _("Name a team where it is shared with one, and nowhere else."))
@@ -44,4 +52,6 @@ def _shared(request: ApiRequest, item: Shareable, payload: ShareRequest) -> Shar
         team = Team.objects.filter(name=payload.team, members=item.owner_id).first()
         if team is None:
             raise wrong_field("#/team", _("The owner has no team of this name."))
+    if isinstance(item, Sweep):
+        return sweep_verbs.share_sweep(item, payload.visibility, team, by=request.caller.user)
     return sharing_verbs.share(item, payload.visibility, team, by=request.caller.user)

@@ -23,7 +23,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.number_text import field_number
 from trainingapp.contract.setting import ConfigField, Setting, When
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
-from trainingapp.models import Checkpoint, Dataset, Team, TrainingRun, Weights
+from trainingapp.models import Checkpoint, Dataset, Sweep, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 from trainingapp.models.text import row_numbered
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
@@ -161,14 +161,14 @@ def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, s
 
 
 class ShareForm(forms.Form):
-    """Who can see a run, a dataset or a model: one choice, with an option for each team of the owner.
+    """Who can see a run, a dataset, a model or a sweep: one choice, with an option for each team of the owner.
 
     After is_valid(), `visibility` and `team` hold the choice.
     """
 
     who = forms.ChoiceField(label=_("Shared with"), widget=forms.Select({"class": "form-select"}))
 
-    def __init__(self, item: TrainingRun | Dataset | Weights, data: Given = None) -> None:
+    def __init__(self, item: TrainingRun | Dataset | Weights | Sweep, data: Given = None) -> None:
         super().__init__(data)
         self.teams = {str(team.pk): team for team in Team.objects.filter(members=item.owner_id)}
         if item.team is not None:

@@ -69,31 +69,39 @@ def parallel_plot(comparison: Comparison) -> ParallelPlot | None:
     columns = [_of_setting(row) for row in shown]
     if (measured := _of_metric(comparison)) is not None:
         columns.append(measured)
-    space = (WIDTH - LEFT - RIGHT) / max(1, len(columns) - 1)
-    xs = [LEFT + number * space for number in range(len(columns))]
-    scaled = [_scaled(values, texts) for _label, values, texts in columns]
-    axes = [
-        Axis(_short(label, LONGEST_LABEL), f"{x:.1f}", _ticks(ys, texts))
-        for x, ys, (label, _values, texts) in zip(xs, scaled, columns, strict=True)
+    axes, drawn = drawing(columns)
+    lines = [
+        ParallelLine(item, parts, dots, ", ".join(f"{label} {texts[number]}" for label, _values, texts in columns))
+        for number, (item, (parts, dots)) in enumerate(zip(comparison.shown, drawn, strict=True))
     ]
-    lines = []
-    for number, item in enumerate(comparison.shown):
-        places = [(x, ys[number]) for x, ys in zip(xs, scaled, strict=True)]
-        words = ", ".join(f"{label} {texts[number]}" for label, _values, texts in columns)
-        dots = [(f"{x:.1f}", f"{y:.1f}") for x, y in places if y is not None]
-        lines.append(ParallelLine(item, _parts(places), dots, words))
     return ParallelPlot(axes, lines, len(differences) - len(shown))
 
 
-_Column = tuple[str, Sequence[JsonValue], list[str]]
+def drawing(columns: Sequence["Column"]) -> tuple[list[Axis], list[tuple[list[str], list[tuple[str, str]]]]]:
+    """The axes, and the polylines and dots of each row of the columns."""
+    space = (WIDTH - LEFT - RIGHT) / max(1, len(columns) - 1)
+    xs = [LEFT + number * space for number in range(len(columns))]
+    scaled = [scaled_values(values, texts) for _label, values, texts in columns]
+    axes = [
+        Axis(_short(label, LONGEST_LABEL), f"{x:.1f}", value_ticks(ys, texts))
+        for x, ys, (label, _values, texts) in zip(xs, scaled, columns, strict=True)
+    ]
+    lines = []
+    for places in zip(*scaled, strict=True):
+        line = list(zip(xs, places, strict=True))
+        lines.append((_parts(line), [(f"{x:.1f}", f"{y:.1f}") for x, y in line if y is not None]))
+    return axes, lines
+
+
+Column = tuple[str, Sequence[JsonValue], list[str]]
 """Label of an axis, the value of each run, and its text."""
 
 
-def _of_setting(row: ConfigDifference) -> _Column:
+def _of_setting(row: ConfigDifference) -> Column:
     return row.label, [value.value for value in row.values], row.texts
 
 
-def _of_metric(comparison: Comparison) -> _Column | None:
+def _of_metric(comparison: Comparison) -> Column | None:
     """The model-selection metric of the baseline; None where no run has it."""
     name = comparison.base.run.config.get("best_metric")
     column = next((column for column in comparison.columns if column.name == name), None)
@@ -103,7 +111,7 @@ def _of_metric(comparison: Comparison) -> _Column | None:
     return column.label, found, [metric(value, column.name) for value in found]
 
 
-def _scaled(values: Sequence[JsonValue], texts: Sequence[str]) -> list[float | None]:
+def scaled_values(values: Sequence[JsonValue], texts: Sequence[str]) -> list[float | None]:
     """The y of each value: numbers by their size, others in the order in which they occur."""
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     known = [value for value in values if value is not None]
@@ -124,7 +132,7 @@ def _spread(sizes: Sequence[float | None]) -> list[float | None]:
     return [None if size is None else BOTTOM - (size - low) / (high - low) * (BOTTOM - TOP) for size in sizes]
 
 
-def _ticks(ys: Sequence[float | None], texts: Sequence[str]) -> list[tuple[str, str]]:
+def value_ticks(ys: Sequence[float | None], texts: Sequence[str]) -> list[tuple[str, str]]:
     """The text of each value, or of the lowest and the highest where there are many."""
     found = {round(y, 1): text for y, text in zip(ys, texts, strict=True) if y is not None}
     places = sorted(found)

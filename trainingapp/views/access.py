@@ -14,7 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from trainingapp.accounts.permissions import Object, Verb, can, refusal, visible_to
 from trainingapp.accounts.users import AnyUser
-from trainingapp.models import Checkpoint, Dataset, TrainingRun, Weights
+from trainingapp.models import Checkpoint, Dataset, Sweep, TrainingRun, Weights
 from trainingapp.models.verbs import task_problem
 
 M = TypeVar("M", bound=Model)
@@ -79,6 +79,13 @@ def visible_weights(request: HttpRequest, pk: int, verb: Verb = Verb.SEE) -> Wei
     weights = visible(request, rows, pk=pk)
     require(request, verb, weights)
     return weights
+
+
+def visible_sweep(request: HttpRequest, pk: int, verb: Verb = Verb.SEE) -> Sweep:
+    """A sweep that the user may do this to. Raises Http404 or PermissionDenied."""
+    sweep = visible(request, Sweep.objects.select_related("owner", "dataset", "team"), pk=pk)
+    require(request, verb, sweep)
+    return sweep
 
 
 def visible_checkpoint(request: HttpRequest, pk: int, file: str) -> Checkpoint:

@@ -10,10 +10,12 @@ from django.views.decorators.http import require_POST
 from trainingapp.accounts import sharing as sharing_verbs
 from trainingapp.accounts.permissions import Verb
 from trainingapp.accounts.sharing import Shareable
+from trainingapp.models import Sweep
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import ShareForm
+from trainingapp.runs.sweeps.verbs import share_sweep
 from trainingapp.runs.verb_registry import RUN_VERBS
-from trainingapp.views.access import controlled_dataset, controlled_run, visible_weights
+from trainingapp.views.access import controlled_dataset, controlled_run, visible_sweep, visible_weights
 
 
 @require_POST
@@ -35,6 +37,12 @@ def weights_share(request: HttpRequest, pk: int) -> HttpResponse:
     return answer_share(request, visible_weights(request, pk, Verb.SHARE))
 
 
+@require_POST
+def sweep_share(request: HttpRequest, pk: int) -> HttpResponse:
+    """Share a sweep and the runs of its trials, or stop sharing them."""
+    return answer_share(request, visible_sweep(request, pk, Verb.SHARE))
+
+
 def answer_share(request: HttpRequest, item: Shareable, *, back: str = "") -> HttpResponse:
     """Apply the form and return to the page of the object, or to `back`."""
     form = ShareForm(item, request.POST)
@@ -42,7 +50,8 @@ def answer_share(request: HttpRequest, item: Shareable, *, back: str = "") -> Ht
         messages.error(request, _("Choose who sees this from the list."))
         return redirect(back or item)
     try:
-        sharing_verbs.share(item, form.visibility, form.team, by=request.user)
+        share = share_sweep if isinstance(item, Sweep) else sharing_verbs.share
+        share(item, form.visibility, form.team, by=request.user)  # type: ignore[operator]  # each takes its own items
     except VerbError as error:
         messages.error(request, str(error))
     else:
