@@ -11,6 +11,7 @@ admin.autodiscover()
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("trainingapp.views.urls.runs")),
     path("", include("trainingapp.views.urls.compare")),
+    path("", include("trainingapp.views.urls.sweeps")),
     path("", include("trainingapp.views.urls.queue")),
     path("", include("trainingapp.views.urls.datasets")),
     path("", include("trainingapp.views.urls.weights")),

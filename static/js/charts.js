@@ -11,7 +11,7 @@
 //     values: [{ step, epoch, time, value }, ...] }
 //
 // with its values in the order of the steps, `epoch` as a fraction and `time` in seconds since the run began. `dots` marks
-// each value, `isShare` shows it in per cent, `unit` stands behind it; `owner` groups lines that are hidden together. The group owns what the
+// each value, `isScatter` leaves out the line between them, `isShare` shows it in per cent, `unit` stands behind it; `owner` groups lines that are hidden together. The group owns what the
 // toolbar sets (axis, smoothing, logarithmic scale), the zoom, which all its charts share and which new values leave as
 // it is, and the lines that are hidden. Its methods:
 //
@@ -178,7 +178,8 @@ class Chart {
         spanGaps: true,
         show: !group.isHidden(line),
         dash: line.dashed ? [5, 4] : undefined,
-        points: { show: column === "raw" && Boolean(line.dots), size: 5, fill: token(line.colour) },
+        paths: line.isScatter ? () => null : undefined,
+        points: { show: column === "raw" && Boolean(line.dots), size: line.isScatter ? 7 : 5, fill: token(line.colour) },
       }));
     this.plot = new uPlot(
       {
@@ -455,7 +456,7 @@ export class ChartGroup {
 
   /** What the charts show at x of the axis, such as "Step 120". */
   placeText(x) {
-    const names = this.toolbar?.dataset || {};
+    const names = this.toolbar?.dataset || this.root.dataset;
     if (this.axis === "time") return clock(x);
     const text = Number.isInteger(x) ? x.toLocaleString() : numberText(x);
     return `${this.axis === "epoch" ? names.epoch : names.step} ${text}`;

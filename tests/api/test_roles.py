@@ -14,6 +14,7 @@ from tests.api.conftest import Api, api_of, problem
 from tests.api.test_training import checkpoint_of
 from tests.helpers.machines import machine
 from tests.helpers.once import world_fixtures
+from tests.helpers.sweeps import make_sweep
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
 from trainingapp.api.openapi import schema_of
@@ -57,6 +58,8 @@ ABOUT_WEIGHTS = {"name": "x", "task": "classification", "architecture": "resnet1
 
 
 RUN, DATASET, WEIGHTS = "training/{run}", "datasets/{dataset}", "weights/{weights}"
+SWEEP = "sweeps/{sweep}"
+NEW_SWEEP = {"name": "x", "dataset": "{open_dataset}", "sampler": "repeat"}
 
 
 def control_calls() -> dict[str, tuple[str, str, Any]]:
@@ -100,6 +103,15 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "change_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "control", {"is_pinned": True}),
     "remove_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "delete", None),
     "save_run": (f"{RUN}/save", "control", {"name": "x"}),
+    "list_sweeps": ("sweeps/", "list", None),
+    "create_sweep": ("sweeps/", "create", NEW_SWEEP),
+    "show_sweep": (SWEEP, "see", None),
+    "change_sweep": (SWEEP, "control", {"concurrency": 3}),
+    "delete_sweep": (SWEEP, "delete", None),
+    "control_sweep": (f"{SWEEP}/control", "control", {"action": "start"}),
+    "list_trials": (f"{SWEEP}/trials", "see", None),
+    "enqueue_trial": (f"{SWEEP}/trials", "control", {"params": {"learning_rate": 0.02}}),
+    "share_sweep": (f"{SWEEP}/share", "share", {"visibility": "private"}),
     "list_datasets": ("datasets/", "list", None),
     "create_dataset": ("datasets/", "create", {"name": "x", "folder": "/nowhere"}),
     "upload_dataset": ("datasets/upload?name=x", "create", b"no zip"),
@@ -204,7 +216,8 @@ def make_world(visibility: str) -> World:
     run = make_run(owner, dataset)
     weights = Weights.objects.create(name="w", version=1, owner=owner, task="classification", architecture="a")
     WeightsAlias.objects.create(name="w", alias="production", weights=weights)
-    for thing in (dataset, run, weights):
+    sweep = make_sweep(owner, dataset, start=False)
+    for thing in (dataset, run, weights, sweep):
         type(thing).objects.filter(pk=thing.pk).update(visibility=visibility, team=team)
     TrainingRun.objects.update(status="queued")
     checkpoint_of(run, 1, is_best=True)
@@ -220,6 +233,7 @@ def make_world(visibility: str) -> World:
         "dataset": dataset.pk,
         "open_dataset": open_dataset.pk,
         "weights": weights.pk,
+        "sweep": sweep.pk,
         "job": job.pk,
         "upload": api_of(owner).post("uploads/", {"size": 3}).json()["id"],
         "webhook": create_webhook(owner, WebhookValues(name="chat", url="https://hooks.example.org/a")).pk,

@@ -74,7 +74,9 @@ def test_a_trial_is_a_run_of_its_owner_below_other_runs(user: User, dataset: Dat
     assert (run.name, run.owner, run.visibility) == ("search #0", user, "private")
     assert run.config["batch_size"] == 16
     assert run.priority == TRIAL_PRIORITY
-    own = start_run(TrainingRun.objects.create(owner=user, name="mine", dataset=dataset, config=run.config, task=run.task))
+    own = start_run(
+        TrainingRun.objects.create(owner=user, name="mine", dataset=dataset, config=run.config, task=run.task)
+    )
     assert list(queued_runs()) == [own, run]
 
 

@@ -25,6 +25,7 @@ from tests.helpers.evaluations import annotated, evaluated
 from tests.helpers.jobs import working_on
 from tests.helpers.library import make_entry
 from tests.helpers.once import world_fixtures
+from tests.helpers.sweeps import make_sweep
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import store_events
 from trainingapp.accounts import tokens as token_verbs
@@ -41,6 +42,7 @@ from trainingapp.models import (
     Notification,
     Occurrence,
     SavedView,
+    Sweep,
     Team,
     TrainingRun,
     Webhook,
@@ -48,6 +50,7 @@ from trainingapp.models import (
 )
 from trainingapp.runs.organizing import save_view
 from trainingapp.runs.series_files import has_parquet
+from trainingapp.runs.sweeps.verb_registry import SWEEP_VERBS
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
@@ -94,6 +97,7 @@ class World:
     job: Job
     weights: Weights
     predicted: Job
+    sweep: Sweep
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,10 @@ def dataset_line(route: str, *more: Any, **fields: Any) -> Line:
 
 def weights_line(route: str, **fields: Any) -> Line:
     return Line(route, thing="weights", args=lambda world: [world.weights.pk], **fields)
+
+
+def sweep_line(route: str, *more: Any, **fields: Any) -> Line:
+    return Line(route, thing="sweep", args=lambda world: [world.sweep.pk, *more], **fields)
 
 
 def webhook_line(route: str, **fields: Any) -> Line:
@@ -194,6 +202,17 @@ def new_run(world: World) -> dict[str, Any]:
         },
     )[0]
     return {**values, "name": "mine", "dataset": own.pk, "priority": 0}
+
+
+def new_sweep(world: World) -> dict[str, Any]:
+    """A sweep over the learning rate on a dataset that all can see."""
+    method = {"sampler": "random", "pruner": "none", "control_every": 0, "sweep_seed": 0}
+    budgets = {"max_trials": 5, "concurrency": 1}
+    searched = {"search-learning_rate": "on", "low-learning_rate": "0.001", "high-learning_rate": "0.1"}
+    return {**new_run(world), **method, **budgets, **searched, "task": "classification"}
+
+
+BUDGETS = {"name": "search", "max_trials": 9, "concurrency": 2}
 
 
 def edited(world: World) -> dict[str, Any]:
@@ -304,6 +323,18 @@ LINES = [
     run_line("checkpoint_control", "epoch_1.pt", "pin", method="post", verb="control", ok=302),
     run_line("checkpoint_control", "epoch_1.pt", "unpin", method="post", verb="control", ok=302),
     run_line("checkpoint_control", "epoch_1.pt", "verify", method="post", verb="control", ok=302),
+    Line("sweep_list", verb=""),
+    Line("sweep_new", verb="create"),
+    Line("sweep_new", "post", verb="create", data=new_sweep, ok=302),
+    sweep_line("sweep_detail"),
+    *(sweep_line("sweep_control", name, method="post", verb="control", ok=302) for name in SWEEP_VERBS),
+    sweep_line("sweep_edit", verb="change"),
+    sweep_line("sweep_edit", method="post", verb="change", data=lambda world: BUDGETS, ok=302),
+    sweep_line("sweep_enqueue", verb="control"),
+    sweep_line("sweep_enqueue", method="post", verb="control", data=lambda world: {"learning_rate": 0.02}, ok=302),
+    sweep_line("sweep_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
+    sweep_line("sweep_delete", verb="delete"),
+    sweep_line("sweep_delete", method="post", verb="delete", ok=302),
     Line("queue", verb=""),
     run_line(
         "queue_move",
@@ -458,8 +489,8 @@ def make_world(visibility: str) -> World:
     annotated(dataset)
     run = make_run(owner, dataset)
     shared = {"visibility": visibility, "team": team if visibility == "team" else None}
-    weights = make_entry(owner)
-    for thing in (dataset, run, weights):
+    weights, sweep = make_entry(owner), make_sweep(owner, dataset, start=False)
+    for thing in (dataset, run, weights, sweep):
         type(thing).objects.filter(pk=thing.pk).update(**shared)
     fill(run)
     card = {**weights.card(), "created": ""}
@@ -471,7 +502,7 @@ def make_world(visibility: str) -> World:
     Image.new("RGB", (4, 4)).save(predicted.folder / "shown" / "0.webp")
     job.folder.mkdir(parents=True)
     (job.folder / "export.zip").write_bytes(b"zip")
-    return World(people, team, dataset, run, job, weights, predicted)
+    return World(people, team, dataset, run, job, weights, predicted, sweep)
 
 
 def fill(run: TrainingRun) -> None:

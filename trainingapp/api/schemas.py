@@ -79,6 +79,7 @@ class RunFilters(Paging):
     dataset: int | None = Field(None, ge=1, le=MOST_ID, description="Only runs on this dataset, by its number.")
     owner: Text | None = Field(None, max_length=USER_NAME_LENGTH, description="Only runs of this person, by user name.")
     tag: Text | None = Field(None, max_length=TAG_LENGTH, description="Only runs with this tag.")
+    sweep: int | None = Field(None, ge=1, le=MOST_ID, description="Only trials of this sweep, by its number.")
     archived: bool = Field(False, description="true: only archived runs; otherwise they are left out.")
     starred: bool = Field(False, description="true: only runs that you have starred.")
     q: Conditions | None = Field(

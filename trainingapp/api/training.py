@@ -55,6 +55,7 @@ def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, obje
         dataset=filters.dataset,
         owner=filters.owner or "",
         tag=filters.tag or "",
+        sweep=filters.sweep,
         starred=filters.starred,
         archived=filters.archived,
         sort=filters.order,

@@ -25,6 +25,9 @@ class Occurrence(models.Model):
     dataset = models.ForeignKey(
         "Dataset", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("dataset")
     )
+    sweep = models.ForeignKey(
+        "Sweep", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("sweep")
+    )
     #: Message data (`contract.messages`), rendered in the language of each recipient.
     message_data = models.JSONField(_("message data"), default=dict)
     #: The object as it was then, for programs: {"run": {"id": ..., "name": ..., "status": ...}}

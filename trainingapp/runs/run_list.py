@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import CONDITIONS_LENGTH
-from trainingapp.models import Dataset, Tag, TrainingRun
+from trainingapp.models import Dataset, Sweep, Tag, TrainingRun, Trial
 from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET, Status
 from trainingapp.models.text import stored_number
 from trainingapp.presentation.text import Text
@@ -29,7 +29,7 @@ NEWEST_FIRST = "-created"
 MOST_COLUMNS = 40
 #: Tags that the facet and the field of the selection offer.
 TAGS_OFFERED = 200
-GROUPS: dict[str, Text] = {"dataset": _("Dataset"), "parent": _("Run and its forks")}
+GROUPS: dict[str, Text] = {"dataset": _("Dataset"), "parent": _("Run and its forks"), "sweep": _("Sweep")}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class RunQuery:
     dataset: int | None = None
     owner: str = ""
     tag: str = ""
+    sweep: int | None = None
     starred: bool = False
     archived: bool = False
     sort: str = NEWEST_FIRST
@@ -63,6 +64,7 @@ class RunQuery:
             dataset=stored_number(given.get("dataset", "")),
             owner=given.get("owner", "").replace("\0", ""),
             tag=given.get("tag", "").replace("\0", ""),
+            sweep=stored_number(given.get("sweep", "")),
             starred=given.get("starred") == "1",
             archived=given.get("archived") == "1",
             sort=sort if sort.removeprefix("-") in known else NEWEST_FIRST,
@@ -75,7 +77,9 @@ class RunQuery:
         changed = replace(self, **changes)  # type: ignore[arg-type]  # the names are those of fields
         values: dict[str, object] = {
             "q": changed.conditions,
-            **{name: getattr(changed, name) for name in ("status", "task", "dataset", "owner", "tag", "group")},
+            **{
+                name: getattr(changed, name) for name in ("status", "task", "dataset", "owner", "tag", "sweep", "group")
+            },
             "starred": "1" if changed.starred else "",
             "archived": "1" if changed.archived else "",
             "sort": changed.sort if changed.sort != NEWEST_FIRST else "",
@@ -107,6 +111,8 @@ def found_runs(user: AnyUser, query: RunQuery) -> QuerySet[TrainingRun]:
     rows = rows.filter(conditions(query.conditions)) if query.conditions else rows
     if query.tag:
         rows = rows.filter(pk__in=TrainingRun.tags.through.objects.filter(tag__name=query.tag).values("trainingrun"))
+    if query.sweep:
+        rows = rows.filter(pk__in=Trial.objects.filter(sweep=query.sweep, run__isnull=False).values("run"))
     if query.starred and isinstance(user, User):
         rows = rows.filter(pk__in=TrainingRun.starred_by.through.objects.filter(user=user).values("trainingrun"))
     return rows.order_by()
@@ -131,6 +137,8 @@ def keyed(rows: QuerySet[TrainingRun], query: RunQuery) -> tuple[QuerySet[Traini
         return rows, (Key("dataset__name", kind="text"), *keys)
     if query.group == "parent":
         return rows.annotate(family=Coalesce("forked_from_id", "pk")), (Key("family", is_descending=True), *keys)
+    if query.group == "sweep":
+        return rows, (Key("trial__sweep_id", is_descending=True, is_nullable=True), *keys)
     return rows, keys
 
 
@@ -253,6 +261,8 @@ def grouped(
     """The rows of a page in their groups, each with the number of its runs on all pages."""
     if query.group == "dataset":
         return _by_dataset(rows, facets)
+    if query.group == "sweep":
+        return _by_sweep(user, rows, found)
     return _by_family(user, rows, found) if query.group == "parent" else [Group(list(rows))]
 
 
@@ -263,6 +273,23 @@ def _by_dataset(rows: Sequence[ListedRun], facets: Facets) -> list[Group]:
         dataset = row.run.dataset
         new = Group([], dataset.name, dataset.get_absolute_url(), counts.get(dataset.pk, 0))
         groups.setdefault(dataset.pk, new).rows.append(row)
+    return list(groups.values())
+
+
+def _by_sweep(user: AnyUser, rows: Sequence[ListedRun], found: QuerySet[TrainingRun]) -> list[Group]:
+    """Runs with the sweep that they are trials of, those of none last."""
+    sweep_of = dict(Trial.objects.filter(run__in=[row.run.pk for row in rows]).values_list("run_id", "sweep_id"))
+    sweeps = visible_to(user, Sweep.objects.filter(pk__in=sweep_of.values())).in_bulk()
+    counted = found.filter(trial__sweep__in=sweep_of.values()).order_by().values_list("trial__sweep")
+    counts = dict(counted.annotate(Count("pk")))
+    groups: dict[int | None, Group] = {}
+    for row in rows:
+        number = sweep_of.get(row.run.pk)
+        sweep = sweeps.get(number or 0)
+        if number not in groups:
+            title, url = (sweep.name, sweep.get_absolute_url()) if sweep else (str(_("A private sweep")), "")
+            groups[number] = Group([]) if number is None else Group([], title, url, counts.get(number, 0))
+        groups[number].rows.append(row)
     return list(groups.values())
 
 

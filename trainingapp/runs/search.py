@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import SEARCH_LENGTH
-from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.models import Dataset, Sweep, TrainingRun, Weights
 from trainingapp.models.text import row_numbered, stored_number
 from trainingapp.presentation.labels import STATUSES, task_label
 from trainingapp.presentation.text import Text
@@ -71,6 +71,8 @@ PLACES = (
     Place(_("Home"), "bi-house", "home"),
     Place(_("Runs"), "bi-activity", "run_list"),
     Place(_("Compare runs"), "bi-bar-chart-line", "compare"),
+    Place(_("Sweeps"), "bi-sliders2", "sweep_list"),
+    Place(_("New sweep"), "bi-plus-lg", "sweep_new", Verb.CREATE),
     Place(_("Datasets"), "bi-images", "dataset_list"),
     Place(_("Import dataset"), "bi-upload", "dataset_import", Verb.CREATE),
     Place(_("Queue"), "bi-hourglass-split", "queue"),
@@ -102,6 +104,7 @@ def search(
         Group("action", run.name if run is not None else _("Actions"), _matching(_run_actions(user, run), words)),
         Group("page", _("Go to"), _matching(_places(user), words)),
         Group("run", _("Runs"), _runs(user, words)),
+        Group("sweep", _("Sweeps"), _sweeps(user, words)),
         Group("dataset", _("Datasets"), _datasets(user, words)),
         Group("model", _("Models"), _models(user, words)),
         Group("action", _("Display"), _matching(_display(back_to, has_script=has_script), words)),
@@ -177,6 +180,11 @@ def _runs(user: AnyUser, words: str) -> list[Entry]:
         Entry(run.name, STATUSES[run.shown_status].icon, run.get_absolute_url(), f"#{run.pk} · {task_label(run.task)}")
         for run in _newest(user, rows, words, archived_at=None)
     ]
+
+
+def _sweeps(user: AnyUser, words: str) -> list[Entry]:
+    rows = _newest(user, Sweep.objects.only("name", "status"), words)
+    return [Entry(row.name, STATUSES[row.status].icon, row.get_absolute_url(), f"#{row.pk}") for row in rows]
 
 
 def _datasets(user: AnyUser, words: str) -> list[Entry]:

@@ -24,7 +24,13 @@ from trainingapp.views.paging import IndexedPaginator
 
 ENTRIES_ON_A_PAGE = 100
 #: The page of an object, by the kind in the trail. Other kinds are shown by the admin.
-PAGES = {"run": "run_detail", "dataset": "dataset_detail", "weights": "weights_detail", "job": "job", "sweep": "sweep_detail"}
+PAGES = {
+    "run": "run_detail",
+    "dataset": "dataset_detail",
+    "weights": "weights_detail",
+    "job": "job",
+    "sweep": "sweep_detail",
+}
 ADMIN_PAGES = {"token": "apitoken", "user": "user"}
 COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "source", "address")
 _DAY = forms.DateInput({"type": "date"})

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_http_methods
 
 from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.accounts.users import AnyUser, signed_in
-from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.models import Checkpoint, TrainingRun, Trial
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.change_forms import ForkForm
@@ -75,7 +75,9 @@ def lineage(user: AnyUser, run: TrainingRun) -> dict[str, object]:
         how = "fork"
     file = run.forked_checkpoint or start.rpartition("/")[2]  # shown by its name where it is no longer kept
     forks = visible_to(user, TrainingRun.objects.filter(forked_from=run)).order_by("pk")
+    trial = Trial.objects.filter(run=run).select_related("sweep").first()
     return {
+        "trial": trial if trial and can(user, Verb.SEE, trial.sweep) else None,
         "origin": origin if is_seen else None,
         "hidden_origin": origin is not None and not is_seen,
         "how": how,

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.limits import MAX_TAGS, NAME_LENGTH, NOTE_LENGTH, TAG_LENGTH
-from trainingapp.models import SavedView, TrainingRun
+from trainingapp.models import SavedView, Sweep, TrainingRun
 from trainingapp.models.run import LARGE_COLUMNS
 from trainingapp.models.text import stored_numbers
 from trainingapp.models.verbs import DeletionSize, FieldError, VerbError
@@ -109,6 +109,8 @@ def _table(request: HttpRequest, query: RunQuery) -> dict[str, object]:
         "group_choices": [(name, label, name == query.group) for name, label in GROUPS.items()],
         "views": [(view, _address(view.query), view.query == query.encoded()) for view in views],
         "encoded": query.encoded(),
+        "sweep": visible_to(request.user, Sweep.objects.filter(pk=query.sweep)).first() if query.sweep else None,
+        "without_sweep": _address(query.encoded(sweep=None)),
         "tags": tags_offered(),
         "has_runs": bool(facets.total) or seen.exists(),
         "verbs": [verb for verb in RUN_VERBS.for_selection().values() if verb.name not in left_out],

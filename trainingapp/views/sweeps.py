@@ -59,9 +59,7 @@ def sweep_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """A sweep with its history, its trials and its plots; htmx gets the part that changes."""
     sweep = visible_sweep(request, pk)
     given = request.GET
-    page = SweepPage(
-        sweep, request.user, sort=given.get("sort", "number"), x=given.get("x", ""), y=given.get("y", "")
-    )
+    page = SweepPage(sweep, request.user, sort=given.get("sort", "number"), x=given.get("x", ""), y=given.get("y", ""))
     controls = can(request.user, Verb.CONTROL, sweep)
     context: dict[str, object] = {
         "section": "sweeps",

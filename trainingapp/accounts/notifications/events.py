@@ -31,6 +31,7 @@ EventName = Literal[
     "run_completed",
     "run_failed",
     "run_interrupted",
+    "sweep_ended",
     "import_proposed",
     "import_ready",
     "import_refused",
@@ -61,6 +62,7 @@ RUN_FAILED = Event("run_failed", _("Run failed"), "bi-x-octagon", "error", "foll
 RUN_INTERRUPTED = Event(
     "run_interrupted", _("Run interrupted"), "bi-exclamation-triangle", "warning", "followers", _ALL
 )
+SWEEP_ENDED = Event("sweep_ended", _("Sweep ended or paused"), "bi-sliders2", "info", "owner", _ALL)
 IMPORT_PROPOSED = Event("import_proposed", _("Import to review"), "bi-images", "info", "owner", _QUIET)
 IMPORT_READY = Event("import_ready", _("Dataset imported"), "bi-images", "success", "owner", _QUIET)
 IMPORT_REFUSED = Event("import_refused", _("Import refused"), "bi-x-octagon", "error", "owner", _QUIET)
@@ -73,6 +75,7 @@ EVENTS: dict[EventName, Event] = {
     "run_completed": RUN_COMPLETED,
     "run_failed": RUN_FAILED,
     "run_interrupted": RUN_INTERRUPTED,
+    "sweep_ended": SWEEP_ENDED,
     "import_proposed": IMPORT_PROPOSED,
     "import_ready": IMPORT_READY,
     "import_refused": IMPORT_REFUSED,

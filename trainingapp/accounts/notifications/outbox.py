@@ -20,7 +20,7 @@ from trainingapp.accounts.notifications.preferences import channels_of, settings
 from trainingapp.accounts.permissions import Role, Verb, can
 from trainingapp.contract.messages import VERBATIM, Message
 from trainingapp.contract.messages import notifications as messages
-from trainingapp.models import Dataset, Delivery, Notification, Occurrence, TrainingRun, Webhook
+from trainingapp.models import Dataset, Delivery, Notification, Occurrence, Sweep, TrainingRun, Trial, Webhook
 from trainingapp.models.run import Status, run_moved
 from trainingapp.models.sharing import Visibility
 
@@ -34,20 +34,26 @@ def listen() -> None:
 
 
 def announce(
-    event: Event, message: Message, *, run: TrainingRun | None = None, dataset: Dataset | None = None
+    event: Event,
+    message: Message,
+    *,
+    run: TrainingRun | None = None,
+    dataset: Dataset | None = None,
+    sweep: Sweep | None = None,
 ) -> Occurrence:
     """Store an occurrence with the notifications and the deliveries that follow from it.
 
     Call it in the transaction that makes the change. A worker is woken after the commit.
     """
-    item = run or dataset
+    item = run or dataset or sweep
     with transaction.atomic():
         occurrence = Occurrence.objects.create(
             event=event.name,
             run=run,
             dataset=dataset,
+            sweep=sweep,
             message_data=message.as_data(),
-            facts=_facts(run, dataset),
+            facts=_facts(run, dataset, sweep),
         )
         users = _recipients(event, item)
         stored = settings_of(users)
@@ -93,7 +99,7 @@ def remove_old() -> int:
     return len(numbers)
 
 
-def _recipients(event: Event, item: TrainingRun | Dataset | None) -> list[User]:
+def _recipients(event: Event, item: TrainingRun | Dataset | Sweep | None) -> list[User]:
     active = User.objects.filter(is_active=True)
     if item is None:
         rights = Q(is_staff=True) | Q(is_superuser=True) | Q(groups__name=Role.ADMINISTRATOR.group)
@@ -104,14 +110,14 @@ def _recipients(event: Event, item: TrainingRun | Dataset | None) -> list[User]:
     return list(active.filter(pk=item.owner_id))
 
 
-def _webhooks(event: Event, item: TrainingRun | Dataset | None, users: set[int]) -> list[Webhook]:
+def _webhooks(event: Event, item: TrainingRun | Dataset | Sweep | None, users: set[int]) -> list[Webhook]:
     """Those of the users, and those of the installation where everyone who can sign in may see the object."""
     hooks = Webhook.objects.filter(Q(owner__in=users) | Q(owner=None), is_enabled=True)
     is_open = item is None or item.visibility == Visibility.EVERYBODY
     return [hook for hook in hooks if hook.owner_id is not None or (is_open and event.name in hook.events)]
 
 
-def _facts(run: TrainingRun | None, dataset: Dataset | None) -> dict[str, object]:
+def _facts(run: TrainingRun | None, dataset: Dataset | None, sweep: Sweep | None) -> dict[str, object]:
     facts: dict[str, object] = {}
     if run is not None:
         best = {"name": run.best_metric_name, "value": run.best_metric} if run.best_metric is not None else None
@@ -126,6 +132,8 @@ def _facts(run: TrainingRun | None, dataset: Dataset | None) -> dict[str, object
         }
     if dataset is not None:
         facts["dataset"] = {"id": dataset.pk, "name": dataset.name, "status": dataset.status}
+    if sweep is not None:
+        facts["sweep"] = {"id": sweep.pk, "name": sweep.name, "status": sweep.status}
     return facts
 
 
@@ -139,6 +147,8 @@ def _run_moved(
     **kwargs: object,
 ) -> None:
     """Announce the end of a run, and an interruption that no user requested."""
+    if Trial.objects.filter(run=run.pk).exists():
+        return  # a sweep may have hundreds of trials
     reason = message if isinstance(message, Message) else VERBATIM(text=message)
     if run.status == Status.COMPLETED:
         announce(events.RUN_COMPLETED, messages.RUN_COMPLETED(run=run.name), run=run)
@@ -160,3 +170,9 @@ def import_ready(dataset: Dataset, images: Mapping[str, int]) -> None:
 def import_refused(dataset: Dataset, reason: Message) -> None:
     message = messages.IMPORT_REFUSED(dataset=dataset.name, reason=reason)
     announce(events.IMPORT_REFUSED, message, dataset=dataset)
+
+
+def sweep_moved(sweep: Sweep, reason: Message) -> None:
+    """Announce that a sweep has ended or was paused by itself."""
+    ended = messages.SWEEP_COMPLETED if sweep.is_ended else messages.SWEEP_PAUSED
+    announce(events.SWEEP_ENDED, ended(sweep=sweep.name, reason=reason), sweep=sweep)

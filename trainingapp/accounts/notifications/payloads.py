@@ -38,6 +38,8 @@ def path_of(occurrence: Occurrence) -> str:
         return reverse("run_detail", args=[occurrence.run_id])
     if occurrence.dataset_id is not None:
         return reverse("dataset_detail", args=[occurrence.dataset_id])
+    if occurrence.sweep_id is not None:
+        return reverse("sweep_detail", args=[occurrence.sweep_id])
     return reverse(PAGES.get(occurrence.event, "notification_list"))
 
 

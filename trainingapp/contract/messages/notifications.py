@@ -5,6 +5,8 @@ from trainingapp.contract.messages import define, gettext_noop, ngettext
 RUN_COMPLETED = define("notify_run_completed", gettext_noop("The run “%(run)s” was completed."))
 RUN_FAILED = define("notify_run_failed", gettext_noop("The run “%(run)s” failed. %(reason)s"))
 RUN_INTERRUPTED = define("notify_run_interrupted", gettext_noop("The run “%(run)s” was interrupted. %(reason)s"))
+SWEEP_COMPLETED = define("notify_sweep_completed", gettext_noop("The sweep “%(sweep)s” has ended. %(reason)s"))
+SWEEP_PAUSED = define("notify_sweep_paused", gettext_noop("The sweep “%(sweep)s” was paused. %(reason)s"))
 IMPORT_PROPOSED = define(
     "notify_import_proposed", gettext_noop("The source of “%(dataset)s” was read. Review and confirm its import.")
 )

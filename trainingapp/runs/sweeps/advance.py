@@ -16,6 +16,7 @@ from django.utils import timezone
 from pydantic import ValidationError
 
 from trainingapp.accounts import audit
+from trainingapp.accounts.notifications import outbox
 from trainingapp.contract.config import correct_config
 from trainingapp.contract.limits import MAX_PRIORITY, NAME_LENGTH
 from trainingapp.contract.messages import VERBATIM, Message
@@ -332,6 +333,7 @@ def _move(sweep: Sweep, status: SweepStatus, reason: Message) -> bool:
     with _locked(sweep, sweep.trials.count()) as is_current:
         if is_current:
             move(sweep, status, reason)
+            outbox.sweep_moved(sweep, reason)
     return False
 
 

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from trainingapp.models import Trial, TrainingRun
+from trainingapp.models import TrainingRun, Trial
 from trainingapp.models.run import Status, run_moved
 from trainingapp.models.sweep import TrialState
 

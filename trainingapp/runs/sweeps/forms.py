@@ -1,7 +1,7 @@
 """The forms of sweeps. The rows of the search space are made from the metadata of the configuration's fields."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django import forms
@@ -23,14 +23,21 @@ from trainingapp.models import Sweep
 from trainingapp.models.sweep import Pruner, Sampler
 from trainingapp.presentation.choices import choice_label, label_text
 from trainingapp.presentation.text import Text
-from trainingapp.runs.forms import LIMITS, PlainNumberInput, RunForm, config_field, mark_errors, range_text
+from trainingapp.runs.forms import (
+    LIMITS,
+    FormSection,
+    PlainNumberInput,
+    RunForm,
+    ShownField,
+    config_field,
+    mark_errors,
+    range_text,
+)
 from trainingapp.runs.sweeps.sampling import OPTUNA_SAMPLERS, has_optuna
 from trainingapp.runs.sweeps.space import (
     MOST_CHOICES,
     MOST_POINTS,
-    Choice,
     Params,
-    Range,
     SearchSpace,
     Value,
     searchable_fields,
@@ -79,6 +86,8 @@ PRESETS: dict[str, tuple[Text, Text, dict[str, tuple[str, ...] | None]]] = {
     ),
 }
 CONTROL_CHOICES = (0, 10, 5, 3, 2)
+#: Fields of the base configuration that decide what a sweep costs and what it optimizes.
+SHOWN_FIRST = ("model", "epochs", "best_metric")
 
 
 @dataclass
@@ -102,6 +111,11 @@ class SpaceRow:
     @property
     def name(self) -> str:
         return self.field.name
+
+    @property
+    def is_special(self) -> bool:
+        """Whether it is shown below the others: advanced, or with an effect in some configurations only."""
+        return self.field.setting.advanced or self.field.setting.when is not None
 
     @property
     def is_range(self) -> bool:
@@ -133,7 +147,9 @@ class SpaceRow:
         return text == "true" if self.field.kind == "switch" else text
 
 
-def space_rows(task: str, base: Mapping[str, JsonValue], posted: QueryDict | None = None, preset: str = "") -> list[SpaceRow]:
+def space_rows(
+    task: str, base: Mapping[str, JsonValue], posted: QueryDict | None = None, preset: str = ""
+) -> list[SpaceRow]:
     """The rows of a task: as they were posted, or filled with a preset."""
     chosen = PRESETS[preset][2] if preset in PRESETS else {}
     rows = []
@@ -271,11 +287,6 @@ class SweepForm(RunForm):
     def __init__(self, *arguments: Any, preset: str = "", **options: Any) -> None:
         self.preset = preset
         super().__init__(*arguments, **options)
-        posted = self.data if isinstance(self.data, QueryDict) and self.is_bound else None
-        if not self.is_bound and (given := self.initial.get("_posted")) is not None:
-            posted = given
-        base = {**self.defaults, **{name: self.initial[name] for name in self.config_fields}, "task": self.task_name}
-        self.rows = space_rows(self.task_name, base, posted, preset)
 
     def _prepare(self) -> None:
         for name in ("priority", *LIMITS):  # trials have the studio's, and the priority of trials
@@ -289,14 +300,17 @@ class SweepForm(RunForm):
             for count in CONTROL_CHOICES
         }
         self.fields["control_every"].choices = list(texts.items())  # type: ignore[attr-defined]
+        posted = self.data if isinstance(self.data, QueryDict) and self.is_bound else self.initial.get("_posted")
+        base = {**self.defaults, **{name: self.initial[name] for name in self.config_fields}, "task": self.task_name}
+        self.rows = space_rows(self.task_name, base, posted, self.preset)
 
     @property
     def common_rows(self) -> list[SpaceRow]:
-        return [row for row in self.rows if not row.field.setting.advanced]
+        return [row for row in self.rows if not row.is_special]
 
     @property
     def more_rows(self) -> list[SpaceRow]:
-        return [row for row in self.rows if row.field.setting.advanced]
+        return [row for row in self.rows if row.is_special]
 
     @property
     def shows_more_rows(self) -> bool:
@@ -305,10 +319,20 @@ class SweepForm(RunForm):
     @property
     def shows_base(self) -> bool:
         """Whether a field of the base configuration is wrong, and so must be visible."""
-        return any(name in self.errors for name in self.config_fields) if self.is_bound else False
+        return self.is_bound and any(name in self.errors for name in self.config_fields if name not in SHOWN_FIRST)
 
     def has_own_limits(self) -> bool:
         return False
+
+    def sections(self) -> Iterator[FormSection]:
+        """The base configuration, without the fields that the form shows first."""
+        for section in super().sections():
+            fields = [one for one in section.fields if one.bound.name not in SHOWN_FIRST]
+            if fields or section.advanced:
+                yield replace(section, fields=fields)
+
+    def first_fields(self) -> list[ShownField]:
+        return [self._shown(self.config_fields[name]) for name in SHOWN_FIRST if name in self.config_fields]
 
     def clean(self) -> dict[str, object]:
         values = super().clean()
@@ -356,7 +380,9 @@ class BudgetForm(forms.Form):
     """The name, the concurrency and the budgets of a sweep that exists."""
 
     name = forms.CharField(
-        label=_("Name"), max_length=NAME_LENGTH, widget=forms.TextInput({"class": "form-control", "autocomplete": "off"})
+        label=_("Name"),
+        max_length=NAME_LENGTH,
+        widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )
     max_trials = SweepForm.base_fields["max_trials"]
     concurrency = SweepForm.base_fields["concurrency"]
@@ -375,7 +401,9 @@ class TrialForm(forms.Form):
     After is_valid(), `params` holds them.
     """
 
-    def __init__(self, sweep: Sweep, data: Mapping[str, object] | None = None, *, initial: Params | None = None) -> None:
+    def __init__(
+        self, sweep: Sweep, data: Mapping[str, object] | None = None, *, initial: Params | None = None
+    ) -> None:
         super().__init__(data)
         known = searchable_fields(sweep.task)
         self.names = SearchSpace.model_validate(sweep.space).fields

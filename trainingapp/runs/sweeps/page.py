@@ -443,9 +443,7 @@ class SweepPage:
         x_places = [None if place is None else float(place) for place in scaled_values(*columns[x][1:])]
         x_ticks = [(f"{_across(float(place)):.1f}", text) for place, text in value_ticks(x_places, columns[x][2])]
         choices = [(name, column[0]) for name, column in columns.items()]
-        return Scatter(
-            x, y, choices, columns[x][0], columns[y][0], x_ticks, value_ticks(ys, columns[y][2]), points
-        )
+        return Scatter(x, y, choices, columns[x][0], columns[y][0], x_ticks, value_ticks(ys, columns[y][2]), points)
 
     def _drawn(
         self,
@@ -487,12 +485,16 @@ class SweepPage:
 
     def repeats(self) -> Repeats | None:
         """Mean and deviation of repeated seeds; None for other sweeps and before the first result."""
-        values = [trial.value for trial in self.trials if trial.state == TrialState.COMPLETED and trial.value is not None]
+        values = [
+            trial.value for trial in self.trials if trial.state == TrialState.COMPLETED and trial.value is not None
+        ]
         if self.sweep.sampler != Sampler.REPEAT or not values:
             return None
         name = self.sweep.metric
         deviation = metric(stdev(values), name) if len(values) > 1 else NO_VALUE
-        return Repeats(len(values), metric(mean(values), name), deviation, metric(min(values), name), metric(max(values), name))
+        return Repeats(
+            len(values), metric(mean(values), name), deviation, metric(min(values), name), metric(max(values), name)
+        )
 
 
 def _elapsed(trial: Trial) -> float:

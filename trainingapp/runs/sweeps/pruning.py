@@ -91,7 +91,9 @@ def _out_of_its_rung(row: TrialRow, rows: Sequence[TrialRow], epoch: int, prunin
     if not passed:
         return False
     rung, bracket = passed[-1], row.number % brackets(pruning)
-    peers = [other for other in rows if other.number % brackets(pruning) == bracket and max(other.curve, default=0) >= rung]
+    peers = [
+        other for other in rows if other.number % brackets(pruning) == bracket and max(other.curve, default=0) >= rung
+    ]
     reached = {other.number: _best_until(other, rung, pruning) for other in (*peers, row)}
     known = sorted((value for value in reached.values() if value is not None), reverse=pruning.higher_is_better)
     own = reached[row.number]

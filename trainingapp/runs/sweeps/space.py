@@ -162,7 +162,9 @@ def checked_space(space: SearchSpace, base: Mapping[str, JsonValue], *, is_grid:
         else:
             _check_range(dimension, known[name])
         if dimension.when is not None and (dimension.when.field == name or dimension.when.field not in base):
-            raise FieldError(name, _("The condition names an unknown field: %(field)s.") % {"field": dimension.when.field})
+            raise FieldError(
+                name, _("The condition names an unknown field: %(field)s.") % {"field": dimension.when.field}
+            )
     ordered = _ordered(space, known)
     never = [one for one in ordered if not _may_count(one, known[one.field], ordered, base)]
     if never:
@@ -192,7 +194,9 @@ def _check_choice(dimension: Choice, field: ConfigField) -> None:
 def _check_range(dimension: Range, field: ConfigField) -> None:
     name = field.name
     if field.kind not in ("whole", "number"):
-        raise FieldError(name, _("%(field)s has no range. Name its values.") % {"field": label_text(field.setting.label)})
+        raise FieldError(
+            name, _("%(field)s has no range. Name its values.") % {"field": label_text(field.setting.label)}
+        )
     if dimension.low >= dimension.high:
         raise FieldError(name, _("The lowest value must be less than the highest."))
     for bound in (dimension.low, dimension.high):
