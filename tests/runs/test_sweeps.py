@@ -154,7 +154,7 @@ def test_hours_end_a_sweep_when_its_trials_have_ended(user: User, dataset: Datas
     advance(sweep.pk)
     sweep.refresh_from_db()
     assert (sweep.status, sweep.trials.count()) == (SweepStatus.COMPLETED, 1)
-    assert rendered_data(sweep.reason_data) == "The budget of 1 hours is used up."
+    assert rendered_data(sweep.reason_data) == "The budget of 1 h is used up."
 
 
 def test_device_hours_count_the_trials_that_train(user: User, dataset: Dataset) -> None:

@@ -6,8 +6,8 @@ TRIALS_DONE = define(
     "sweep_trials_done", ngettext("%(count)d trial is finished.", "All %(count)d trials are finished.")
 )
 GRID_DONE = define("sweep_grid_done", gettext_noop("Every combination of the grid was tried."))
-HOURS_USED = define("sweep_hours_used", gettext_noop("The budget of %(hours)g hours is used up."))
-DEVICE_HOURS_USED = define("sweep_device_hours_used", gettext_noop("The budget of %(hours)g device hours is used up."))
+HOURS_USED = define("sweep_hours_used", gettext_noop("The budget of %(hours)g h is used up."))
+DEVICE_HOURS_USED = define("sweep_device_hours_used", gettext_noop("The budget of %(hours)g h of training is used up."))
 FAILURES = define(
     "sweep_failures",
     gettext_noop(
