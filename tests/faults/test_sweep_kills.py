@@ -54,7 +54,8 @@ from tests.helpers.sweeps import make_sweep
 from trainingapp.models import Dataset
 user = User.objects.create_user("ada")
 dataset = Dataset.objects.create(name="pets", owner=user, source="/nowhere", status="ready", classes=["a", "b"],
-    tasks=["classification"], counts={"train": {"a": 2, "b": 2}, "val": {"a": 1, "b": 1}}, images={"train": 4, "val": 2})
+    tasks=["classification"], counts={"train": {"a": 2, "b": 2}, "val": {"a": 1, "b": 1}},
+    images={"train": 4, "val": 2})
 make_sweep(user, dataset, sampler="random", max_trials=TRIALS, concurrency=2)
 """
 

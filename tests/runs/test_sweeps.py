@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from tests.helpers.sweeps import begin, make_sweep, measure, train
-from trainingapp.models import AuditEntry, Dataset, Sweep, TrainingRun, Trial
+from trainingapp.models import AuditEntry, Dataset, Notification, Sweep, TrainingRun, Trial
 from trainingapp.models.sweep import Origin, Pruner, Sampler, SweepStatus, TrialState
 from trainingapp.models.verbs import FieldError, VerbError
 from trainingapp.presentation.messages import rendered_data
@@ -388,3 +388,23 @@ def test_without_optuna_the_error_names_the_extra(
     with pytest.raises(VerbError, match=r"cvstudio\[sweeps\]"):
         make_sweep(user, dataset, sampler=Sampler.TPE)
     assert make_sweep(user, dataset, sampler=Sampler.RANDOM).is_running
+
+
+def test_a_trial_whose_run_was_deleted_before_its_end_has_no_result(user: User, dataset: Dataset) -> None:
+    sweep = make_sweep(user, dataset, max_trials=1)
+    advance(sweep.pk)
+    run = queued(sweep)
+    pause_run(run)
+    delete_run(run)
+    assert due_sweeps() == [sweep.pk]
+    advance(sweep.pk)
+    sweep.refresh_from_db()
+    assert (sweep.status, sweep.trials.get().state) == (SweepStatus.COMPLETED, TrialState.STOPPED)
+
+
+def test_the_end_of_a_sweep_is_announced_and_that_of_its_trials_is_not(user: User, dataset: Dataset) -> None:
+    finish(make_sweep(user, dataset, max_trials=2))
+    told = Notification.objects.filter(user=user).select_related("occurrence")
+    assert [rendered_data(each.occurrence.message_data) for each in told] == [
+        "The sweep “search” has ended. All 2 trials are finished."
+    ]

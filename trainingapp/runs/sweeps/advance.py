@@ -36,8 +36,8 @@ from trainingapp.runs.sweeps.space import Params, SearchSpace
 
 logger = logging.getLogger(__name__)
 
-#: Trials are below the runs that people start themselves, whose priority is 0 unless they change it. The more trials of
-#: its owner are in work already, the lower a new one is: people share the devices equally, however many trials each has.
+#: Trials are below the runs that people start themselves, whose priority is 0 unless they change it. The more trials
+#: of its owner are in work already, the lower a new one is: people share the devices, however many trials each has.
 TRIAL_PRIORITY = -100
 #: Failed trials in a row after which the sweep is paused: the next would fail too.
 MOST_FAILURES = 5
@@ -105,8 +105,8 @@ def _has_room(sweep: Sweep) -> bool:
 
 
 def _counts(sweep: Sweep) -> dict[str, int]:
-    """The trials: all, with no run yet, unfinished, in work (not paused by a person) and not yet claimed by a worker."""
-    unfinished = Q(state__in=(TrialState.WAITING, TrialState.RUNNING))
+    """The trials: all, without a run yet, unfinished, in work (none that is paused), and those that no worker has."""
+    unfinished = Q(state=TrialState.WAITING) | Q(state=TrialState.RUNNING, run__isnull=False)
     return sweep.trials.aggregate(
         all=Count("pk"),
         waiting=Count("pk", filter=Q(state=TrialState.WAITING)),
@@ -152,6 +152,7 @@ def advance(number: int) -> None:
         return
     with audit.acting(username=sweep.owner.get_username()):
         read_curves(sweep)
+        _end_deleted(sweep)
         if sweep.pruner != Pruner.NONE:
             _prune(sweep)
         _measure_importance(sweep)
@@ -180,6 +181,12 @@ def read_curves(sweep: Sweep) -> None:
         if newest > trial.curve_seq:
             points = [[epoch, curve[epoch]] for epoch in sorted(curve)]
             Trial.objects.filter(pk=trial.pk).update(curve=points, curve_seq=newest)
+
+
+def _end_deleted(sweep: Sweep) -> None:
+    """Trials whose runs were deleted before they ended have no result."""
+    ended = {"state": TrialState.STOPPED, "finished_at": timezone.now()}
+    sweep.trials.filter(state=TrialState.RUNNING, run=None).update(**ended)
 
 
 def _prune(sweep: Sweep) -> None:

@@ -191,7 +191,10 @@ def _suggested_range(one: ConfigField, present: JsonValue) -> tuple[float, float
     """A range around the value of the base configuration, within the bounds of the field."""
     if one.name in RANGES:
         return RANGES[one.name]
-    value = float(present) if isinstance(present, int | float) else 0.0
+    try:
+        value = float(str(present))
+    except ValueError:  # what was entered is no number
+        value = float(str(one.default))
     if one.name == "learning_rate":
         return float(f"{value / 10:.3g}"), float(f"{value * 10:.3g}"), True
     if one.name == "image_size":

@@ -30,6 +30,8 @@ from trainingapp.runs.sweeps.verbs import trial_counts
 
 #: Trials that the plots show: the best and the newest ones of longer sweeps.
 MOST_DRAWN = 300
+#: Rows of the table; the table of runs has all of them.
+MOST_ROWS = 200
 #: Classes of colour in the plots, from the best fifth to the last.
 RANKS = 5
 #: What the columns of the table can be sorted by, besides the values.
@@ -321,7 +323,11 @@ class SweepPage:
         known = [trial for trial in self.trials if self._key(trial, name) is not None]
         rest = [trial for trial in self.trials if self._key(trial, name) is None]
         known.sort(key=lambda trial: _comparable(self._key(trial, name)), reverse=descends)
-        return [self._row(trial) for trial in (*known, *rest)]
+        return [self._row(trial) for trial in (*known, *rest)[:MOST_ROWS]]
+
+    @property
+    def rows_left_out(self) -> int:
+        return max(0, len(self.trials) - MOST_ROWS)
 
     def _key(self, trial: Trial, name: str) -> object:
         given = {
