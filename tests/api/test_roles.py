@@ -257,7 +257,10 @@ def send(api: Api, operation: str, numbers: dict[str, Any]) -> Any:
     headers = {"If-Match": "*", "Content-Range": "bytes 0-2/3"}
     if isinstance(body, bytes):
         return call(address, body, content_type="application/zip", headers=headers)
-    filled = {name: numbers[value[1:-1]] if str(value)[:1] == "{" else value for name, value in body.items()}
+    filled = {
+        name: numbers[value[1:-1]] if isinstance(value, str) and value[:1] == "{" else value
+        for name, value in body.items()
+    }
     return call(address, filled, content_type="application/json", headers=headers)
 
 

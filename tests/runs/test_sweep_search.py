@@ -240,3 +240,14 @@ def test_an_epoch_between_two_rungs_is_not_judged() -> None:
 def test_the_warm_up_of_the_schedule_is_added() -> None:
     config = parse_config({"epochs": 20, "warmup_epochs": 2.5}).model_dump(mode="json")
     assert Pruning.of(Pruner.MEDIAN, config, higher_is_better=True).warmup == 3 + 2
+
+
+@pytest.mark.long
+def test_tpe_with_a_pruner_finds_at_least_as_much_as_random_in_the_same_epochs() -> None:
+    """On the drawn objective of benchmarks/sweeps.py, whose trials train epoch by epoch."""
+    from benchmarks.sweeps import EPOCHS, best_with
+
+    budget = 25 * EPOCHS
+    pruned = [best_with(Sampler.TPE, Pruner.HYPERBAND, seed, budget)[0] for seed in range(6)]
+    random = [best_with(Sampler.RANDOM, Pruner.NONE, seed, budget)[0] for seed in range(6)]
+    assert np.mean(pruned) >= np.mean(random)

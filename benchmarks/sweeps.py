@@ -1,0 +1,126 @@
+"""How long a sampler takes to choose a trial, and what samplers and pruners find with equal epochs.
+
+    python benchmarks/sweeps.py            the time of a question by the number of trials, in milliseconds
+    python benchmarks/sweeps.py --quality  the best result on a drawn objective, by method, at equal epochs
+
+Nothing is trained and no database is read: both are pure functions of the trials.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import time
+from dataclasses import replace
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cvstudio.settings")
+
+import django
+
+django.setup()
+
+from trainingapp.contract.config import parse_config  # noqa: E402
+from trainingapp.models.sweep import Pruner, Sampler, TrialState  # noqa: E402
+from trainingapp.runs.sweeps.pruning import Pruning, is_hopeless  # noqa: E402
+from trainingapp.runs.sweeps.sampling import Search, TrialRow, importances, propose  # noqa: E402
+from trainingapp.runs.sweeps.space import Choice, Range, SearchSpace, checked_space  # noqa: E402
+
+EPOCHS = 27
+BASE = parse_config({"epochs": EPOCHS, "warmup_epochs": 0}).model_dump(mode="json")
+SPACE = checked_space(
+    SearchSpace(
+        dimensions=(
+            Range(field="learning_rate", low=1e-4, high=1e-1, log=True),
+            Range(field="weight_decay", low=1e-5, high=1e-1, log=True),
+            Range(field="label_smoothing", low=0, high=0.3),
+            Range(field="dropout_rate", low=0, high=0.5),
+            Choice(field="optimizer", values=("SGD", "AdamW")),
+            Range(field="momentum", low=0.8, high=0.98),
+        )
+    ),
+    BASE,
+)
+
+
+def search(sampler: str, seed: int) -> Search:
+    return Search(SPACE, BASE, sampler, seed, higher_is_better=True)
+
+
+def curve(params: dict[str, object]) -> dict[int, float]:
+    """What such a run would measure after each epoch: a peak at a learning rate of 0.01 and little weight decay."""
+    rate = math.log10(float(str(params["learning_rate"]))) + 2
+    decay = math.log10(float(str(params["weight_decay"]))) + 3.5
+    other = (float(str(params["label_smoothing"])) - 0.1) ** 2 + (float(str(params["dropout_rate"])) - 0.2) ** 2
+    end = 0.95 * math.exp(-(rate**2) / 2 - decay**2 / 12 - other) - 0.05 * (params["optimizer"] == "SGD")
+    return {epoch: end * epoch / (epoch + 2 + abs(rate)) for epoch in range(1, EPOCHS + 1)}
+
+
+def finished(params: dict[str, object], number: int) -> TrialRow:
+    values = curve(params)
+    return TrialRow(number, dict(params), value=max(values.values()), curve=values)  # type: ignore[arg-type]
+
+
+def ask_times(counts: list[int], repeats: int) -> None:
+    print(f"{'sampler':10}{'trials':>8}{'median ms':>12}{'worst ms':>11}")
+    for sampler in (Sampler.RANDOM, Sampler.TPE, Sampler.GP):
+        for count in counts:
+            rows = [finished(propose([], search(Sampler.RANDOM, 0), number) or {}, number) for number in range(count)]
+            propose(rows, search(sampler, 0), count)  # imports
+            times = []
+            for seed in range(repeats if sampler != Sampler.GP else 2):
+                began = time.perf_counter()
+                propose(rows, search(sampler, seed), count)
+                times.append((time.perf_counter() - began) * 1000)
+            print(f"{sampler:10}{count:8}{statistics.median(times):12.0f}{max(times):11.0f}")
+    began = time.perf_counter()
+    importances(rows, search(Sampler.TPE, 0))
+    print(f"importance of {len(rows)} trials: {(time.perf_counter() - began) * 1000:.0f} ms")
+
+
+def best_with(sampler: str, pruner: str, seed: int, budget: int) -> tuple[float, int]:
+    """The best result, and the trials, of one trial after the other until the epochs are used up."""
+    rows: list[TrialRow] = []
+    pruning = Pruning.of(pruner, BASE, higher_is_better=True)
+    used = 0
+    while used + EPOCHS <= budget:
+        number = len(rows)
+        params = propose(rows, search(sampler, seed), number) or {}
+        row = TrialRow(number, params, TrialState.RUNNING)
+        for epoch, value in curve(dict(params)).items():
+            used += 1
+            row = replace(row, curve={**row.curve, epoch: value})
+            if is_hopeless(row, rows, pruning):
+                row = replace(row, state=TrialState.PRUNED)
+                break
+            row = replace(row, judged_epoch=epoch)
+        if row.state == TrialState.RUNNING:
+            row = replace(row, state=TrialState.COMPLETED)
+        rows.append(replace(row, value=max(row.curve.values())))
+    return max(row.value or 0.0 for row in rows), len(rows)
+
+
+def quality(seeds: int, trials: int) -> None:
+    print(f"{'sampler':10}{'pruner':12}{'trials':>8}{'mean best':>11}{'worst best':>12}")
+    for sampler in (Sampler.RANDOM, Sampler.TPE):
+        for pruner in (Pruner.NONE, Pruner.MEDIAN, Pruner.HYPERBAND):
+            found = [best_with(sampler, pruner, seed, trials * EPOCHS) for seed in range(seeds)]
+            best = [value for value, _count in found]
+            count = statistics.mean(count for _value, count in found)
+            print(f"{sampler:10}{pruner:12}{count:8.0f}{statistics.mean(best):11.4f}{min(best):12.4f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quality", action="store_true")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=30, help="whole trials that the epochs suffice for")
+    parser.add_argument("--counts", type=int, nargs="+", default=[20, 50, 200])
+    options = parser.parse_args()
+    if options.quality:
+        quality(options.seeds, options.trials)
+    else:
+        ask_times(options.counts, 10)
+
+
+if __name__ == "__main__":
+    main()
