@@ -1,7 +1,7 @@
 """Sweeps: list, create, show, change, delete, control, share; their trials."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
@@ -44,7 +44,7 @@ Action = Literal["start", "resume", "pause", "stop"]
 Hours = Annotated[float, Field(gt=0, le=MAX_LIMIT_HOURS)]
 #: A value of a field, taken as what it is: "3" is no number.
 GivenValue = StrictBool | int | float | str
-assert set(SWEEP_VERBS) == set(Action.__args__)  # type: ignore[attr-defined]  # of the Literal
+assert set(SWEEP_VERBS) == set(get_args(Action))
 
 
 class SweepFilters(Paging):

@@ -1,7 +1,6 @@
 """A sweep: many runs of one configuration with different values, and its trials."""
 
 from datetime import datetime
-from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -106,8 +105,6 @@ class Sweep(Shared):
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
-    trials: "models.Manager[Trial]"
-
     class Meta:
         ordering = ["-created_at", "-id"]
         indexes = [
@@ -191,6 +188,3 @@ class Trial(models.Model):
     @property
     def is_finished(self) -> bool:
         return self.state not in (TrialState.WAITING, TrialState.RUNNING)
-
-    def known_params(self) -> dict[str, Any]:
-        return dict(self.params)

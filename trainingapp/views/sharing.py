@@ -50,8 +50,10 @@ def answer_share(request: HttpRequest, item: Shareable, *, back: str = "") -> Ht
         messages.error(request, _("Choose who sees this from the list."))
         return redirect(back or item)
     try:
-        share = share_sweep if isinstance(item, Sweep) else sharing_verbs.share
-        share(item, form.visibility, form.team, by=request.user)  # type: ignore[operator]  # each takes its own items
+        if isinstance(item, Sweep):
+            share_sweep(item, form.visibility, form.team, by=request.user)
+        else:
+            sharing_verbs.share(item, form.visibility, form.team, by=request.user)
     except VerbError as error:
         messages.error(request, str(error))
     else:

@@ -217,7 +217,7 @@ def _stop_hopeless(trial: Trial, run: TrainingRun) -> None:
 
 
 def _measure_importance(sweep: Sweep) -> None:
-    """Compute the importance of the fields anew once more trials are completed."""
+    """Compute the importance of the fields again once more trials are completed."""
     rows = rows_of(sweep)
     count = sum(row.state == TrialState.COMPLETED and row.value is not None for row in rows)
     if count == sweep.importance.get("trials", 0) or not has_optuna():

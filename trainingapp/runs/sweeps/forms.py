@@ -65,7 +65,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
 PRESETS: dict[str, tuple[Text, Text, dict[str, tuple[str, ...] | None]]] = {
     "rate": (
         _("Learning rate"),
-        _("The field that matters most, over two orders of magnitude."),
+        _("The field that matters most, from a tenth to ten times its value."),
         {"learning_rate": None},
     ),
     "optimizer": (
@@ -94,7 +94,7 @@ SHOWN_FIRST = ("model", "epochs", "best_metric")
 class SpaceRow:
     """A field that can be searched, with what the form holds of it."""
 
-    field: ConfigField
+    config: ConfigField
     label: str
     help: str
     #: Where it has an effect only beside some values of another field.
@@ -110,24 +110,24 @@ class SpaceRow:
 
     @property
     def name(self) -> str:
-        return self.field.name
+        return self.config.name
 
     @property
     def is_special(self) -> bool:
         """Whether it is shown below the others: advanced, or with an effect in some configurations only."""
-        return self.field.setting.advanced or self.field.setting.when is not None
+        return self.config.setting.advanced or self.config.setting.when is not None
 
     @property
     def is_range(self) -> bool:
-        return self.field.kind in ("whole", "number")
+        return self.config.kind in ("whole", "number")
 
     @property
     def range(self) -> str:
-        return range_text(self.field)
+        return range_text(self.config)
 
     @property
     def base(self) -> str:
-        return str(choice_label(self.name, self.field.default))
+        return str(choice_label(self.name, self.config.default))
 
     def dimension(self) -> dict[str, object]:
         """The dimension as data; what is wrong with it is found by the models of the space."""
@@ -144,7 +144,7 @@ class SpaceRow:
         }
 
     def _value(self, text: str) -> Value:
-        return text == "true" if self.field.kind == "switch" else text
+        return text == "true" if self.config.kind == "switch" else text
 
 
 def space_rows(
@@ -281,7 +281,7 @@ class SweepForm(RunForm):
         required=False,
         min_value=0.01,
         max_value=MAX_LIMIT_HOURS,
-        help_text=_("No trial begins after all of them together have trained for so long. Empty: no limit."),
+        help_text=_("No trial begins once all trials together have used this training time. Empty: no limit."),
         widget=PlainNumberInput({"class": "form-control", "step": "any"}),
     )
 

@@ -124,7 +124,7 @@ def listed_sweeps(rows: QuerySet[Sweep]) -> list[ListedSweep]:
 
 @dataclass(frozen=True)
 class DimensionRow:
-    """A dimension of the search space, in words."""
+    """A dimension of the search space, as text."""
 
     name: str
     label: str
@@ -436,7 +436,8 @@ class SweepPage:
         ordered = [*sorted(self.names, key=lambda name: -self._importance().get(name, 0.0)), "value"]
         x = self._x if self._x in columns else ordered[0]
         y = self._y if self._y in columns else next((name for name in ordered if name != x), "value")
-        xs = [None if place is None else _across(place) for place in scaled_values(*columns[x][1:])]
+        x_places = scaled_values(*columns[x][1:])
+        xs = [None if place is None else _across(place) for place in x_places]
         ys = scaled_values(*columns[y][1:])
         ranks = self._ranks(trials)
         shown = [columns[name] for name in dict.fromkeys((x, y, "value"))]
@@ -446,7 +447,6 @@ class SweepPage:
             if at is not None and ys[index] is not None
         ]
         points.sort(key=lambda point: -point.rank)
-        x_places = [None if place is None else float(place) for place in scaled_values(*columns[x][1:])]
         x_ticks = [(f"{_across(float(place)):.1f}", text) for place, text in value_ticks(x_places, columns[x][2])]
         choices = [(name, column[0]) for name, column in columns.items()]
         return Scatter(x, y, choices, columns[x][0], columns[y][0], x_ticks, value_ticks(ys, columns[y][2]), points)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from django.utils.translation import gettext as _
@@ -173,8 +173,7 @@ def _suggested(rows: Sequence[TrialRow], search: Search, number: int) -> Params:
 def _suggest(trial: "optuna.Trial", dimension: Range | Choice, search: Search) -> Value:
     name = dimension.field
     if isinstance(dimension, Choice):
-        found: Value = trial.suggest_categorical(name, dimension.values)
-        return found
+        return cast("Value", trial.suggest_categorical(name, dimension.values))
     config = searchable_fields(str(search.base["task"]))[name]
     if config.kind == "whole":
         low, high = int(dimension.low), int(dimension.high)

@@ -244,8 +244,8 @@ def _may_count(
         one.field: list(one.values) if isinstance(one, Choice) else list(grid_values(one, None)) for one in space
     }
     names = sorted(_decided_by(dimension, field))
-    each = [offered.get(name, [base.get(name)]) for name in names]  # type: ignore[list-item]  # a value of JSON
-    return any(is_active(dimension, field, dict(base) | dict(zip(names, one, strict=True))) for one in product(*each))
+    each: list[list[object]] = [list(offered[name]) if name in offered else [base.get(name)] for name in names]
+    return any(is_active(dimension, field, {**base, **dict(zip(names, one, strict=True))}) for one in product(*each))
 
 
 # The grid

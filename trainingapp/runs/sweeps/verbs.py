@@ -91,7 +91,7 @@ def create_sweep(
     return sweep
 
 
-def _check_numbers(values: Mapping[str, int | float | None]) -> None:
+def _check_numbers(values: Mapping[str, object]) -> None:
     bounds: dict[str, tuple[float, float]] = {
         "seed": (0, MAX_SEED),
         "control_every": (0, MAX_CONTROL_EVERY),
@@ -103,7 +103,7 @@ def _check_numbers(values: Mapping[str, int | float | None]) -> None:
     for name, value in values.items():
         low, high = bounds[name]
         is_open = name.endswith("_hours")
-        if value is not None and not (low < value <= high if is_open else low <= value <= high):
+        if isinstance(value, int | float) and not (low < value <= high if is_open else low <= value <= high):
             texts = {"low": f"{low:g}", "high": f"{high:g}"}
             text = _("Must be above %(low)s and at most %(high)s.") if is_open else _("Must be %(low)s to %(high)s.")
             raise FieldError(name, text % texts)
@@ -277,7 +277,7 @@ def change_sweep(sweep: Sweep, *, by: str = "", **changes: object) -> Sweep:
     with _locked(sweep):
         if "name" in changes:
             changes["name"] = checked_name(str(changes["name"]))
-        _check_numbers({name: value for name, value in changes.items() if name != "name"})  # type: ignore[misc]
+        _check_numbers({name: value for name, value in changes.items() if name != "name"})
         least = sweep.trials.count()
         if isinstance(changes.get("max_trials"), int) and int(str(changes["max_trials"])) < least:
             raise FieldError("max_trials", _("The sweep has %(count)d trials already.") % {"count": least})
