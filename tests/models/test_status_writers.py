@@ -17,19 +17,25 @@ DATASET_WRITERS = {
     "management/foreground.py",
     "datasets/imports.py",
 }
+#: The status of a sweep, in `move` alone.
+SWEEP_WRITERS = {"runs/sweeps/advance.py"}
 #: What else is called so: the status of an answer over HTTP.
 HTTP_STATUSES = {"api/problems.py"}
 
 
 def test_no_other_code_writes_a_status() -> None:
     found = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if list(status_writes(path))}
-    assert found <= {"models/run.py", *DATASET_WRITERS, *HTTP_STATUSES}
+    assert found <= {"models/run.py", *DATASET_WRITERS, *SWEEP_WRITERS, *HTTP_STATUSES}
 
 
 def test_the_writers_of_a_datasets_status_are_listed() -> None:
     for name in DATASET_WRITERS:
         for line in status_writes(ROOT / name) if (ROOT / name).exists() else ():
             assert "Dataset.Status." in line, f"{name}: {line}"
+
+
+def test_one_line_writes_the_status_of_a_sweep() -> None:
+    assert [line for name in SWEEP_WRITERS for line in status_writes(ROOT / name)] == ["sweep.status = status"]
 
 
 def test_the_search_finds_every_way_of_writing(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class SweepCreate(Schema):
                 {
                     "name": "learning rate",
                     "dataset": 1,
-                    "config": {"task": "classification", "model": "resnet18", "epochs": 20},
+                    "config": {"model": "resnet18", "epochs": 20},
                     "space": {
                         "dimensions": [
                             {"kind": "range", "field": "learning_rate", "low": 0.0001, "high": 0.1, "log": True},
