@@ -19,6 +19,7 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
     from django.contrib.auth.models import Group
     from django.utils import timezone
 
+    from tests.helpers.sweeps import make_sweep
     from tests.helpers.world import line, point, store_events
     from trainingapp.models import (
         Alarm,
@@ -54,7 +55,10 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
     )
     occurrence = Occurrence.objects.create(event="run_failed", run=run)
     webhook = Webhook.objects.create(owner=user, name="chat", url="https://hooks.example.org/a", secret="s" * 20)
+    sweep = make_sweep(user, run.dataset, start=False)
     made = [
+        sweep,
+        sweep.trials.get(),
         occurrence,
         webhook,
         Notification.objects.create(occurrence=occurrence, user=user),

@@ -1,3 +1,3 @@
-from trainingapp.admin import access, datasets, devices, notifications, runs, work
+from trainingapp.admin import access, datasets, devices, notifications, runs, sweeps, work
 
-__all__ = ["access", "datasets", "devices", "notifications", "runs", "work"]
+__all__ = ["access", "datasets", "devices", "notifications", "runs", "sweeps", "work"]
