@@ -30,7 +30,7 @@ M = TypeVar("M", bound=Model)
 SHOWN, SHOWN_AT_FIRST = 8, 5
 #: Names are searched among so many of the newest objects.
 SEARCHED = 20_000
-Kind = Literal["action", "page", "run", "dataset", "model"]
+Kind = Literal["action", "page", "run", "sweep", "dataset", "model"]
 
 
 @dataclass(frozen=True)

@@ -317,7 +317,7 @@ def _fails_always(sweep: Sweep) -> bool:
     states = [
         state
         for state, at in finished.values_list("state", "finished_at")[:MOST_FAILURES]
-        if since is None or at >= since
+        if since is None or (at is not None and at >= since)
     ]
     return len(states) == MOST_FAILURES and set(states) == {TrialState.FAILED}
 

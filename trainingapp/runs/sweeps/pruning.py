@@ -74,7 +74,7 @@ def _below_the_median(row: TrialRow, rows: Sequence[TrialRow], epoch: int, pruni
 def rungs_of(number: int, pruning: Pruning) -> list[int]:
     """The epochs at which Hyperband compares the trial of this number with others of its bracket."""
     bracket, first = number % brackets(pruning), pruning.warmup
-    found = []
+    found: list[int] = []
     while (epoch := first * REDUCTION ** (bracket + len(found))) < pruning.epochs:
         found.append(epoch)
     return found
