@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trainingapp", "0028_checkpoint_being_saved"),
+        ("trainingapp", "0030_fill_run_values"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
