@@ -85,6 +85,8 @@ ARGUMENTS: dict[str, list[object]] = {
     "dataset_image": [1, "images/a.png"],
     "device_quarantine": [1],
     "device_release": [1],
+    **{f"sweep_{page}": [1] for page in ("detail", "edit", "enqueue", "delete", "share")},
+    "sweep_control": [1, "pause"],
 }
 TEMPLATES = sorted(
     str(path.relative_to(settings.BASE_DIR / "templates"))

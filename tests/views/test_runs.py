@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -74,7 +75,10 @@ def test_pagination_keeps_the_filter(user_client: Client, make: Callable[..., Tr
         make(name=f"run {number}")
     response = user_client.get(reverse("run_list"), {"q": "run", "page": "2"})
     assert names(response) == ["run 1", "run 0"]
-    assert "?q=run&amp;page=1" in html(response)
+    before = re.search(r'href="\?q=run&amp;before=([^"]+)"', html(response))
+    assert before is not None
+    response = user_client.get(reverse("run_list"), {"q": "run", "before": unquote(before[1])})
+    assert names(response)[-1] == "run 2"
 
 
 def test_htmx_gets_only_the_table(user_client: Client, run: TrainingRun) -> None:

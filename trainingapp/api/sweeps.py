@@ -133,6 +133,10 @@ class TrialItem(Schema):
         return trial.run_id
 
 
+class DeletedSweep(Schema):
+    trials: int = Field(description="Trials that were deleted with it.")
+
+
 class TrialList(Page):
     items: list[TrialItem]
 
@@ -301,11 +305,13 @@ def change_sweep(request: ApiRequest, pk: Id, payload: SweepUpdate) -> Sweep:
         raise wrong_field(f"#/{error.field}", str(error)) from None
 
 
-@router.delete("/{pk}", response={204: None}, summary="Delete a sweep")
-def delete_sweep(request: ApiRequest, pk: Id) -> Status[None]:
+@router.delete("/{pk}", response=DeletedSweep, summary="Delete a sweep")
+def delete_sweep(request: ApiRequest, pk: Id) -> dict[str, int]:
     """Delete the sweep and its trials; their runs stay. A running sweep must be stopped first."""
-    sweep_verbs.delete_sweep(sweep_for(request, pk, Verb.DELETE))
-    return Status(204, None)
+    sweep = sweep_for(request, pk, Verb.DELETE)
+    trials = sweep.trials.count()
+    sweep_verbs.delete_sweep(sweep)
+    return {"trials": trials}
 
 
 @router.post("/{pk}/control", response=SweepResponse, summary="Control a sweep")

@@ -2,15 +2,11 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.models.text import storable
-
-if TYPE_CHECKING:
-    from trainingapp.models.run import TrainingRun
 
 NAME_LENGTH, TEXT_LENGTH = 64, 120
 #: The JSON columns of a run whose values are repeated here.
@@ -43,10 +39,10 @@ class RunValue(models.Model):
         return f"{self.run_id} {self.name}"
 
 
-def store_values(runs: Iterable["TrainingRun"], sources: Iterable[str] = SOURCES) -> None:
+def store_values(runs: Iterable[models.Model], sources: Iterable[str] = SOURCES) -> None:
     """Make the rows of the runs agree with these of their JSON columns; rows that agree already are not written.
 
-    The caller holds a transaction.
+    `runs` are TrainingRun, whose module imports this one. The caller holds a transaction.
     """
     runs, sources = list(runs), tuple(sources)
     wanted = {
