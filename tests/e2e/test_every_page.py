@@ -307,7 +307,9 @@ UNDER_A_BAR = """() => {
   const one = document.activeElement, box = one.getBoundingClientRect();
   const bars = [...document.querySelectorAll(".topbar, .submit-bar")].filter((bar) => !bar.contains(one));
   const covers = (bar, over = bar.getBoundingClientRect()) => over.top <= box.top && over.bottom >= box.bottom;
-  const is_hidden = box.height > 1 && bars.some((bar) => covers(bar));
+  // A link that lies over a bar is seen.
+  const seen = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+  const is_hidden = box.height > 1 && !one.contains(seen) && bars.some((bar) => covers(bar));
   return [one.outerHTML.slice(0, 120), one.matches("input, select, textarea"), is_hidden];
 }"""
 #: What is seen where the bar lies over a field that has the focus and is scrolled behind it.
