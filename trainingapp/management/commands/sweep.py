@@ -122,7 +122,7 @@ class Command(StudioCommand):
                 row.trial.state,
                 row.trial.origin,
                 row.value,
-                *(str(cell) for _label, cell in row.cells),
+                *(str(cell) for _label, cell, _is_number in row.cells),
             )
             for row in page.rows()
         ]

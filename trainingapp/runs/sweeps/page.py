@@ -139,7 +139,8 @@ class TrialRow:
     trial: Trial
     run: TrainingRun | None
     value: str
-    cells: list[tuple[str, object]]
+    #: The label of a field, its value, and whether that is a number.
+    cells: list[tuple[str, object, bool]]
     icon: str
     origin_icon: str
     elapsed_s: float
@@ -303,10 +304,13 @@ class SweepPage:
             ("number", _("Trial"), True),
             ("state", _("State"), False),
             ("value", self.metric, True),
-            *((name, self.label(name), self.fields[name].kind in ("whole", "number")) for name in self.names),
+            *((name, self.label(name), self._is_number(name)) for name in self.names),
             ("time", _("Training time"), True),
         ]
         return [self._heading(*column) for column in columns]
+
+    def _is_number(self, name: str) -> bool:
+        return self.fields[name].kind in ("whole", "number")
 
     def _heading(self, name: str, label: str, is_number: bool) -> Heading:
         is_now = self.sort.removeprefix("-") == name
@@ -340,7 +344,11 @@ class SweepPage:
 
     def _row(self, trial: Trial) -> TrialRow:
         cells = [
-            (self.label(name), setting_value(trial.params[name], name) if name in trial.params else NO_VALUE)
+            (
+                self.label(name),
+                setting_value(trial.params[name], name) if name in trial.params else NO_VALUE,
+                self._is_number(name),
+            )
             for name in self.names
         ]
         return TrialRow(
