@@ -29,8 +29,9 @@ from trainingapp.engine.tasks.classification.task import ClassificationTask
 IMAGES, BATCH_SIZE = 12, 4
 """Three steps: the run is paused after the first, and the last one does nothing for the first time."""
 SIDE = 96
-#: Devices mix and wait alike at every size: one at which no network takes minutes.
+#: Devices mix and wait alike at every size: one at which no network takes minutes. Its layers need more in one network.
 IMAGE_SIZE = 96
+LARGER = {"ssd300_vgg16": 288}
 
 
 def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Values:
@@ -40,7 +41,7 @@ def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Valu
     values = {
         "model": network["model"],
         "batch_size": BATCH_SIZE,
-        "image_size": IMAGE_SIZE,
+        "image_size": LARGER.get(network["model"], IMAGE_SIZE),
         "cpu_threads": 1,
         "num_workers": 0,
     }
