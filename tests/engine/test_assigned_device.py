@@ -22,6 +22,13 @@ from trainingapp.engine.device import device_for, device_name
         ({"device_count": 2}, "device_count", "must be 1 unless device is cpu"),
         ({"device_count": 2, "device": "cuda"}, "device_count", "must be 1 unless device is cpu"),
         ({"device_count": 0, "device": "cpu"}, "device_count", "greater than or equal to 1"),
+        (
+            {"device_count": 2, "devices_at_least": 3, "device": "cpu"},
+            "devices_at_least",
+            "must not exceed device_count",
+        ),
+        ({"devices_at_least": 2}, "devices_at_least", "must not exceed device_count"),
+        ({"reduction": "sloppy"}, "reduction", "'exact' or 'fast'"),
         ({"share_device": True}, "share_device", "needs min_free_memory_gb"),
         ({"min_free_memory_gb": -1}, "min_free_memory_gb", "greater than or equal to 0"),
         ({"device": "gpu"}, "device", "match pattern"),
@@ -39,7 +46,10 @@ def test_an_impossible_request_is_refused_at_its_field(values: dict[str, Any], f
 def test_possible_requests() -> None:
     assert parse_config({"device": "cpu", "device_count": 4}).device_count == 4
     assert parse_config({"device": "cuda", "share_device": True, "min_free_memory_gb": 2}).share_device
+    several = parse_config({"device": "cpu", "device_count": 4, "devices_at_least": 2})
+    assert (parse_config({"device": "cpu", "device_count": 4}).least_devices, several.least_devices) == (4, 2)
     plain = parse_config({})
+    assert (plain.devices_at_least, plain.least_devices, plain.reduction) == (0, 1, "exact")
     assert (plain.device, plain.device_count, plain.min_free_memory_gb, plain.share_device) == ("auto", 1, 0.0, False)
 
 
@@ -59,6 +69,32 @@ def test_the_assigned_device_takes_precedence_over_the_configuration(tmp_path: P
 def test_an_invalid_assignment_is_refused(tmp_path: Path, device: Any) -> None:
     with pytest.raises(BadConfig, match=r"device is .*; it must be cpu or cuda:N"):
         order(tmp_path, {}, device=device)
+
+
+def test_several_devices_are_one_for_each_rank(tmp_path: Path) -> None:
+    spec = order(tmp_path, {}, devices=["cuda:2", "cuda:0"], device_uuids=["GPU-b", "GPU-a"])
+    assert (spec.devices, spec.device_uuids) == (("cuda:2", "cuda:0"), ("GPU-b", "GPU-a"))
+    assert (spec.device, spec.device_uuid) == ("cuda:2", "GPU-b")
+    slots = order(tmp_path, {}, devices=["cpu", "cpu"])
+    assert (slots.devices, slots.device_uuids, slots.device, slots.device_uuid) == (("cpu", "cpu"), (), "cpu", "")
+    one = order(tmp_path, {}, device="cuda:1", device_uuid="GPU-c")
+    assert (one.devices, one.device_uuids, one.device_uuid) == (("cuda:1",), ("GPU-c",), "GPU-c")
+    assert order(tmp_path, {}).devices == ()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"devices": "cpu"},
+        {"devices": ["cpu", "gpu"]},
+        {"devices": ["cpu", "cuda:0"]},
+        {"devices": ["cuda:0", "cuda:0"]},
+        {"devices": ["cuda:0", "cuda:1"], "device_uuids": ["GPU-a"]},
+    ],
+)
+def test_an_invalid_assignment_of_several_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"devices? (is|are) .*; (it|they) must be"):
+        order(tmp_path, {}, **given)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU that torch can use")

@@ -42,6 +42,7 @@ START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
 AmpChoice = Literal["auto", "on", "off"]
 DecodingChoice = Literal["auto", "fast", "full"]
 DeterminismChoice = Literal["auto", "exact", "fast"]
+ReductionChoice = Literal["exact", "fast"]
 _LOADER_NUMBER = Annotated[int, Field(ge=0, le=MOST_LOADERS)]
 LoaderCount = _LOADER_NUMBER | Literal["auto"]
 _LOADERS: TypeAdapter[int] = TypeAdapter(_LOADER_NUMBER)
@@ -365,15 +366,44 @@ class BaseRunConfig(BaseModel):
         int,
         Field(ge=1, le=64),
         Setting(
-            _("CPU slots"),
-            _("CPU slots that the run occupies; with more, fewer runs train at the same time. A GPU run uses one GPU."),
+            _("Devices"),
+            _(
+                "Devices of one host that train the run together; on the CPU, slots. The batches of a step are shared "
+                "among them, so gradient accumulation should be a multiple of their number."
+            ),
             Section.MACHINE,
             changes_result=False,
-            unit=Unit.SLOTS,
+            unit=Unit.DEVICES,
             advanced=True,
-            when=When("device", ("cpu",)),
         ),
     ] = 1
+    devices_at_least: Annotated[
+        int,
+        Field(ge=0, le=64),
+        Setting(
+            _("Devices at least"),
+            _("Starts on fewer devices while others are occupied, but on no fewer than these. 0: waits for all."),
+            Section.MACHINE,
+            changes_result=False,
+            unit=Unit.DEVICES,
+            advanced=True,
+        ),
+    ] = 0
+    reduction: Annotated[
+        ReductionChoice,
+        Setting(
+            _("Gradient reduction"),
+            _(
+                "How the gradients of several devices are added. Exact adds them in the order of the batches: the "
+                "result is bit-identical on any number of devices. Fast lets the devices choose the order; it is "
+                "faster between GPUs, and results differ in the last digits."
+            ),
+            Section.MACHINE,
+            changes_result=True,
+            advanced=True,
+            labels={"exact": pgettext("reduction", "Exact"), "fast": pgettext("reduction", "Fast")},
+        ),
+    ] = "exact"
     min_free_memory_gb: Annotated[
         float,
         Field(ge=0, le=4096),
@@ -708,6 +738,11 @@ class BaseRunConfig(BaseModel):
         """Whether an image of the run's dataset has one label or several; single for tasks without that choice."""
         return cast(LabelMode, getattr(self, "label_mode", "single"))
 
+    @property
+    def least_devices(self) -> int:
+        """The number of devices below which the run does not start."""
+        return self.devices_at_least or self.device_count
+
     def retention_policy(self) -> Policy:
         """Which checkpoints are kept."""
         return Policy(
@@ -796,6 +831,13 @@ class BaseRunConfig(BaseModel):
         if count > 1 and others.data.get("device", "cpu") != "cpu":
             raise ValueError(_("A run trains on one GPU: device_count must be 1 unless device is cpu."))
         return count
+
+    @field_validator("devices_at_least")
+    @classmethod
+    def _no_more_than_all(cls, least: int, others: ValidationInfo) -> int:
+        if least > others.data.get("device_count", least):
+            raise ValueError(_("devices_at_least must not exceed device_count, the number of devices."))
+        return least
 
     @field_validator("share_device")
     @classmethod

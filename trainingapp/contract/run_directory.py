@@ -18,6 +18,7 @@ from trainingapp.contract.messages import Message, MessageData, MessageError, fr
 from trainingapp.contract.messages.run_directory import (
     CONFIG_INVALID,
     DEVICE_INVALID,
+    DEVICES_INVALID,
     FILE_NOT_READ,
     KEYS_MISSING,
     NO_ATTEMPT,
@@ -69,6 +70,10 @@ class RunSpec:
     device: str = ""
     #: By which the driver knows that device ("GPU-...", "MIG-..."); empty for the CPU.
     device_uuid: str = ""
+    #: All devices that train the run together, one for each rank; `device` is the first of them. Empty: `device` alone.
+    devices: tuple[str, ...] = ()
+    #: As `device_uuid`, for each of `devices`.
+    device_uuids: tuple[str, ...] = ()
     #: About the files at `start_from` and `fork_from`; None: the file is used without a check of its hash.
     start_from_stored: Stored | None = None
     fork_from_stored: Stored | None = None
@@ -103,15 +108,43 @@ def read_run_spec(run_dir: Path, values: dict[str, Any]) -> RunSpec:
     if config.start_from and start_from is None:
         raise BadConfig(START_FROM_MISSING(path=str(run_dir / CONFIG_FILE), file=config.start_from))
     fork_from = Path(values["fork_from"]) if values.get("fork_from") else None
-    device = values.get("device", "")
-    if device and not re.fullmatch(r"cpu|cuda:\d+", str(device)):
-        raise BadConfig(DEVICE_INVALID(path=str(run_dir / CONFIG_FILE), device=repr(device)))
+    devices, uuids = _assigned_devices(run_dir, values)
     dataset_dir = Path(values["dataset_dir"])
     stored = {name: Stored(**values[name]) for name in ("start_from_stored", "fork_from_stored") if values.get(name)}
-    attempt, uuid = values["attempt"], str(values.get("device_uuid", ""))
     return RunSpec(
-        run_dir, config, dataset_dir, weights_cache_dir, attempt, start_from, fork_from, device, uuid, **stored
+        run_dir,
+        config,
+        dataset_dir,
+        weights_cache_dir,
+        values["attempt"],
+        start_from,
+        fork_from,
+        devices[0] if devices else "",
+        uuids[0] if uuids else "",
+        devices,
+        uuids,
+        **stored,
     )
+
+
+def _assigned_devices(run_dir: Path, values: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The devices of the attempt and their UUIDs: the lists, or the one device that an attempt without lists has.
+
+    Raises BadConfig for names that are not of devices, for CPU slots beside GPUs, and for a GPU that is there twice.
+    """
+    one, one_uuid = values.get("device", ""), values.get("device_uuid", "")
+    devices = values.get("devices") or ([one] if one else [])
+    uuids = values.get("device_uuids") or ([str(one_uuid)] if devices and one_uuid else [])
+    path = str(run_dir / CONFIG_FILE)
+    if not isinstance(devices, list) or not isinstance(uuids, list):
+        raise BadConfig(DEVICE_INVALID(path=path, device=repr(devices)))
+    for device in devices:
+        if not re.fullmatch(r"cpu|cuda:\d+", str(device)):
+            raise BadConfig(DEVICE_INVALID(path=path, device=repr(device)))
+    is_mixed, gpus = "cpu" in devices and set(devices) != {"cpu"}, [one for one in devices if one != "cpu"]
+    if is_mixed or len(set(gpus)) < len(gpus) or (uuids and len(uuids) != len(devices)):
+        raise BadConfig(DEVICES_INVALID(path=path, devices=devices))
+    return tuple(devices), tuple(map(str, uuids))
 
 
 def check_attempt(run_dir: Path, attempt: int) -> None:

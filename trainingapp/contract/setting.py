@@ -86,7 +86,7 @@ class Unit(Enum):
     CHECKPOINTS = npgettext("a unit", "checkpoint", "checkpoints")
     PROCESSES = npgettext("a unit", "process", "processes")
     THREADS = npgettext("a unit", "thread", "threads")
-    SLOTS = npgettext("a unit", "slot", "slots")
+    DEVICES = npgettext("a unit", "device", "devices")
     GB = ("a unit", "GB", "GB")
 
     @property

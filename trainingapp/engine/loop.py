@@ -20,6 +20,7 @@ from trainingapp.contract.messages.training import (
     BATCH_SIZE_CHOSEN,
     BATCH_SIZE_TRIAL,
     RESUMED_FROM,
+    SEVERAL_DEVICES,
     STOPPED_EARLY,
 )
 from trainingapp.contract.messages.weights import NO_WEIGHTS_FIT, WEIGHTS_OF
@@ -68,6 +69,8 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
 
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; everything saved is kept.
     """
+    if len(spec.devices) > 1:
+        raise BadConfig(SEVERAL_DEVICES(count=len(spec.devices)))
     device = device_for(spec)
     precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     limit_to_share(device, spec.config)

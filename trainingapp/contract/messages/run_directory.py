@@ -12,4 +12,10 @@ START_FROM_MISSING = define(
 DEVICE_INVALID = define(
     "run_config_device_invalid", gettext_noop("%(path)s: device is %(device)s; it must be cpu or cuda:N.")
 )
+DEVICES_INVALID = define(
+    "run_config_devices_invalid",
+    gettext_noop(
+        "%(path)s: devices are %(devices)s; they must be CPU slots or different GPUs, and have one UUID each or none."
+    ),
+)
 CONFIG_INVALID = define("run_config_invalid", gettext_noop("The configuration is invalid. %(problems)s"))

@@ -191,6 +191,9 @@ SUPERSEDED = define(
     "superseded",
     gettext_noop("Attempt %(present)d of this run has started; attempt %(attempt)d ends without saving."),
 )
+SEVERAL_DEVICES = define(
+    "several_devices", gettext_noop("This version trains a run on one device; %(count)d were assigned to it.")
+)
 STILL_RUNNING = define("still_running", gettext_noop("Another trainer still holds %(path)s."))
 NO_MESSAGE = define("no_message", gettext_noop("no message."))
 UNEXPECTED_ERROR = define("unexpected_error", gettext_noop("%(kind)s: %(error)s"))
