@@ -27,6 +27,7 @@ from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, Failed
 from trainingapp.contract.run_directory import read_config_file, read_run_spec, run_lock
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
+from trainingapp.engine.postponed_compiler import postpone_compiler
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 #: Exit codes of an attempt that could not write its failed event.
@@ -62,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _prepare_environment() -> None:
-    """Set what libraries read from the environment when they are loaded."""
+    """Set what libraries read when they are loaded."""
+    postpone_compiler()
     # cuBLAS gives the same sums each time only with a fixed workspace.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Memory of a GPU grows in place: with batches of other shapes, fixed segments leave gaps that no tensor fits into.

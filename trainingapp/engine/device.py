@@ -112,6 +112,14 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def set_deterministic(deterministic: bool) -> None:
+    """Let operations without a deterministic algorithm raise, or not.
+
+    `torch.use_deterministic_algorithms` would also import the compiler, for a switch of its own (see compilation.py).
+    """
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
+
+
 def prepare_backend(*, deterministic: bool, cpu_threads: int, tf32: bool = False) -> None:
     """Set torch's global switches. Sums depend on how many threads share them, so the count is a part of the run.
 
@@ -120,7 +128,7 @@ def prepare_backend(*, deterministic: bool, cpu_threads: int, tf32: bool = False
     """
     torch.set_num_threads(cpu_threads)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.use_deterministic_algorithms(deterministic)
+    set_deterministic(deterministic)
     # Filling fresh tensors with NaN to find reads of memory never written costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic

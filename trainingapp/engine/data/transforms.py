@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.engine.data.images import PADDING_GREY
+from trainingapp.engine.device import set_deterministic
 from trainingapp.engine.seeding import own_cpu_randomness
 
 ImageT = TypeVar("ImageT")
@@ -106,7 +107,7 @@ def augmented_each(images: Sequence[ImageT], seeds: Sequence[int], augment: Call
     any order, by the histograms of equalization, which torch would refuse otherwise.
     """
     was_deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(False)
+    set_deterministic(False)
     try:
         with own_cpu_randomness() as generator:
             found = []
@@ -115,7 +116,7 @@ def augmented_each(images: Sequence[ImageT], seeds: Sequence[int], augment: Call
                 found.append(augment(image))
             return found
     finally:
-        torch.use_deterministic_algorithms(was_deterministic)
+        set_deterministic(was_deterministic)
 
 
 def _flips(chosen: Switches) -> list[nn.Module]:
