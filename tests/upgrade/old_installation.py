@@ -15,10 +15,10 @@ from tests.helpers.studio import REPOSITORY, Studio
 
 #: The last commit of version 0.1.
 COMMIT = "2b44a5f"
-IMAGES = 240
+IMAGES = 160
 CONFIG: dict[str, Any] = {"epochs": 3, "autosave_minutes": 0.01, "keep_checkpoints": 3}
-#: Steps after which the run is requested to pause: within its second epoch of 60 steps.
-PAUSE_AFTER = 75
+#: Steps after which the run is requested to pause: within its second epoch of 40 steps.
+PAUSE_AFTER = 45
 
 #: The scene of the old browser tests. It is only for display: a worker must not treat its running run as lost.
 SCENE = """
