@@ -19,6 +19,7 @@ from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.messages import rendered_list
+from trainingapp.presentation.numbers import setting_value
 from trainingapp.runs.forms import LIMITS, RunForm, config_table
 from trainingapp.runs.run_page import CHART_POINTS, LOG_LINES
 from trainingapp.runs.verbs import create_run
@@ -129,6 +130,16 @@ def test_a_stored_configuration_marks_fields_without_effect() -> None:
     assert rows["weight_decay"].has_effect
     rows = {row.name: row for row in config_table(parse_config({"optimizer": "SGD"}).model_dump(mode="json"))}
     assert rows["momentum"].has_effect
+
+
+@pytest.mark.parametrize(
+    ("days", "shown"),
+    [(-1, ("As set for the studio", "")), (0, ("Never", "")), (30, ("30", "days")), (1, ("1", "day"))],
+)
+def test_a_number_with_a_meaning_of_its_own_is_shown_in_words(days: int, shown: tuple[str, str]) -> None:
+    config = parse_config({"keep_history_days": days}).model_dump(mode="json")
+    row = next(row for row in config_table(config) if row.name == "keep_history_days")
+    assert (str(setting_value(row.value, row.name)), row.unit) == shown
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])

@@ -617,6 +617,7 @@ class BaseRunConfig(BaseModel):
             changes_result=False,
             unit=Unit.DAYS,
             advanced=True,
+            labels={"-1": _("As set for the studio"), "0": _("Never")},
         ),
     ] = -1.0
     checkpoint_format: Annotated[

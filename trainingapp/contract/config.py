@@ -92,8 +92,9 @@ def config_defaults(task: str, model: str) -> dict[str, JsonValue]:
 
 def known_label(name: str, value: object) -> Label | None:
     """The label of a value of this field in any task; None where it has none."""
-    if not isinstance(value, str):
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
+    value = value if isinstance(value, str) else f"{value:g}"
     # Tasks and metrics are named by the descriptors of the tasks, for pages that show no configuration as well.
     if name == "task":
         return TASKS[value].label if value in TASKS else None

@@ -143,7 +143,8 @@ class Setting:
 
     `old_switch`: of a choice that was a switch in version 0.1, whose values are still accepted.
 
-    `labels` by value, for fields with choices. Without any, the values are proper names and are shown as they are.
+    `labels` by value, for fields with choices. Without any, the values are proper names and are shown as they are. Of a
+    field with numbers, those with a meaning of their own, such as "-1".
     """
 
     label: str

@@ -58,4 +58,5 @@ def setting_value(value: object, name: str = "") -> object:
         return gettext("yes") if value else gettext("no")
     if value is None or value == "":
         return NO_VALUE
-    return number_text(value, digits=6) if isinstance(value, float) else choice_label(name, value)
+    label = choice_label(name, value)
+    return number_text(label, digits=6) if isinstance(label, float) else label

@@ -17,7 +17,7 @@ from pydantic import ValidationError as ConfigError
 
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
-from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config
+from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config, known_label
 from trainingapp.contract.limits import MAX_LIMIT_HOURS, MAX_PRIORITY, MAX_RECOVERIES, NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.contract.number_text import field_number
@@ -460,7 +460,7 @@ def config_table(config: Mapping[str, JsonValue]) -> list[ConfigRow]:
                 section=gettext(field.setting.section.title),
                 value=value,
                 default=field.default_beside(config) if defaults[name] == field.default else defaults[name],
-                unit="" if value in field.words else unit_text(field.setting.unit, value),
+                unit="" if value in field.words or known_label(name, value) else unit_text(field.setting.unit, value),
                 has_effect=field.setting.has_effect(config),
             )
         )
