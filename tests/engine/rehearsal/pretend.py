@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,12 @@ MEMORY_BYTES = 80 << 30
 DEVICES = 100
 
 COPIES = {"aten::copy_", "aten::_to_copy", "aten::_copy_from"}
+
+#: A CPU without instructions for bfloat16 computes these in it many times slower than in float32.
+PRODUCTS = {
+    *("aten::convolution", "aten::convolution_backward"),
+    *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+}
 
 REFUSED = {
     "aten::_adaptive_avg_pool2d_backward": "adaptive_avg_pool2d_backward_cuda",
@@ -206,7 +213,7 @@ class PretendDevice(TorchDispatchMode):
             inner_kwargs["device"] = torch.device("cpu")
         if inner_kwargs.pop("pin_memory", False):
             return pinned(func(*inner_args, **inner_kwargs))
-        return returned(call, func(*inner_args, **inner_kwargs))
+        return returned(call, computed(call, inner_args, inner_kwargs))
 
     def _refuse(self, call: Call) -> None:
         kernel = REFUSED.get(call.name)
@@ -221,6 +228,18 @@ class PretendDevice(TorchDispatchMode):
 
 
 DEVICE = PretendDevice()
+
+
+def computed(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result on the CPU; products of bfloat16 numbers are computed in float32 and rounded."""
+    if call.name not in PRODUCTS or all(tensor.dtype != torch.bfloat16 for tensor in call.tensors):
+        return call.func(*args, **kwargs)
+    found = call.func(*tree_map(partial(changed_type, old=torch.bfloat16, new=torch.float32), args), **kwargs)
+    return tree_map(partial(changed_type, old=torch.float32, new=torch.bfloat16), found)
+
+
+def changed_type(value: Any, *, old: torch.dtype, new: torch.dtype) -> Any:
+    return value.to(new) if isinstance(value, torch.Tensor) and value.dtype == old else value
 
 
 def inner(value: Any) -> Any:

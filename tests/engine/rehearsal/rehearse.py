@@ -8,14 +8,17 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import nn
+from torchvision.models.detection import FasterRCNN
 
 from tests.engine.rehearsal.pretend import PretendDevice, pretend_gpu
 from trainingapp.contract.events import EVENTS_FILE, Started, read_events
@@ -25,6 +28,8 @@ from trainingapp.engine.gpu_check.scenes import draw_scenes
 from trainingapp.engine.gpu_check.training import SCENES, PauseAfter, attempt, newest, resume_verdict, run_spec
 from trainingapp.engine.step import Step
 from trainingapp.engine.tasks.classification.task import ClassificationTask
+from trainingapp.engine.tasks.registry import make_task
+from trainingapp.engine.tasks.task import Task
 
 IMAGES, BATCH_SIZE = 12, 4
 """Three steps: the run is paused after the first, and the last one does nothing for the first time."""
@@ -32,6 +37,7 @@ SIDE = 96
 #: Devices mix and wait alike at every size: one at which no network takes minutes. Its layers need more in one network.
 IMAGE_SIZE = 96
 LARGER = {"ssd300_vgg16": 288}
+PROPOSALS = 16
 
 
 def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Values:
@@ -85,6 +91,26 @@ def counted_steps(device: PretendDevice) -> Iterator[list[Counter[str]]]:
         yield steps
 
 
+def with_few_proposals(make: Callable[..., Task], *arguments: Any, **options: Any) -> Task:
+    """The task; detectors in two stages get few proposals.
+
+    Where algorithms are deterministic, torchvision pools them from tensors with a value for each pixel that is read: of
+    those of a usual batch, with 100 million.
+    """
+    task = make(*arguments, **options)
+    build = task.build_model
+
+    def build_model(**given: Any) -> nn.Module:
+        model = build(**given)
+        if isinstance(model, FasterRCNN):
+            model.rpn._pre_nms_top_n = model.rpn._post_nms_top_n = {"training": PROPOSALS, "testing": PROPOSALS}
+            model.roi_heads.fg_bg_sampler.batch_size_per_image = PROPOSALS
+        return model
+
+    task.build_model = build_model  # type: ignore[method-assign]
+    return task
+
+
 # Faults
 
 
@@ -122,7 +148,7 @@ def main(folder: Path, networks: list[dict[str, str]]) -> None:
     with pretend_gpu() as device:
         for network in networks:
             fault = FAULTS.get(network.get("fault", ""))
-            make = fault or loop.make_task
+            make = partial(with_few_proposals, fault or make_task)
             with patch.object(loop, "make_task", make), patch.object(determinism, "make_task", make):
                 sys.stdout.write(json.dumps(rehearse(plan, device, network)) + "\n")
                 sys.stdout.flush()
