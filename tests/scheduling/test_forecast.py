@@ -13,13 +13,13 @@ from django.utils import timezone
 from tests.helpers.machines import asking, hold, machine
 from trainingapp.models import Dataset, Device, Forecast, Host, TrainingRun
 from trainingapp.scheduling import forecast
-from trainingapp.scheduling.forecast import Hardware, History, Span
+from trainingapp.scheduling.forecast import Hardware, History, Span, Traits
 from trainingapp.worker import tasks
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
 
-TRAITS = {
+TRAITS: Traits = {
     "task": "classification",
     "model": "resnet18",
     "dataset": 1,
@@ -27,6 +27,7 @@ TRAITS = {
     "kind": "gpu",
     "gpu": "NVIDIA H200",
     "amp": "False",
+    "devices": 1,
 }
 CPU = Hardware("cpu")
 SECOND = timedelta(seconds=1)

@@ -69,9 +69,9 @@ def test_it_names_the_run_for_which_a_slot_is_reserved(make: MAKE) -> None:
     host = machine(slots=2)
     running(make, "night", host.devices.get())
     large, small = queued(make, "large", device="cpu", device_count=2), queued(make, "small", device="cpu")
-    assert (
-        why_waiting(large)
-        == "Too few free slots: the CPU of here is used by “night”. Free slots are reserved for this run."
+    assert why_waiting(large) == (
+        "It needs 2 free slots of one CPU; here has 1. Too few free slots: the CPU of here is used by “night”. Free "
+        "slots are reserved for this run."
     )
     assert why_waiting(small) == "cpu on here is reserved for “large”, which is ahead in the queue."
 

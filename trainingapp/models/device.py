@@ -162,6 +162,11 @@ class Device(models.Model):
         return self.usable_at is not None and timezone.now() - self.usable_at < EXPECTED_FOR
 
     @property
+    def is_slice(self) -> bool:
+        """Whether it is a slice of a GPU (MIG)."""
+        return self.uuid.startswith("MIG-")
+
+    @property
     def torch_name(self) -> str:
         """As torch and the configuration name it: cpu, cuda:0, cuda:1 ..."""
         return "cpu" if self.kind == self.Kind.CPU else f"cuda:{self.index}"

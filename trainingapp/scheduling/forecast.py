@@ -13,12 +13,12 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
-from django.db.models import F, QuerySet
+from django.db.models import Count, F, QuerySet
 from django.utils import timezone
 
-from trainingapp.models import Dataset, DeviceHold, Forecast, TrainingRun
+from trainingapp.models import Dataset, Device, DeviceHold, Forecast, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.scheduling.placement import (
     ClusterState,
@@ -35,10 +35,10 @@ from trainingapp.scheduling.placement import (
 HISTORY = 300
 FORECAST_RUNS = 200
 #: What makes two runs similar, from the narrowest class to the widest, and the factor by which the range of measured
-#: speeds is widened.
+#: speeds is widened. Without the number of GPUs, they are taken to share the work evenly.
 CLASSES: tuple[tuple[tuple[str, ...], float], ...] = (
-    (("task", "model", "dataset", "image_size", "kind", "gpu", "amp"), 1.1),
-    (("task", "model", "image_size", "kind", "gpu", "amp"), 1.25),
+    (("task", "model", "dataset", "image_size", "kind", "gpu", "amp", "devices"), 1.1),
+    (("task", "model", "image_size", "kind", "gpu", "amp", "devices"), 1.25),
     (("task", "model", "kind", "gpu"), 1.6),
     (("task", "model", "kind"), 2.0),
     (("task", "kind"), 2.5),
@@ -64,17 +64,21 @@ class Span:
 
 
 class Hardware(NamedTuple):
-    """What a run trains on: cpu or gpu, and the name of the GPU."""
+    """What a run trains on: cpu or gpu, the name of the GPU and the number of GPUs.
+
+    The slots of a CPU are not counted: they share its cores, and a run with more of them is not faster by that.
+    """
 
     kind: str
     gpu: str = ""
+    devices: int = 1
 
     @classmethod
-    def of(cls, device: str) -> "Hardware":
-        """That of the stored device of a run, such as "cpu" or "cuda:0 (NVIDIA H100)"."""
+    def of(cls, device: str, devices: int = 1) -> "Hardware":
+        """That of the stored device of a run, such as "cpu" or "cuda:0 (NVIDIA H100)"; `devices` counts its GPUs."""
         if not device.startswith("cuda"):
             return cls("cpu")
-        return cls("gpu", device.partition(" (")[2].removesuffix(")"))
+        return cls("gpu", device.partition(" (")[2].removesuffix(")"), devices)
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,6 @@ class Expected:
     finish_earliest: datetime | None = None
     finish_latest: datetime | None = None
     basis: int = 0
-    #: Id of the device that it is expected to get.
-    device_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,28 +107,50 @@ class Accuracy:
 # Estimating durations
 
 
+class Traits(TypedDict):
+    """By what two runs are similar; see CLASSES."""
+
+    task: str
+    model: object
+    dataset: int
+    image_size: object
+    #: A configuration that is older than the field trained without it.
+    amp: str
+    kind: str
+    gpu: str
+    devices: int
+
+
 @dataclass
 class History:
-    """Seconds per image and epoch of finished runs, by the classes of similar runs."""
+    """Seconds per image and epoch of finished runs, by the classes of similar runs: those of all GPUs of the run
+    together in classes with their number, else those of one GPU."""
 
     rates: dict[tuple[str, ...], dict[tuple[object, ...], list[float]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, examples: Iterable[tuple[Mapping[str, object], float]]) -> "History":
+    def of(cls, examples: Iterable[tuple[Traits, float]]) -> "History":
         """`examples` are traits (see CLASSES) with the rate that was measured."""
         rates: dict[tuple[str, ...], dict[tuple[object, ...], list[float]]] = {names: {} for names, _spread in CLASSES}
         for traits, rate in examples:
             for names in rates:
-                rates[names].setdefault(tuple(traits[name] for name in names), []).append(rate)
+                known = rate if "devices" in names else rate * traits["devices"]
+                rates[names].setdefault(_key(traits, names), []).append(known)
         return cls(rates)
 
-    def rate(self, traits: Mapping[str, object]) -> tuple[Span, int]:
+    def rate(self, traits: Traits) -> tuple[Span, int]:
         """The range of seconds per image and epoch, and the number of runs that it is based on."""
         for names, spread in CLASSES:
-            seen = self.rates.get(names, {}).get(tuple(traits[name] for name in names))
+            seen = self.rates.get(names, {}).get(_key(traits, names))
             if seen:
-                return Span(min(seen) / spread, max(seen) * spread), len(seen)
+                shared_by = 1 if "devices" in names else traits["devices"]
+                return Span(min(seen) / spread / shared_by, max(seen) * spread / shared_by), len(seen)
         return Span(UNKNOWN, UNKNOWN), 0
+
+
+def _key(traits: Traits, names: tuple[str, ...]) -> tuple[object, ...]:
+    values: Mapping[str, object] = traits
+    return tuple(values[name] for name in names)
 
 
 def read_history() -> History:
@@ -142,26 +166,41 @@ def read_history() -> History:
         "epoch",
         "elapsed_s",
     )
-    rows = list(done.order_by("-finished_at").values_list(*columns)[:HISTORY])
-    datasets = Dataset.objects.only("images").in_bulk({row[4] for row in rows})
+    rows = list(done.order_by("-finished_at").values_list("pk", *columns)[:HISTORY])
+    gpus = gpus_of([pk for pk, *_values in rows])
+    datasets = Dataset.objects.only("images").in_bulk({row[5] for row in rows})
     examples = []
-    for task, model, image_size, amp, dataset_id, device, epoch, elapsed_s in rows:
+    for pk, task, model, image_size, amp, dataset_id, device, epoch, elapsed_s in rows:
         work = datasets[dataset_id].count("train") * epoch if dataset_id in datasets else 0
         if work:
             config = {"model": model, "image_size": image_size, "amp": amp}
-            examples.append((_traits(task, config, dataset_id, Hardware.of(device)), elapsed_s / work))
+            hardware = Hardware.of(device, gpus.get(pk, 1))
+            examples.append((_traits(task, config, dataset_id, hardware), elapsed_s / work))
     return History.of(examples)
 
 
-def _traits(task: str, config: Mapping[str, object], dataset_id: int, hardware: Hardware) -> dict[str, object]:
+def gpus_of(runs: Sequence[int]) -> dict[int, int]:
+    """The GPUs on which the newest attempt of each of these runs trains or trained; only where there are several."""
+    held = DeviceHold.objects.filter(run_id__in=runs, attempt=F("run__attempt"), device__kind=Device.Kind.GPU)
+    counts = held.order_by().values("run_id").annotate(count=Count("pk")).filter(count__gt=1)
+    return dict(counts.values_list("run_id", "count"))
+
+
+def hardware_of_run(run: TrainingRun) -> Hardware:
+    """What the run trains on, or trained on last."""
+    return Hardware.of(run.device, gpus_of([run.pk]).get(run.pk, 1))
+
+
+def _traits(task: str, config: Mapping[str, object], dataset_id: int, hardware: Hardware) -> Traits:
     return {
         "task": task,
         "model": config.get("model"),
         "dataset": dataset_id,
         "image_size": config.get("image_size"),
-        # A configuration that is older than the field trained without it.
         "amp": str(config.get("amp") or False),
-        **hardware._asdict(),
+        "kind": hardware.kind,
+        "gpu": hardware.gpu,
+        "devices": hardware.devices,
     }
 
 
@@ -178,7 +217,7 @@ def duration(run: TrainingRun, dataset: Dataset, history: History, hardware: Har
 def _remaining(run: TrainingRun, history: History) -> Span:
     """Seconds until a running run leaves its device."""
     if run.eta_s is None:
-        return duration(run, run.dataset, history, Hardware.of(run.device))[0]
+        return duration(run, run.dataset, history, hardware_of_run(run))[0]
     slow = max(run.eta_s * ETA_SPREAD, run.eta_s + LEAST_ERROR_S)
     return Span(run.eta_s / ETA_SPREAD, slow)
 
@@ -188,11 +227,10 @@ def _remaining(run: TrainingRun, history: History) -> Span:
 
 @dataclass(frozen=True)
 class Simulated:
-    """Seconds from now, and the device."""
+    """Seconds from now, and what it trains on."""
 
     start_s: float
     finish_s: float
-    device_id: int
     hardware: Hardware
 
 
@@ -215,11 +253,11 @@ def simulate(
     clock_s = 0.0
     while waiting and math.isfinite(clock_s):
         if not cluster.is_exhausted:
-            for run, device in in_turn(cluster, waiting, now + timedelta(seconds=clock_s)):
-                if device is not None:
-                    hardware = hardware_of(device)
+            for run, assignment in in_turn(cluster, waiting, now + timedelta(seconds=clock_s)):
+                if assignment is not None:
+                    hardware = hardware_of(assignment.devices[0], assignment.count)
                     finish_s = clock_s + lengths[run.pk, hardware]
-                    found[run.pk] = Simulated(clock_s, finish_s, device.device_id, hardware)
+                    found[run.pk] = Simulated(clock_s, finish_s, hardware)
                     heapq.heappush(ends, (finish_s, run.pk, run.owner_id))
                 if cluster.is_exhausted:
                     break
@@ -232,14 +270,16 @@ def simulate(
     return found
 
 
-def hardware_of(device: DeviceSlot) -> Hardware:
+def hardware_of(device: DeviceSlot, count: int) -> Hardware:
     """By the name that torch gives the GPU; the inventory adds the backend to it where that is not CUDA."""
-    return Hardware(device.kind, device.name.removesuffix(" (ROCm)") if device.kind == "gpu" else "")
+    return Hardware("gpu", device.name.removesuffix(" (ROCm)"), count) if device.kind == "gpu" else Hardware("cpu")
 
 
-def hardware_in(cluster: ClusterState) -> set[Hardware]:
-    """All that a run may train on."""
-    return {hardware_of(device) for machine in cluster.machines for device in machine.devices}
+def hardware_for(request: Request, cluster: ClusterState) -> set[Hardware]:
+    """All that a run with this request may train on."""
+    counts = range(request.at_least, request.count + 1)
+    devices = [device for machine in cluster.machines for device in machine.devices]
+    return {hardware_of(device, count) for device in devices for count in counts}
 
 
 def expected(now: datetime | None = None) -> dict[int, Expected]:
@@ -251,7 +291,7 @@ def expected(now: datetime | None = None) -> dict[int, Expected]:
     history, cluster = read_history(), read_cluster()
     running = list(TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset"))
     left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
-    spans = _lengths(queue, history, hardware_in(cluster))
+    spans = _lengths(queue, history, cluster)
     quick, slow = (_simulated(side, cluster, queue, left, spans, now) for side in ("low", "high"))
     return {run.pk: _expected(run, quick.get(run.pk), slow.get(run.pk), spans, now) for run in queue}
 
@@ -293,7 +333,7 @@ def read_board() -> Board:
     left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
     cluster = read_cluster()
     cluster.forget_jobs()
-    return Board(queue, cluster, left, _lengths(queue, history, hardware_in(cluster)))
+    return Board(queue, cluster, left, _lengths(queue, history, cluster))
 
 
 def wait_if_queued(run: TrainingRun, board: Board | None = None, now: datetime | None = None) -> Span:
@@ -308,14 +348,14 @@ def wait_if_queued(run: TrainingRun, board: Board | None = None, now: datetime |
     if run.status == Status.RUNNING:
         cluster.release(run.pk, run.owner_id)
     left = {pk: one for pk, one in board.left.items() if pk != run.pk}
-    spans = {**board.spans, **{(run.pk, each): (Span(0.0, 0.0), 0) for each in hardware_in(cluster)}}
+    spans = {**board.spans, **{(run.pk, each): (Span(0.0, 0.0), 0) for each in hardware_for(own.request, cluster)}}
     simulations = [_simulated(side, cluster, [*queue, own], left, spans, now) for side in ("low", "high")]
     starts = [found[run.pk].start_s if run.pk in found else UNKNOWN for found in simulations]
     return Span(min(starts), max(starts))
 
 
 def _lengths(
-    queue: list[Waiting], history: History, hardware: Iterable[Hardware]
+    queue: list[Waiting], history: History, cluster: ClusterState
 ) -> dict[tuple[int, Hardware], tuple[Span, int]]:
     """Seconds that each queued run needs and the number of runs that this is based on, by (run, what it trains on)."""
     runs = TrainingRun.objects.select_related("dataset").in_bulk([waiting.pk for waiting in queue])
@@ -323,7 +363,7 @@ def _lengths(
     return {
         (waiting.pk, each): duration(run, run.dataset, history, each) if (run := runs.get(waiting.pk)) else nothing
         for waiting in queue
-        for each in hardware
+        for each in hardware_for(waiting.request, cluster)
     }
 
 
@@ -349,7 +389,6 @@ def _expected(
         finish_earliest=first if last else None,
         finish_latest=last,
         basis=spans[run.pk, slow.hardware][1],
-        device_id=quick.device_id,
     )
 
 

@@ -18,8 +18,8 @@ def take_gpu(job: Job, host: str) -> dict[str, str]:
     the same GPU.
     """
     release_gpu(job)
-    # A job holds its GPU alone, also one that checks a run that would share it.
-    request = replace(Request.of(job.params.get("config", {})), is_sharing=False)
+    # A job holds one GPU alone, also one that checks a run that would share it or train on several.
+    request = replace(Request.of(job.params.get("config", {})), is_sharing=False, count=1, at_least=1)
     if request.kind == "cpu":
         return {}
     with transaction.atomic():

@@ -1,4 +1,4 @@
-"""What a run requires, and on which device it fits.
+"""What a run requires, and on which devices it fits.
 
 The scheduler claims by these rules, the pages explain waits by them and the forecast simulates them, so they are
 written once, here. Nothing in this module writes to the database.
@@ -28,17 +28,24 @@ AVOIDED_FAILURES = frozenset({"device_error", "device_unavailable", "driver", "s
 JOB = 0
 #: Queued runs that are read in one query.
 PAGE = 20
+#: Devices that the text of an assignment names individually.
+LISTED = 4
 #: The order of the queue: the first is claimed first.
 QUEUE_ORDER = ("-priority", "queue_rank", "queued_at", "id")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a run requires: `kind` is auto, cpu or gpu; `index` selects one GPU; `slots` counts CPU slots."""
+    """What a run requires: `kind` is auto, cpu or gpu; `index` selects one GPU.
+
+    It trains on `count` devices of one host, and starts with `at_least` of them as well: GPUs of one kind, or slots of
+    the CPU. The memory is that of each GPU, or of the whole run on a CPU.
+    """
 
     kind: str = "auto"
     index: int | None = None
-    slots: int = 1
+    count: int = 1
+    at_least: int = 1
     memory_bytes: int = 0
     is_sharing: bool = False
 
@@ -47,13 +54,19 @@ class Request:
         """The request of a stored configuration. One that is older than a field gets the default of the field."""
         device = str(config.get("device", "auto"))
         index = device.partition(":")[2]
+        count = int(config.get("device_count", 1))
         return cls(
             kind={"auto": "auto", "cpu": "cpu"}.get(device, "gpu"),
             index=int(index) if index else None,
-            slots=int(config.get("device_count", 1)),
+            count=count,
+            at_least=min(count, int(config.get("devices_at_least", 0)) or count),
             memory_bytes=round(float(config.get("min_free_memory_gb", 0)) * GB),
             is_sharing=bool(config.get("share_device", False)),
         )
+
+    def fewest(self, kind: str) -> int:
+        """The fewest devices of this kind that it starts with: a processor is one, whatever the number of its slots."""
+        return 1 if kind == "cpu" else self.at_least
 
 
 @dataclass
@@ -103,6 +116,8 @@ class DeviceSlot:
     #: Whether a program that computes has a GPU which only one process may use.
     is_taken: bool = False
     is_shareable: bool = True
+    #: Whether it is a slice of a GPU (MIG): these cannot train one run together.
+    is_slice: bool = False
     is_present: bool = True
     problem: str = ""
     is_quarantined: bool = False
@@ -160,6 +175,34 @@ class DeviceSlot:
         is_computing = self.foreign_bytes > self.memory_bytes * FOREIGN_SHARE
         return is_computing or self.foreign_bytes + self.drawing_bytes > self.memory_bytes * DRAWING_SHARE
 
+    @property
+    def free_slots(self) -> int:
+        """Slots that no run has, and that are not reserved."""
+        return self.capacity - self.taken - self.reserved_slots
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a run is given: GPUs of one host, or `slots` of its processor."""
+
+    devices: tuple[DeviceSlot, ...]
+    slots: int = 1
+
+    @property
+    def host(self) -> str:
+        return self.devices[0].host
+
+    @property
+    def count(self) -> int:
+        return self.slots * len(self.devices)
+
+    @property
+    def text(self) -> str:
+        """For people, such as "cpu" or "cuda:0, cuda:1"; of many devices the first are named."""
+        names = [device.torch_name for device in self.devices]
+        more = f" … ({len(names)})" if len(names) > LISTED else ""
+        return ", ".join(names[:LISTED]) + more
+
 
 @dataclass(frozen=True)
 class Obstacle:
@@ -184,8 +227,9 @@ class Machine:
     def run_count(self) -> int:
         return len({hold.run_id for device in self.devices for hold in device.holds} - {JOB})
 
-    def suited(self, request: Request) -> list[DeviceSlot]:
-        """The devices that would do for the request if they were usable and free.
+    def groups(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[list[DeviceSlot]]:
+        """The devices that would do for the request if they were usable and free. It gets all of its devices from one
+        group, in which there are enough; those of `avoided` are left out.
 
         Where there are GPUs, or were lately, auto means a GPU: a run never trains on the CPU because a GPU failed.
         """
@@ -197,12 +241,18 @@ class Machine:
             for device in self.devices
             if device.kind == kind
             and request.index in (None, device.index)
-            and device.capacity >= request.slots
+            and (kind == "gpu" or device.capacity >= request.at_least)
+            and not (request.count > 1 and device.is_slice)
             # A device whose memory is not known is not excluded.
             and (not device.memory_bytes or device.memory_bytes >= request.memory_bytes)
+            and device.device_id not in avoided
         ]
         # One that is gone is waited for only where there is no other.
-        return [device for device in right if device.is_present] or right
+        return _complete([device for device in right if device.is_present], request) or _complete(right, request)
+
+    def suited(self, request: Request) -> list[DeviceSlot]:
+        """The devices of all groups."""
+        return [device for group in self.groups(request) for device in group]
 
     def obstacle(self, device: DeviceSlot, request: Request, run_id: int = 0) -> Obstacle | None:
         """Why the run does not fit on this device now; None where it fits. Slots reserved for itself count as free."""
@@ -214,12 +264,23 @@ class Machine:
                 return Obstacle("held", device)
             if reserved:
                 return Obstacle("reserved", device)
-        elif device.capacity - device.taken < request.slots:
+        elif device.capacity - device.taken < (needed := request.at_least if device.kind == "cpu" else 1):
             return Obstacle("held", device)
-        elif device.capacity - device.taken - reserved < request.slots:
+        elif device.capacity - device.taken - reserved < needed:
             return Obstacle("reserved", device)
         lack = _lack_of_memory(device, request, device.available_bytes)
         return lack or (Obstacle("host_full", device) if self.run_count >= self.slots else None)
+
+
+def _complete(devices: list[DeviceSlot], request: Request) -> list[list[DeviceSlot]]:
+    """The groups from which a request can be served. Several GPUs must be of one kind: a step takes as long as the
+    slowest of them."""
+    if request.count == 1:
+        return [devices] if devices else []
+    by_kind: dict[str, list[DeviceSlot]] = {}
+    for device in devices:
+        by_kind.setdefault(device.name if device.kind == "gpu" else "", []).append(device)
+    return [group for group in by_kind.values() if len(group) >= request.fewest(group[0].kind)]
 
 
 def _lack_of_memory(device: DeviceSlot, request: Request, free_bytes: int) -> Obstacle | None:
@@ -258,55 +319,78 @@ class ClusterState:
             for machine in self.alive
         )
 
+    def groups(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[tuple[Machine, list[DeviceSlot]]]:
+        """The groups of all machines. Devices to be avoided are left out where others can be used."""
+        if avoided:
+            others = [(machine, group) for machine in self.alive for group in machine.groups(request, avoided)]
+            if any(_usable(group) >= request.fewest(group[0].kind) for _machine, group in others):
+                return others
+        return [(machine, group) for machine in self.alive for group in machine.groups(request)]
+
     def suited(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[tuple[Machine, DeviceSlot]]:
-        """The devices that would do for the request. Those to be avoided are left out where another one can be used."""
-        found = [(machine, device) for machine in self.alive for device in machine.suited(request)]
-        others = [(machine, device) for machine, device in found if device.device_id not in avoided]
-        return others if any(device.is_usable for _machine, device in others) else found
+        """The devices of these groups."""
+        return [(machine, device) for machine, group in self.groups(request, avoided) for device in group]
 
     def is_over_limit(self, owner_id: int) -> bool:
         return bool(self.most_per_user) and self.running_of.get(owner_id, 0) >= self.most_per_user
 
-    def fit(self, run: Waiting, host: str = "") -> DeviceSlot | None:
-        """The best device that the run fits on now, on `host` where possible."""
+    def fit(self, run: Waiting, host: str = "") -> Assignment | None:
+        """The best devices that the run fits on now, on `host` where possible."""
         request = run.request
-        suited = self.suited(request, run.avoided)
-        fitting = [device for machine, device in suited if machine.obstacle(device, request) is None]
-        # Own host first; a run that shares joins others, so that whole GPUs stay free; then the most free memory.
+
+        def rank(device: DeviceSlot) -> tuple[bool, int, str, int]:
+            # A run that shares joins others, so that whole GPUs stay free; then the most free memory.
+            is_joining = request.is_sharing and bool(device.holds)
+            return not is_joining, -device.available_bytes, device.host, device.index
+
+        found = []
+        for machine, group in self.groups(request, run.avoided):
+            fitting = [device for device in group if machine.obstacle(device, request) is None]
+            if len(fitting) >= request.fewest(group[0].kind):
+                found.append(_best_of(sorted(fitting, key=rank), request))
+        # As many devices as possible first, then the own host.
         return min(
-            fitting,
-            key=lambda device: (
-                device.host != host,
-                not (request.is_sharing and device.holds),
-                -device.available_bytes,
-                device.host,
-                device.index,
+            found,
+            key=lambda assignment: (
+                -assignment.count,
+                assignment.host != host,
+                *max(rank(device) for device in assignment.devices),
             ),
             default=None,
         )
 
-    def take(self, run: Waiting, device: DeviceSlot) -> None:
+    def fits(self, request: Request, assignment: Assignment) -> bool:
+        """Whether what was chosen for the request is still free."""
+        suited = {device.device_id: (machine, device) for machine, device in self.suited(request)}
+        found = [suited[device.device_id] for device in assignment.devices if device.device_id in suited]
+        return len(found) == len(assignment.devices) and all(
+            machine.obstacle(device, request) is None
+            and (device.kind == "gpu" or device.free_slots >= assignment.slots)
+            for machine, device in found
+        )
+
+    def take(self, run: Waiting, assignment: Assignment) -> None:
         request = run.request
-        is_shared = request.is_sharing and device.kind == "gpu"
-        device.holds.append(Hold(run.pk, run.name, request.slots, request.memory_bytes, is_shared))
+        for device in assignment.devices:
+            is_shared = request.is_sharing and device.kind == "gpu"
+            device.holds.append(Hold(run.pk, run.name, assignment.slots, request.memory_bytes, is_shared))
         self.running_of[run.owner_id] = self.running_of.get(run.owner_id, 0) + 1
 
     def reserve(self, run: Waiting) -> None:
-        """Reserve what the run waits for on one device: the one on which the fewest slots have to become free.
+        """Reserve what the run waits for on one host: the one on which the fewest devices or slots have to become free.
 
-        Nothing is reserved where only other programs are in the way: the studio cannot know when they end, and other
-        runs would wait for nothing.
+        It is all that the run starts with, so that a run for several devices collects them as they become free. Nothing
+        is reserved where only other programs are in the way: the studio cannot know when those end, and other runs
+        would wait for nothing.
         """
-        waited_for = [
-            device
-            for _machine, device in self.suited(run.request, run.avoided)
-            if device.is_usable
-            and not device.reserved_slots
-            and _lack_of_memory(device, run.request, device.emptied_bytes) is None
+        found = [
+            reservation
+            for machine, group in self.groups(run.request, run.avoided)
+            if (reservation := _reservation(machine, group, run)) is not None
         ]
-        device = min(waited_for, key=lambda device: (device.taken, device.host, device.index), default=None)
-        if device is not None:
-            device.reserved_slots, device.reserved_for = (run.request.slots if device.kind == "cpu" else 1), run
+        best = min(found, key=lambda reservation: reservation.rank, default=None)
+        for device in best.devices if best else ():
+            device.reserved_slots, device.reserved_for = (run.request.at_least if device.kind == "cpu" else 1), run
 
     def forget_jobs(self) -> None:
         """Count devices that jobs use as free: they take minutes, and nothing is known of their length."""
@@ -320,7 +404,7 @@ class ClusterState:
                 device.reserved_slots, device.reserved_for = 0, None
 
     def release(self, run_id: int, owner_id: int) -> None:
-        """Remove the run from its device; its memory then counts as free, whatever the last reading was."""
+        """Remove the run from its devices; their memory then counts as free, whatever the last reading was."""
         for machine in self.machines:
             for device in machine.devices:
                 left = [hold for hold in device.holds if hold.run_id != run_id]
@@ -330,24 +414,68 @@ class ClusterState:
         self.running_of[owner_id] = max(0, self.running_of.get(owner_id, 0) - 1)
 
 
+def _usable(group: Iterable[DeviceSlot]) -> int:
+    return sum(device.is_usable for device in group)
+
+
+def _best_of(fitting: list[DeviceSlot], request: Request) -> Assignment:
+    """The first of these devices, as many as requested, or as many free slots of a processor."""
+    if fitting[0].kind == "cpu":
+        return Assignment((fitting[0],), min(request.count, fitting[0].free_slots))
+    return Assignment(tuple(sorted(fitting[: request.count], key=lambda device: device.index)))
+
+
+@dataclass(frozen=True)
+class _Reservation:
+    """Devices that a run may wait for; the lowest `rank` is the best."""
+
+    devices: list[DeviceSlot]
+    rank: tuple[int, int, str, int]
+
+
+def _reservation(machine: Machine, group: list[DeviceSlot], run: Waiting) -> _Reservation | None:
+    """What the run may wait for in this group: first what is free. None where it has too little to wait for."""
+    request = run.request
+    possible = [
+        device
+        for device in group
+        if device.is_usable
+        and not device.reserved_slots
+        and _lack_of_memory(device, request, device.emptied_bytes) is None
+    ]
+    fewest = request.fewest(group[0].kind)
+    if len(possible) < fewest:
+        return None
+
+    def missing(device: DeviceSlot) -> int:
+        if device.kind == "cpu":
+            return max(0, request.at_least - device.free_slots)
+        return int(machine.obstacle(device, request) is not None)
+
+    possible.sort(key=lambda device: (missing(device), device.taken, device.index))
+    devices = possible[:fewest]
+    taken = sum(device.taken for device in devices)
+    return _Reservation(devices, (sum(map(missing, devices)), taken, machine.name, devices[0].index))
+
+
 def in_turn(
     cluster: ClusterState, queue: Iterable[Waiting], now: datetime, host: str = ""
-) -> Iterator[tuple[Waiting, DeviceSlot | None]]:
-    """Go through the queue: yields each run with the device on which it can start now, or None.
+) -> Iterator[tuple[Waiting, Assignment | None]]:
+    """Go through the queue: yields each run with the devices on which it can start now, or None.
 
     The one rule against starvation: what a run that does not fit waits for is reserved, and runs behind it get what is
     left. They can overtake it only on other devices.
     """
     cluster.forget_reservations()
     for run in queue:
-        device = None
+        assignment = None
         if not is_put_off(run.not_before, now) and not cluster.is_over_limit(run.owner_id):
-            device = cluster.fit(run, host)
-            if device is None:
+            assignment = cluster.fit(run, host)
+            if assignment is None:
                 cluster.reserve(run)
             else:
-                cluster.take(run, device)
-        yield run, device
+                cluster.take(run, assignment)
+        yield run, assignment
 
 
 def queued_runs() -> QuerySet[TrainingRun]:
@@ -423,6 +551,7 @@ def _slot(row: Device, machine: Machine) -> DeviceSlot:
         programs=tuple(f"{process['name']} ({process['pid']})" for process in row.foreign if process.get("name")),
         is_taken=row.is_exclusive and bool(computing),
         is_shareable=row.is_shareable and not row.is_exclusive,
+        is_slice=row.is_slice,
         is_present=row.is_present,
         problem=row.problem,
         is_quarantined=row.quarantined_at is not None,

@@ -23,6 +23,7 @@ from trainingapp.scheduling.inventory import ensure_host
 from trainingapp.scheduling.placement import (
     GB,
     JOB,
+    Assignment,
     ClusterState,
     DeviceSlot,
     Machine,
@@ -49,7 +50,7 @@ def claim_next(host: str, worker: str) -> TrainingRun | None:
     ensure_host(host, worker)
     while True:
         turns = in_turn(_cluster_for(host), read_queue(), timezone.now(), host)
-        fitting = ((run, device) for run, device in turns if device is not None and device.host == host)
+        fitting = ((run, found) for run, found in turns if found is not None and found.host == host)
         chosen = next(fitting, None)
         if chosen is None:
             return None
@@ -71,8 +72,8 @@ def _cluster_for(host: str) -> ClusterState:
     return cluster
 
 
-def _claim(chosen: Waiting, device: DeviceSlot, host: str, worker: str) -> TrainingRun | None:
-    """Write status and hold in one transaction; None when something has changed since the choice.
+def _claim(chosen: Waiting, assignment: Assignment, host: str, worker: str) -> TrainingRun | None:
+    """Write status and holds in one transaction, all or none; None when something has changed since the choice.
 
     The locks are taken in the order host, user, run: the first prevents two workers of a host from assigning a device
     twice, the second prevents two hosts from exceeding a user's limit.
@@ -84,37 +85,38 @@ def _claim(chosen: Waiting, device: DeviceSlot, host: str, worker: str) -> Train
             get_user_model()._default_manager.select_for_update().get(pk=chosen.owner_id)
             cluster = _cluster_for(host)
         request = chosen.request
-        still_fits = not cluster.is_over_limit(chosen.owner_id) and any(
-            found.device_id == device.device_id and machine.obstacle(found, request) is None
-            for machine, found in cluster.suited(request)
-        )
+        still_fits = not cluster.is_over_limit(chosen.owner_id) and cluster.fits(request, assignment)
         run = TrainingRun.objects.filter(pk=chosen.pk).first() if still_fits else None
-        if run is None or not _start(run, device, host, worker):
+        if run is None or not _start(run, assignment, host, worker):
             return None
-        DeviceHold.objects.create(
-            device_id=device.device_id,
-            run=run,
-            run_name=run.name,
-            attempt=run.attempt,
-            slots=request.slots,
-            memory_bytes=request.memory_bytes,
-            is_shared=request.is_sharing and device.kind == "gpu",
-            taken_at=run.heartbeat_at or timezone.now(),
-        )
+        held = [
+            DeviceHold(
+                device_id=device.device_id,
+                run=run,
+                run_name=run.name,
+                attempt=run.attempt,
+                slots=assignment.slots,
+                memory_bytes=request.memory_bytes,
+                is_shared=request.is_sharing and device.kind == "gpu",
+                taken_at=run.heartbeat_at or timezone.now(),
+            )
+            for device in assignment.devices
+        ]
+        DeviceHold.objects.bulk_create(held)
     return run
 
 
-def _start(run: TrainingRun, device: DeviceSlot, host: str, worker: str) -> bool:
+def _start(run: TrainingRun, assignment: Assignment, host: str, worker: str) -> bool:
     attempt = run.attempt + 1
     try:
         run.transition(
             Status.RUNNING,
             message=ATTEMPT_STARTS(attempt=attempt, host=host),
-            data={"device": device.torch_name},
+            data={"device": assignment.text},
             attempt=attempt,
             worker=worker,
             host=host,
-            device=device.torch_name,
+            device=assignment.text,
             pid=None,
             phase="starting",
             saving="",
@@ -162,12 +164,12 @@ def reasons(most: int | None = None, named: Container[int] = EVERY) -> dict[int,
 
 def _reasons(most: int | None, named: Container[int]) -> Iterator[tuple[int, str]]:
     cluster, now = read_cluster(), timezone.now()
-    for run, device in in_turn(cluster, read_queue(most), now):
+    for run, assignment in in_turn(cluster, read_queue(most), now):
         if run.not_before is not None and is_put_off(run.not_before, now):
             local = timezone.localtime(run.not_before)
             when = date_format(local, "H:i:s" if local.date() == timezone.localdate() else "DATETIME_FORMAT")
             yield run.pk, _("It does not start before %(time)s.") % {"time": when.rstrip(".")}
-        elif device is not None:
+        elif assignment is not None:
             yield run.pk, in_a_moment()
         elif cluster.is_over_limit(run.owner_id):
             text = ngettext(
@@ -183,10 +185,11 @@ def _reasons(most: int | None, named: Container[int]) -> Iterator[tuple[int, str
 def next_by_device() -> dict[int, Waiting]:
     """The first queued run that waits for each device, by the id of the device."""
     cluster, found = read_cluster(), dict[int, Waiting]()
-    for run, device in in_turn(cluster, read_queue(NEXT_SEARCHED), timezone.now()):
-        waited_for = [device] if device else [suited for _machine, suited in cluster.suited(run.request, run.avoided)]
-        for each in (suited for suited in waited_for if suited.is_usable):
-            found.setdefault(each.device_id, run)
+    for run, assignment in in_turn(cluster, read_queue(NEXT_SEARCHED), timezone.now()):
+        suited = (device for _machine, device in cluster.suited(run.request, run.avoided))
+        for device in assignment.devices if assignment else suited:
+            if device.is_usable:
+                found.setdefault(device.device_id, run)
     return found
 
 
@@ -197,20 +200,43 @@ def in_a_moment() -> str:
 
 
 def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> str:
-    suited = cluster.suited(run.request, run.avoided)
-    if not suited:
+    groups = cluster.groups(run.request, run.avoided)
+    if not groups:
         return _nowhere(cluster, run.request)
+    lines = []
+    if run.request.at_least > 1:
+        groups = [max(groups, key=lambda found: _free(found[0], found[1], run))]
+        lines.append(_too_few(*groups[0], run))
+    suited = [(machine, device) for machine, group in groups for device in group]
     obstacles = [(machine.obstacle(device, run.request, run.pk), machine) for machine, device in suited]
     # First what somebody can do something about.
     obstacles.sort(key=lambda item: item[0] is not None and item[0].device.is_usable)
-    lines = [_sentence(obstacle, machine, run.pk, named) for obstacle, machine in obstacles if obstacle]
-    more = len(lines) - NAMED
-    if more > 0:
+    found = [_sentence(obstacle, machine, run.pk, named) for obstacle, machine in obstacles if obstacle]
+    lines += found[:NAMED]
+    if (more := len(found) - NAMED) > 0:
         rest = ngettext("%(count)d more device is not available.", "%(count)d more devices are not available.", more)
-        lines = [*lines[:NAMED], rest % {"count": more}]
+        lines.append(rest % {"count": more})
     if run.request.kind == "auto" and all(device.kind == "gpu" and not device.is_usable for _machine, device in suited):
         lines.append(_("The run does not train on the CPU instead; to do so, choose the device cpu."))
     return " ".join(lines)
+
+
+def _free(machine: Machine, group: list[DeviceSlot], run: Waiting) -> int:
+    """The devices of a group, or the slots of a processor, that are free for the run now."""
+    if group[0].kind == "cpu":
+        reserved = 0 if group[0].reserved_for is run else group[0].reserved_slots
+        return group[0].capacity - group[0].taken - reserved
+    return sum(machine.obstacle(device, run.request, run.pk) is None for device in group)
+
+
+def _too_few(machine: Machine, group: list[DeviceSlot], run: Waiting) -> str:
+    """What a run for several devices waits for on the host that has most of them."""
+    values = {"needed": run.request.at_least, "host": machine.name, "free": _free(machine, group, run)}
+    if group[0].kind == "cpu":
+        return _("It needs %(needed)d free slots of one CPU; %(host)s has %(free)d.") % values
+    text = _("It needs %(needed)d free GPUs of one kind on one host; %(host)s has %(free)d.") % values
+    is_reserved = any(device.reserved_for is run and not device.holds for device in group)
+    return " ".join([text, _("Free GPUs are reserved for this run.")] if is_reserved else [text])
 
 
 def _nowhere(cluster: ClusterState, request: Request) -> str:
@@ -225,8 +251,16 @@ def _nowhere(cluster: ClusterState, request: Request) -> str:
 
 def request_text(request: Request) -> str:
     """What a run requires, as text in the active language."""
-    slots = ngettext("%(count)d CPU slot", "%(count)d CPU slots", request.slots) % {"count": request.slots}
-    named = {"cpu": slots, "gpu": _("a GPU"), "auto": _("any available device")}
+    named = {"cpu": _("1 CPU slot"), "gpu": _("a GPU"), "auto": _("any available device")}
+    if request.count > 1:
+        named = {
+            "cpu": _("%(count)s CPU slots"),
+            "gpu": _("%(count)s GPUs of one kind"),
+            "auto": _("%(count)s devices of one kind"),
+        }
+    least, most = request.at_least, request.count
+    count = str(most) if least == most else _("%(least)d to %(most)d") % {"least": least, "most": most}
+    named = {kind: text % {"count": count} for kind, text in named.items()}
     what = f"cuda:{request.index}" if request.index is not None else named[request.kind]
     if request.memory_bytes:
         memory = f"{request.memory_bytes / GB:g} GB"

@@ -10,7 +10,7 @@ from trainingapp.contract.schedule_preview import USUAL_STEPS, Extension, Point,
 from trainingapp.models import TrainingRun
 from trainingapp.runs.evaluation_curves import HISTORY, Plot, plot
 from trainingapp.runs.evaluations import CurveLines, Series
-from trainingapp.scheduling.forecast import Hardware, Span, duration, read_history, wait_if_queued
+from trainingapp.scheduling.forecast import Span, duration, hardware_of_run, read_history, wait_if_queued
 
 ROWS = 12
 
@@ -100,7 +100,7 @@ def _seconds_per_epoch(run: TrainingRun, done: float) -> Span | None:
     """As the run has shown, else as runs like it have."""
     if run.elapsed_s and done:
         return Span(run.elapsed_s / done, run.elapsed_s / done)
-    whole, basis = duration(run, run.dataset, read_history(), Hardware.of(run.device))
+    whole, basis = duration(run, run.dataset, read_history(), hardware_of_run(run))
     left = run.total_epochs * (1 - run.progress)
     return Span(whole.low / left, whole.high / left) if basis and left else None
 

@@ -43,10 +43,11 @@ def run_outlook(request: HttpRequest) -> HttpResponse:
         total_epochs=config.epochs,
     )
     board = read_board()
-    suited = board.cluster.suited(Request.of(run.config))
+    wanted = Request.of(run.config)
+    suited = board.cluster.suited(wanted)
     length, basis = Span(float("inf"), float("inf")), 0
     if suited:
-        length, basis = duration(run, dataset, read_history(), hardware_of(suited[0][1]))
+        length, basis = duration(run, dataset, read_history(), hardware_of(suited[0][1], wanted.count))
     context = {
         "plot": _schedule_plot(points),
         "highest": max(rate for _epoch, rate in points),
