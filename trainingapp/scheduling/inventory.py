@@ -1,5 +1,6 @@
 """What each worker stores about its machine: the rows of its host and of its devices."""
 
+import contextlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -269,7 +270,17 @@ def _ours(host: str) -> set[int]:
     own = psutil.Process()
     below = {process.pid for process in (own, *own.children(recursive=True))}
     running = TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING, host=host, pid__isnull=False)
-    return below | {pid for pid in running.values_list("pid", flat=True) if pid is not None}
+    for pid in running.values_list("pid", flat=True):
+        if pid is not None and pid not in below:
+            below |= {pid, *_descendants(pid)}
+    return below
+
+
+def _descendants(pid: int) -> set[int]:
+    """The processes below a trainer: its ranks use GPUs as well."""
+    with contextlib.suppress(psutil.Error):  # it has ended, or runs outside this container
+        return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+    return set()
 
 
 def _process_name(pid: int) -> str:

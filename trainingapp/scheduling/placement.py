@@ -55,6 +55,8 @@ class Request:
         device = str(config.get("device", "auto"))
         index = device.partition(":")[2]
         count = int(config.get("device_count", 1))
+        if device != "cpu":  # each GPU needs a batch of each step; slots of a CPU can be occupied without one
+            count = min(count, int(config.get("accumulation_steps", 1)))
         return cls(
             kind={"auto": "auto", "cpu": "cpu"}.get(device, "gpu"),
             index=int(index) if index else None,

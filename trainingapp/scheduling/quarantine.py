@@ -34,19 +34,25 @@ UNUSABLE_FAILURES = frozenset({"device_unavailable", "driver"})
 
 
 def note_end(run: TrainingRun, error_class: str, stuck_process: Mapping[str, object] | None = None) -> None:
-    """Store how the present attempt of the run ended on its device, and what follows for the device.
+    """Store how the present attempt of the run ended on its devices, and what follows for each of them.
+
+    Of several GPUs it is not known which one failed: each counts as failed, and a check releases those that work.
 
     `error_class` is empty for an attempt that did not fail. `stuck_process` has the "pid" and the "create_time" of a
-    trainer that does not end. Call it in the transaction that ends the attempt, before its hold is closed.
+    trainer that does not end. Call it in the transaction that ends the attempt, before its holds are closed.
     """
-    hold = DeviceHold.objects.filter(run=run, released_at=None).order_by("-attempt").first()
-    if hold is None:
-        return
-    hold.error_class = error_class[:40]
-    hold.save(update_fields=["error_class"])
-    device = Device.objects.select_for_update().select_related("host").get(pk=hold.device_id)
-    if device.kind != Device.Kind.GPU:
-        return
+    holds = list(DeviceHold.objects.filter(run=run, released_at=None))
+    for hold in holds:
+        hold.error_class = error_class[:40]
+        hold.save(update_fields=["error_class"])
+    for device_id in sorted(hold.device_id for hold in holds):
+        device = Device.objects.select_for_update().select_related("host").get(pk=device_id)
+        if device.kind == Device.Kind.GPU:
+            _judge(device, run, error_class, stuck_process)
+
+
+def _judge(device: Device, run: TrainingRun, error_class: str, stuck_process: Mapping[str, object] | None) -> None:
+    """What the end of an attempt means for a GPU that it had."""
     if stuck_process:
         device.stuck_process = dict(stuck_process)
         reason = messages.QUARANTINED_AS_STUCK(pid=int(str(stuck_process["pid"])))

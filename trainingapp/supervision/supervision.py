@@ -281,8 +281,26 @@ def write_config(run: TrainingRun) -> None:
         "weights_cache_dir": str(Path(settings.WEIGHTS_CACHE_DIR)),
         **starting_points(run),
     }
-    if hold := run.holds.filter(attempt=run.attempt, released_at=None).select_related("device").first():
-        record |= {"device": hold.device.torch_name, "device_uuid": hold.device.uuid}
+    record |= assigned_devices(run)
     temporary = run.folder / "config.json.tmp"
     temporary.write_text(json.dumps(record, indent=2))
     temporary.replace(run.folder / "config.json")
+
+
+def assigned_devices(run: TrainingRun) -> dict[str, object]:
+    """The devices of the attempt as RUN_DIR/config.json names them, one for each rank; nothing where none is held.
+
+    A rank needs a batch of each step: devices beyond gradient accumulation, such as CPU slots that a run only occupies,
+    have none.
+    """
+    held = run.holds.filter(attempt=run.attempt, released_at=None).select_related("device")
+    devices = [hold.device for hold in held.order_by("device__index") for _slot in range(hold.slots)]
+    devices = devices[: max(1, int(run.config.get("accumulation_steps", 1)))]
+    if not devices:
+        return {}
+    found: dict[str, object] = {"device": devices[0].torch_name, "device_uuid": devices[0].uuid}
+    if len(devices) > 1:
+        found["devices"] = [device.torch_name for device in devices]
+        if all(device.uuid for device in devices):
+            found["device_uuids"] = [device.uuid for device in devices]
+    return found

@@ -1,0 +1,186 @@
+"""The rules of placement, played through without a database: what holds for every queue and every set of machines."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainingapp.scheduling.placement import (
+    GB,
+    Assignment,
+    ClusterState,
+    DeviceSlot,
+    Machine,
+    Request,
+    Waiting,
+    in_turn,
+)
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+KINDS = ("NVIDIA H200", "NVIDIA T4")
+
+
+def cluster_of(hosts: list[tuple[int, list[str]]]) -> ClusterState:
+    """Hosts with so many slots, and GPUs of these names."""
+    machines, number = [], 0
+    for place, (slots, gpus) in enumerate(hosts):
+        machine = Machine(f"host {place}", slots, is_away=False)
+        for index, name in enumerate(["", *gpus]):
+            number += 1
+            kind, capacity = ("gpu", 1) if name else ("cpu", slots)
+            slot = DeviceSlot(number, machine.name, kind, max(0, index - 1), capacity, name, 24 * GB, 24 * GB)
+            machine.devices.append(slot)
+        machines.append(machine)
+    return ClusterState(machines)
+
+
+def waiting(pk: int, **request: Any) -> Waiting:
+    return Waiting(pk, f"run {pk}", 1, Request(**request))
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    kind, count = draw(st.sampled_from(["cpu", "gpu", "auto"])), draw(st.integers(1, 4))
+    at_least = draw(st.integers(1, count))
+    if draw(st.booleans()):
+        return Request(kind, count=count, at_least=at_least)
+    return Request(kind, count=count, at_least=at_least, memory_bytes=8 * GB, is_sharing=True)
+
+
+HOSTS = st.lists(
+    st.tuples(st.integers(1, 4), st.lists(st.sampled_from(KINDS), max_size=4)), min_size=1, max_size=4
+).map(cluster_of)
+
+
+@dataclass
+class Played:
+    """A queue that is played through; `running` has what each run was given."""
+
+    cluster: ClusterState
+    queue: list[Waiting]
+    running: dict[int, Assignment] = field(default_factory=dict)
+
+    def start(self) -> None:
+        for run, assignment in list(in_turn(self.cluster, self.queue, NOW)):
+            if assignment is not None:
+                self.check(run, assignment)
+                self.running[run.pk] = assignment
+        self.queue = [run for run in self.queue if run.pk not in self.running]
+        for machine in self.cluster.machines:
+            for device in machine.devices:
+                is_shared = all(hold.is_shared for hold in device.holds)
+                used = sum(hold.memory_bytes for hold in device.holds) <= device.memory_bytes
+                assert device.taken <= device.capacity or (is_shared and used)
+            assert machine.run_count <= machine.slots
+
+    def check(self, run: Waiting, assignment: Assignment) -> None:
+        """All or none, of one host and one kind, each device once."""
+        devices = assignment.devices
+        assert run.request.at_least <= assignment.count <= run.request.count
+        assert len({device.device_id for device in devices}) == len(devices)
+        assert len({(device.host, device.kind, device.name) for device in devices}) == 1
+        assert run.request.kind in ("auto", devices[0].kind)
+        assert len(devices) == 1 or not any(device.is_slice for device in devices)
+
+    def end(self, pk: int) -> None:
+        del self.running[pk]
+        self.cluster.release(pk, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cluster=HOSTS, wanted=st.lists(requests(), min_size=1, max_size=12), data=st.data())
+def test_no_device_is_given_twice_and_every_run_that_fits_somewhere_has_its_turn(
+    cluster: ClusterState, wanted: list[Request], data: st.DataObject
+) -> None:
+    """Runs end in any order, and small ones are added all the time: they overtake no larger one for ever."""
+    played = Played(deepcopy(cluster), [Waiting(pk, f"run {pk}", 1, each) for pk, each in enumerate(wanted, 1)])
+    possible = {run.pk for run in played.queue if cluster.fit(run) is not None}
+    started: set[int] = set()
+    last = len(wanted)
+    for _turn in range(60):
+        played.start()
+        started |= set(played.running)
+        if possible <= started:
+            break
+        last += 1
+        played.queue.append(waiting(last, kind=data.draw(st.sampled_from(["cpu", "gpu", "auto"]))))
+        if played.running:
+            played.end(data.draw(st.sampled_from(sorted(played.running))))
+    assert possible <= started
+    assert not {run.pk for run in played.queue if cluster.fit(run) is None} & started
+
+
+def test_a_gang_waits_on_the_host_that_has_the_least_to_give_back() -> None:
+    cluster = cluster_of([(8, [KINDS[0]] * 4), (8, [KINDS[0]] * 4)])
+    gpus = [device for machine in cluster.machines for device in machine.devices if device.kind == "gpu"]
+    for pk, device in enumerate([*gpus[:3], *gpus[4:6]]):  # three of the first host, two of the second
+        cluster.take(waiting(100 + pk), Assignment((device,)))
+    gang = waiting(1, kind="gpu", count=4, at_least=4)
+    small = [waiting(number, kind="gpu") for number in (2, 3)]
+    found = [assignment for _run, assignment in in_turn(cluster, [gang, *small], NOW)]
+    assert [each and each.text for each in found] == [None, "cuda:3", None]
+    assert found[1] is not None
+    assert found[1].host == "host 0"
+    assert {device.host for device in gpus if device.reserved_for is gang} == {"host 1"}
+
+
+def test_a_gang_that_fits_nowhere_reserves_nothing() -> None:
+    cluster = cluster_of([(8, [*KINDS, KINDS[0]])])
+    for count, reserved in ((3, 0), (2, 2)):
+        for pk, device in enumerate(cluster.machines[0].devices[1:]):
+            cluster.take(waiting(100 + pk), Assignment((device,)))
+        gang = waiting(1, kind="gpu", count=count, at_least=count)
+        assert [assignment for _run, assignment in in_turn(cluster, [gang], NOW)] == [None]
+        assert sum(device.reserved_slots for device in cluster.machines[0].devices) == reserved
+        for pk in range(3):
+            cluster.release(100 + pk, 1)
+
+
+def test_slices_of_gpus_train_no_run_together() -> None:
+    cluster = cluster_of([(8, [KINDS[0]] * 2)])
+    for device in cluster.machines[0].devices[1:]:
+        device.is_slice = True
+    assert cluster.fit(waiting(1, kind="gpu", count=2, at_least=2)) is None
+    assert cluster.fit(waiting(2, kind="gpu")) is not None
+
+
+def test_it_starts_with_fewer_devices_rather_than_wait() -> None:
+    cluster = cluster_of([(8, [KINDS[0]] * 4)])
+    gpus = cluster.machines[0].devices[1:]
+    cluster.take(waiting(9), Assignment((gpus[1],)))
+    cluster.take(waiting(8), Assignment((gpus[2],)))
+    assert cluster.fit(waiting(1, kind="gpu", count=4, at_least=3)) is None
+    found = cluster.fit(waiting(1, kind="gpu", count=4, at_least=1))
+    assert found is not None
+    assert found.text == "cuda:0, cuda:3"
+
+
+def test_the_devices_of_a_quarantine_are_waited_for_but_not_reserved_around() -> None:
+    """A gang that needs a GPU in quarantine blocks nobody: no one knows when that ends."""
+    cluster = cluster_of([(8, [KINDS[0]] * 2)])
+    cluster.machines[0].devices[1].is_quarantined = True
+    gang, small = waiting(1, kind="gpu", count=2, at_least=2), waiting(2, kind="gpu")
+    found = [assignment for _run, assignment in in_turn(cluster, [gang, small], NOW)]
+    assert [each and each.text for each in found] == [None, "cuda:1"]
+
+
+def test_devices_to_be_avoided_are_left_out_while_others_are_enough() -> None:
+    cluster = cluster_of([(8, [KINDS[0]] * 3), (8, [KINDS[0]] * 2)])
+    gpus = [device.device_id for machine in cluster.machines for device in machine.devices if device.kind == "gpu"]
+    gang = waiting(1, kind="gpu", count=2, at_least=2)
+    for avoided, host, text in ((gpus[:1], "host 0", "cuda:1, cuda:2"), (gpus[:2], "host 1", "cuda:0, cuda:1")):
+        gang.avoided = frozenset(avoided)
+        found = cluster.fit(gang, "host 0")
+        assert found is not None
+        assert (found.host, found.text) == (host, text)
+    gang.avoided = frozenset(gpus)
+    assert cluster.fit(gang) is not None, "where there are no others, it takes them again"
+
+
+def test_of_many_devices_a_text_names_the_first() -> None:
+    devices = tuple(cluster_of([(8, [KINDS[0]] * 6)]).machines[0].devices[1:])
+    assert Assignment(devices[:2]).text == "cuda:0, cuda:1"
+    assert Assignment(devices).text == "cuda:0, cuda:1, cuda:2, cuda:3 … (6)"
