@@ -78,6 +78,31 @@ def test_the_default_warm_up_of_a_network_is_shortened_in_a_short_run() -> None:
     assert len(corrections) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "batch_size", "accumulation_steps"),
+    [
+        ({"device_count": 2}, 16, 2),
+        ({"device_count": 3, "batch_size": 24}, 8, 3),
+        ({"device_count": 3, "batch_size": 32}, 8, 4),
+        ({"device_count": 4, "batch_size": 8, "accumulation_steps": 2}, 4, 4),
+        ({"device_count": "2", "batch_size": "6"}, 3, 2),
+        # No smaller batch gives the same step, or the run finds its batch itself: left as it is.
+        ({"device_count": 4, "batch_size": 6}, 6, 1),
+        ({"device_count": 2, "batch_size": 3}, 3, 1),
+        ({"device_count": 2, "auto_batch_size": True}, 32, 1),
+        ({"device_count": 2, "accumulation_steps": 3}, 32, 3),
+        ({"device_count": 1}, 32, 1),
+    ],
+)
+def test_several_devices_share_the_batch(given: dict[str, Any], batch_size: int, accumulation_steps: int) -> None:
+    config, corrections = correct_config({"device": "cpu", **given})
+    assert (config.batch_size, config.accumulation_steps) == (batch_size, accumulation_steps)
+    before = int(given.get("batch_size", 32)), int(given.get("accumulation_steps", 1))
+    assert batch_size * accumulation_steps == before[0] * before[1], "a step sees as many images"
+    is_changed = (batch_size, accumulation_steps) != before
+    assert [correction.code for correction in corrections] == ["config_batch_shared"] * is_changed
+
+
 def test_numbers_given_as_text_are_corrected_like_numbers() -> None:
     config, corrections = correct_config({"epochs": "3", "warmup_epochs": "5", "image_size": "65"})
     assert (config.warmup_epochs, config.image_size) == (pytest.approx(0.3), 96)

@@ -313,3 +313,32 @@ def test_the_last_twenty_forecasts_are_evaluated(make: MAKE) -> None:
     found = forecast.accuracy()
     assert found is not None
     assert (found.count, found.within) == (20, 20)
+
+
+def test_gpus_share_the_work_where_no_run_on_as_many_was_measured(make: MAKE, dataset: Dataset) -> None:
+    single = completed(make, 160.0, device="cuda:0 (NVIDIA Test)", attempt=1)
+    host = machine(slots=8, gpus=4)
+    hold(single, host.devices.get(kind="gpu", index=0), released_at=timezone.now())
+    gang = queued(make, config=asking(device="cuda", device_count=4, accumulation_steps=4))
+    now = timezone.now()
+    quarter = [0.0, 0.0, 160.0 / 1.6 / 4, 160.0 * 1.6 / 4]
+    assert seconds(gang, now) == quarter
+    pair = completed(make, 100.0, device="cuda:0, cuda:1 (NVIDIA Test)", attempt=1)
+    for index in (0, 1):
+        hold(pair, host.devices.get(kind="gpu", index=index), released_at=timezone.now())
+    two = queued(make, "two", config=asking(device="cuda", device_count=2, accumulation_steps=2))
+    span, basis = forecast.duration(two, dataset, forecast.read_history(), Hardware("gpu", "NVIDIA Test", 2))
+    assert (round(span.low, 3), round(span.high, 3), basis) == (90.909, 110.0, 1)
+    assert seconds(gang, now) == [0.0, 0.0, round(160.0 / 1.6 / 4, 3), round(200.0 * 1.6 / 4, 3)]
+
+
+def test_a_gang_waits_for_the_last_of_its_devices_and_small_runs_behind_it(make: MAKE) -> None:
+    host = machine(slots=8, gpus=2)
+    completed(make, 88.0, device="cuda:0 (NVIDIA Test)")
+    for index, eta_s in enumerate((60.0, 600.0)):
+        running(make, host.devices.get(kind="gpu", index=index), eta_s)
+    gang = queued(make, config=asking(device="cuda", device_count=2, accumulation_steps=2))
+    small = queued(make, "small", config=asking(device="cuda"))
+    now = timezone.now()
+    assert seconds(gang, now)[:2] == [500.0, 720.0]
+    assert seconds(small, now)[:2] == seconds(gang, now)[2:]

@@ -65,6 +65,24 @@ def test_each_event_becomes_one_row_in_order(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("assigned", "reported", "shown"),
+    [
+        ("cuda:0", "cuda:0 (NVIDIA H100)", "cuda:0 (NVIDIA H100)"),
+        ("cuda:0, cuda:1", "cuda:0 (NVIDIA H100)", "cuda:0, cuda:1 (NVIDIA H100)"),
+        ("cuda:0 … cuda:7", "cuda:0 (NVIDIA H100)", "cuda:0 … cuda:7 (NVIDIA H100)"),
+        ("cpu", "cpu", "cpu"),
+    ],
+)
+def test_all_devices_of_an_attempt_are_named(running: TrainingRun, assigned: str, reported: str, shown: str) -> None:
+    TrainingRun.objects.update(device=assigned)
+    write(log_of(running), "status", state="started", epoch=0, step=0, device=reported)
+    EventStore(running).pull_all()
+    running.refresh_from_db()
+    assert running.device == shown
+
+
+@pytest.mark.django_db
 def test_measurements_of_the_machine_are_no_metrics_and_no_sign_of_life(running: TrainingRun) -> None:
     log = log_of(running)
     point(log, 1)

@@ -49,6 +49,22 @@ def test_status(wanted: str, end: End, to: str) -> None:
     assert judge(TrainingRun(status="running", requested_action=wanted), end).to == to
 
 
+LOST_RANK = Failed(error_class="lost_rank", message="Rank 1 on cuda:1 ended unexpectedly.", lines=[])
+
+
+def test_a_lost_rank_is_retried_at_once_and_then_after_a_wait() -> None:
+    first = judge(TrainingRun(status="running"), End(LOST_RANK, 1))
+    assert (first.to, first.wait_s, first.data["error_class"]) == ("queued", 0.0, "lost_rank")
+    again = judge(TrainingRun(status="running", recoveries=1), End(LOST_RANK, 1))
+    assert again.to == "queued"
+    assert again.wait_s > 0
+
+
+def test_a_rank_that_the_system_killed_for_memory_is_a_lack_of_memory() -> None:
+    assert End(LOST_RANK, 1, is_memory_kill=True).error_class == "out_of_memory"
+    assert End(FAILED, 1, is_memory_kill=True).error_class == "bad_data"
+
+
 def test_a_failure_keeps_its_class_message_and_lines() -> None:
     outcome = judge(TrainingRun(), End(FAILED, 1))
     assert outcome.fields == {

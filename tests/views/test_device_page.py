@@ -88,6 +88,21 @@ def test_a_removed_gpu_is_shown_while_the_timeline_has_runs_of_it(user_client: C
     assert ">not present<" in page(user_client)
 
 
+def test_the_devices_of_one_run_name_each_other(user_client: Client, make: MAKE) -> None:
+    host = machine(slots=4, gpus=3)
+    gang, earlier = make("running", name="gang", attempt=1), make("completed", name="earlier", attempt=1)
+    now = timezone.now()
+    for index in (0, 2):
+        device = host.devices.get(kind="gpu", index=index)
+        hold(earlier, device, taken_at=now - timedelta(hours=2), released_at=now - timedelta(hours=1))
+        hold(gang, device, taken_at=now - timedelta(minutes=5))
+    text = page(user_client)
+    first, second, third = text.partition('id="device-')[2].split("<h3>cuda:")[1:]
+    assert first.count("together with cuda:2") == 5, "its present run, and each bar with its row"
+    assert "together with" not in second
+    assert third.count("together with cuda:0") == 5
+
+
 # Where the bars go
 
 

@@ -74,6 +74,16 @@ def test_running_and_waiting_runs_are_shown_with_reasons(user_client: Client, ad
     assert len(re.findall('class="queue-why"', text)) == 6
 
 
+def test_a_run_on_several_devices_has_one_row(user_client: Client, make: MAKE) -> None:
+    host = machine(slots=4, gpus=3)
+    gang, other = make("running", name="gang", attempt=1), make("running", name="other", attempt=1)
+    for run, index in ((gang, 0), (other, 1), (gang, 2)):
+        hold(run, host.devices.get(kind="gpu", index=index))
+    text = page(user_client)
+    assert re.findall(r'<span class="fw-semibold">([^<]*)</span>', text) == ["cuda:0, cuda:2", "cuda:1"]
+    assert text.count('id="held-') == 2
+
+
 def test_a_forecast_is_shown_as_a_range(user_client: Client, three: list[TrainingRun]) -> None:
     TrainingRun.objects.update(queued_at=timezone.now() - timedelta(minutes=1))
     noon = timezone.localtime().replace(hour=12, minute=0, second=0)

@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.helpers.machines import machine
 from tests.views.test_preflight import values
 from trainingapp.models import Dataset, Device, Host, TrainingRun
 
@@ -63,3 +64,24 @@ def with_gpus(count: int, *, cores: int) -> None:
 
 def test_settings_that_are_not_valid_yet_are_no_error(user_client: Client, dataset: Dataset) -> None:
     assert "once all settings are valid" in outlook(user_client, values(dataset, epochs=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"device_count": 2, "accumulation_steps": 4, "batch_size": 2},
+            "2 devices share the 4 batches",
+        ),
+        ({"device_count": 2, "batch_size": 3}, "too few batches (1) for 2 devices"),
+        ({"device_count": 9, "accumulation_steps": 9}, "No host has 9 CPU slots."),
+        ({}, ""),
+    ],
+)
+def test_several_devices_are_explained(
+    user_client: Client, dataset: Dataset, changes: dict[str, Any], text: str
+) -> None:
+    machine(slots=3)
+    found = outlook(user_client, values(dataset, device="cpu", **changes))
+    assert text in found
+    assert ("<dt>Devices</dt>" in found) == bool(text)

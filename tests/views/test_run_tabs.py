@@ -8,11 +8,18 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.helpers.evaluations import evaluated
+from tests.helpers.machines import asking, hold, machine
 from tests.helpers.world import started, store_events
 from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.contract.events import Failed, message_fields
+from trainingapp.contract.messages import Message
 from trainingapp.models import TrainingRun
+from trainingapp.supervision.event_store import EventStore
+from trainingapp.supervision.outcome import End
+from trainingapp.supervision.supervision import settle
 from trainingapp.views.run_tabs import TABS
 
 MAKE = Callable[..., TrainingRun]
@@ -191,3 +198,30 @@ def test_of_two_people_the_second_sees_what_the_first_has_written(user_client: C
 def test_without_javascript_the_name_has_a_page(user_client: Client, run: TrainingRun) -> None:
     response = user_client.get(reverse("run_name", args=[run.pk]))
     assert response.headers["Location"] == reverse("run_edit", args=[run.pk])
+
+
+def test_the_overview_shows_the_ranks_of_a_run_on_several_devices(user_client: Client, make: MAKE) -> None:
+    host = machine(slots=4, gpus=3)
+    config = asking(device="cuda", device_count=2, accumulation_steps=2)
+    run = make("running", config=config, attempt=2, worker="w", host="here", heartbeat_at=timezone.now())
+    host.devices.filter(kind="gpu", index=2).update(load=0.5, memory_free_bytes=20 << 30)
+    hold(run, host.devices.get(kind="gpu", index=1), attempt=1, released_at=timezone.now())
+    for index in (0, 2):
+        hold(run, host.devices.get(kind="gpu", index=index))
+
+    def ranks() -> list[list[str]]:
+        page = html(user_client.get(reverse("run_detail", args=[run.pk]))).replace("\xa0", " ")
+        table = page.partition('id="ranks-title"')[2].partition("</table>")[0]
+        return [
+            [re.sub(r"(?:<[^>]*>|\s)+", " ", cell).strip() for cell in re.findall(r"<t[hd] .*?</t[hd]>", row, re.S)]
+            for row in re.findall(r"<tr>\s*<th scope=\"row\".*?</tr>", table, re.S)
+        ]
+
+    names = ["cuda:0 NVIDIA Test · here", "cuda:2 NVIDIA Test · here"]
+    assert ranks() == [["0", names[0], "running", "–", "0 bytes"], ["1", names[1], "running", "50 %", "4.0 GB"]]
+    lost = Message("rank_lost", {"rank": 1, "device": "cuda:2", "exit": "signal 9"})
+    settle(EventStore(run), End(Failed(error_class="lost_rank", lines=[], **message_fields(lost)), exit_code=1))
+    assert [row[:3] for row in ranks()] == [["0", names[0], "ended"], ["1", names[1], "lost"]]
+    run.refresh_from_db()
+    TrainingRun.objects.filter(pk=run.pk).update(attempt=9)
+    assert ranks() == [], "nothing is known of the attempt yet"

@@ -33,6 +33,9 @@ from trainingapp.contract.setting import OldSwitch, Section, Setting, Unit, When
 IMAGE_SIZE_MULTIPLE = 32
 """All these networks reduce their input by up to 32."""
 
+LEAST_BATCH = 2
+"""Batch normalization needs two images."""
+
 MOST_WARMUP_EPOCHS = 100
 MOST_ACCUMULATION = 256
 MOST_LOADERS = 64

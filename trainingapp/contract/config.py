@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
-from trainingapp.contract.base_config import MOST_ACCUMULATION, BaseRunConfig
+from trainingapp.contract.base_config import LEAST_BATCH, MOST_ACCUMULATION, BaseRunConfig
 from trainingapp.contract.corrections import corrected
 from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.messages import Message
@@ -21,9 +21,6 @@ from trainingapp.contract.tasks.registry import DEFAULT_TASK, METRICS, TASKS, Ta
 
 RunConfig = BaseRunConfig
 """The configuration of a run of any task: an instance of the `config` of the task's descriptor."""
-
-LEAST_BATCH = 2
-"""Batch normalization needs two images."""
 
 
 class _Task(BaseModel):

@@ -54,6 +54,9 @@ ALLOWED_MOVES: dict[str, frozenset[str]] = {
     Status.STOPPED: frozenset({Status.QUEUED}),
 }
 
+#: Of the text that names the devices of an attempt.
+DEVICE_TEXT_LENGTH = 64
+
 #: A trainer that is quiet for so long is spoken of on the page; one that was asked gets so long to answer.
 QUIET_S = 60.0
 ANSWER_S = 5.0
@@ -175,7 +178,7 @@ class TrainingRun(Shared):
     worker = models.CharField(_("worker"), max_length=120, blank=True)
     host = models.CharField(_("host"), max_length=120, blank=True)
     pid = models.PositiveIntegerField(_("process"), null=True, blank=True)
-    device = models.CharField(_("device"), max_length=64, blank=True)
+    device = models.CharField(_("device"), max_length=DEVICE_TEXT_LENGTH, blank=True)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
     #: When events of the trainer were last stored.
     last_event_at = models.DateTimeField(_("last event of the trainer"), null=True, blank=True)

@@ -54,6 +54,20 @@ ADVICE: dict[str, Advice] = {
             "resume."
         ),
     ),
+    "lost_rank": Advice(
+        _("A process of the run was lost repeatedly"),
+        _(
+            "A run on several devices has one process for each. The message names the one that ended; the log has its "
+            "last output. Check that device, then resume: the run continues from its newest checkpoint."
+        ),
+    ),
+    "ranks_differ": Advice(
+        _("The devices computed different weights"),
+        _(
+            "A failing device can cause this: resume the run on other devices, or clone it with one device. Nothing "
+            "was saved that differs."
+        ),
+    ),
     "lost_worker": Advice(
         _("The worker was lost repeatedly"),
         _("Check the machine on which it ran, then resume: the run continues from its newest checkpoint."),

@@ -57,6 +57,7 @@ class Result(TypedDict):
     version 0.1."""
 
     device: str
+    accumulation_steps: int
     memory: Memory
     time: Time
     disk: Disk
@@ -72,12 +73,13 @@ class Line:
     text: str
 
 
-def preflight_lines(result: Result) -> list[Line]:
-    """The lines of a result, the most important first."""
+def preflight_lines(result: Result, devices: int = 1) -> list[Line]:
+    """The lines of a result, the most important first, for a run on so many devices."""
     titles = {"precision": pgettext("of numbers", "Precision"), "determinism": _("Determinism")}
     warnings = [(titles[code], warning) for warning in result["warnings"] if (code := str(warning["code"])) in titles]
     return [
         _memory(result["memory"]),
+        *_devices(result, devices),
         *_time(result["time"]),
         _disk(result["disk"]),
         _loader(result),
@@ -99,6 +101,26 @@ def _memory(memory: Memory) -> Line:
         text = _("Needs %(peak)s; only %(free)s are free now. Wait until other work ends, or reduce the batch size.")
         return Line("warning", title, text % sizes)
     return Line("good", title, _("Needs at most %(peak)s; %(free)s are free.") % sizes)
+
+
+def _devices(result: Result, devices: int) -> Iterator[Line]:
+    """The check runs on one device: what its result means for all of them."""
+    if devices < 2:
+        return
+    used = min(devices, result["accumulation_steps"])
+    text = _(
+        "The run needs %(devices)d devices of one host at the same time; the memory is that of each. The other lines "
+        "were measured on one: with %(used)d an epoch takes %(epoch)s or longer, because gradients have to be added."
+    ) % {
+        "devices": devices,
+        "used": used,
+        "epoch": duration(max(1, round(result["time"]["seconds_per_epoch"] / used))),
+    }
+    if used == devices:
+        yield Line("good", _("Devices"), text)
+        return
+    more = _("Only as many devices can be used as an optimizer step has batches (accumulation_steps).")
+    yield Line("warning", _("Devices"), f"{text} {more}")
 
 
 def _time(time: Time) -> Iterator[Line]:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import JsonValue
 from pydantic import ValidationError as ConfigError
@@ -29,6 +29,7 @@ from trainingapp.models.text import row_numbered
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.limits import Limits
+from trainingapp.scheduling.placement import most_devices, read_cluster
 
 Given = Mapping[str, object] | None
 """What a form is filled from: a request's POST data, or nothing for a new form."""
@@ -273,6 +274,16 @@ class LimitsForm(forms.Form):
         return any(self[name].errors or self[name].value() not in (None, "") for name in LIMITS)
 
 
+def devices_text() -> str:
+    """The devices that a run can get together, as a sentence behind others; empty where no host is known."""
+    most = most_devices(read_cluster())
+    slots = ngettext("%(count)d CPU slot", "%(count)d CPU slots", most.slots) % {"count": most.slots}
+    if not most.gpus:
+        return " " + gettext("Available here: %(slots)s.") % {"slots": slots} if most.slots else ""
+    gpus = ngettext("%(count)d GPU", "%(count)d GPUs", most.gpus) % {"count": most.gpus}
+    return " " + gettext("Available on one host: %(gpus)s, or %(slots)s.") % {"gpus": gpus, "slots": slots}
+
+
 def studio_limits() -> dict[str, float]:
     """The limits of runs without limits of their own."""
     return {
@@ -331,6 +342,7 @@ class RunForm(LimitsForm):
             self.initial.setdefault(name, self.defaults[name])
         if LABEL_MODE in self.fields:
             self.fields[LABEL_MODE].disabled = True  # the dataset decides
+        self.fields["device_count"].help_text += devices_text()
         self._prepare()
         mark_errors(self)
 

@@ -21,6 +21,7 @@ from trainingapp.models.run import Status
 from trainingapp.runs.charts import Chart, Mark, charts_of, marks_of, resumed_label, system_charts
 from trainingapp.runs.evaluations import newest_batch
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
+from trainingapp.runs.ranks import Rank, ranks_of
 from trainingapp.runs.run_hint import RunHint, hint_of
 from trainingapp.runs.series import number, read_series
 from trainingapp.runs.verb_record import Placement, RunVerb
@@ -244,6 +245,10 @@ class RunPage:
         """The newest forecast of the start and the end of a queued run."""
         is_shown = self.run.shown_status == Status.QUEUED and not self.run.waits_until
         return newest_forecast(self.run) if is_shown else None
+
+    def ranks(self) -> list[Rank]:
+        """The processes that train the run together; none on one device."""
+        return ranks_of(self.run)
 
     def batch(self) -> RunEvent | None:
         """The event of the newest image of a training batch."""

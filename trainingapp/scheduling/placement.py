@@ -23,7 +23,7 @@ GB = 1 << 30
 #: of programs that only draw, such as a desktop, together with the others.
 FOREIGN_SHARE, DRAWING_SHARE = 0.1, 0.5
 #: Failures after which a run is given another device where there is one.
-AVOIDED_FAILURES = frozenset({"device_error", "device_unavailable", "driver", "stuck_trainer"})
+AVOIDED_FAILURES = frozenset({"device_error", "device_unavailable", "driver", "ranks_differ", "stuck_trainer"})
 #: In place of the number of a run.
 JOB = 0
 #: Queued runs that are read in one query.
@@ -55,7 +55,7 @@ class Request:
         device = str(config.get("device", "auto"))
         index = device.partition(":")[2]
         count = int(config.get("device_count", 1))
-        if device != "cpu":  # each GPU needs a batch of each step; slots of a CPU can be occupied without one
+        if device != "cpu":  # a GPU without a batch of its own in each step would be idle; slots may be so on purpose
             count = min(count, int(config.get("accumulation_steps", 1)))
         return cls(
             kind={"auto": "auto", "cpu": "cpu"}.get(device, "gpu"),
@@ -200,10 +200,9 @@ class Assignment:
 
     @property
     def text(self) -> str:
-        """For people, such as "cpu" or "cuda:0, cuda:1"; of many devices the first are named."""
+        """For people, such as "cpu" or "cuda:0, cuda:1"; of many devices the first and the last are named."""
         names = [device.torch_name for device in self.devices]
-        more = f" … ({len(names)})" if len(names) > LISTED else ""
-        return ", ".join(names[:LISTED]) + more
+        return ", ".join(names) if len(names) <= LISTED else f"{names[0]} … {names[-1]}"
 
 
 @dataclass(frozen=True)
@@ -478,6 +477,25 @@ def in_turn(
             else:
                 cluster.take(run, assignment)
         yield run, assignment
+
+
+@dataclass(frozen=True)
+class Most:
+    """The most devices of one host that can train a run together: GPUs of one kind, and slots of its processor."""
+
+    gpus: int
+    slots: int
+
+
+def most_devices(cluster: ClusterState) -> Most:
+    """What the hosts with a running worker have, whether or not it is free."""
+    gpus = [
+        sum(1 for each in machine.devices if each.is_usable and not each.is_slice and each.name == device.name)
+        for machine in cluster.alive
+        for device in machine.devices
+        if device.kind == "gpu"
+    ]
+    return Most(max(gpus, default=0), max((machine.slots for machine in cluster.alive), default=0))
 
 
 def queued_runs() -> QuerySet[TrainingRun]:

@@ -202,7 +202,7 @@ def in_a_moment() -> str:
 def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> str:
     groups = cluster.groups(run.request, run.avoided)
     if not groups:
-        return _nowhere(cluster, run.request)
+        return nowhere(cluster, run.request)
     lines = []
     if run.request.at_least > 1:
         groups = [max(groups, key=lambda found: _free(found[0], found[1], run))]
@@ -239,7 +239,7 @@ def _too_few(machine: Machine, group: list[DeviceSlot], run: Waiting) -> str:
     return " ".join([text, _("Free GPUs are reserved for this run.")] if is_reserved else [text])
 
 
-def _nowhere(cluster: ClusterState, request: Request) -> str:
+def nowhere(cluster: ClusterState, request: Request) -> str:
     """Why no machine with a running worker has what the run requires."""
     if not cluster.alive:
         return _("No worker is running. Start one with “manage.py studio”.")

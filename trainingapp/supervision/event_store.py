@@ -35,7 +35,7 @@ from trainingapp.contract.series import Point
 from trainingapp.contract.system_series import SYSTEM
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.bell import ring
-from trainingapp.models.run import NO_ERROR, Status
+from trainingapp.models.run import DEVICE_TEXT_LENGTH, NO_ERROR, Status
 from trainingapp.models.text import is_storable, storable
 from trainingapp.supervision.log_rate_limit import LogRateLimit, punch_hole, shortened
 from trainingapp.supervision.requests import confirm_request
@@ -266,7 +266,7 @@ def _apply(row: TrainingRun, event: AnyEvent) -> None:
             _apply_checkpoint(row, event)
         case Started():
             _move_to(row, event)
-            row.device, row.phase, row.environment = event.device, "train", event.environment
+            row.device, row.phase, row.environment = _devices_text(row, event.device), "train", event.environment
             row.saving = ""
             # Results of the attempt before: its resume check and its failure.
             row.resume_check = {}
@@ -279,6 +279,14 @@ def _apply(row: TrainingRun, event: AnyEvent) -> None:
             row.resume_check = event.model_dump(
                 mode="json", include={"verdict", "difference", "reason", "changes", "attempt", "step"}
             )
+
+
+def _devices_text(row: TrainingRun, first: str) -> str:
+    """The devices of the attempt, such as "cuda:0, cuda:1 (NVIDIA H100)"; the trainer names the first of them."""
+    number, name = first.split(" ", 1) if " " in first else (first, "")
+    if not row.device.startswith((f"{number},", f"{number} …")):
+        return first
+    return f"{row.device.partition(' (')[0]} {name}".strip()[:DEVICE_TEXT_LENGTH]
 
 
 def _time(event: Event) -> datetime:

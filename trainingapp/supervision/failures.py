@@ -67,6 +67,9 @@ BY_CLASS: dict[str, Rule] = {
         Rule("out_of_memory", Action.HALVE_BATCH, max_retries=1, wait_s=0),
         Rule("lost_worker", Action.RETRY, first_at_once=True),
         Rule("lost_trainer", Action.RETRY),
+        Rule("lost_rank", Action.RETRY, first_at_once=True),
+        # A device may compute wrongly: the run is given others where there are enough.
+        Rule("ranks_differ", Action.RETRY, max_retries=1),
         Rule("hang", Action.RETRY),
         Rule("stuck_trainer", Action.RETRY),
         Rule("still_running", Action.RETRY),

@@ -71,7 +71,8 @@ class End:
     def error_class(self) -> str:
         """The class of the failure before any rule is evaluated."""
         if isinstance(self.final, Failed):
-            return self.final.error_class
+            is_out_of_memory = self.is_memory_kill and self.final.error_class == "lost_rank"
+            return "out_of_memory" if is_out_of_memory else self.final.error_class
         if self.exit_code in UNWRITTEN:
             return UNWRITTEN[self.exit_code]
         if self.stuck_process:

@@ -288,14 +288,9 @@ def write_config(run: TrainingRun) -> None:
 
 
 def assigned_devices(run: TrainingRun) -> dict[str, object]:
-    """The devices of the attempt as RUN_DIR/config.json names them, one for each rank; nothing where none is held.
-
-    A rank needs a batch of each step: devices beyond gradient accumulation, such as CPU slots that a run only occupies,
-    have none.
-    """
+    """The devices of the attempt as RUN_DIR/config.json names them, one for each rank; nothing where none is held."""
     held = run.holds.filter(attempt=run.attempt, released_at=None).select_related("device")
     devices = [hold.device for hold in held.order_by("device__index") for _slot in range(hold.slots)]
-    devices = devices[: max(1, int(run.config.get("accumulation_steps", 1)))]
     if not devices:
         return {}
     found: dict[str, object] = {"device": devices[0].torch_name, "device_uuid": devices[0].uuid}

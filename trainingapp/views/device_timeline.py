@@ -36,6 +36,11 @@ class Bar:
         return self.hold.run if getattr(self.hold, "is_seen", True) else None
 
     @property
+    def others(self) -> str:
+        """The further devices of the run, by their names."""
+        return getattr(self.hold, "others", "")
+
+    @property
     def name(self) -> str:
         """The name of the run for the reader."""
         if getattr(self.hold, "is_seen", True):

@@ -78,14 +78,21 @@ def _hosts(user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:
 
 
 def _holds_by_device(user: AnyUser, now: datetime) -> dict[int, list[DeviceHold]]:
-    """Each hold states whether its run may be named. The owner of a deleted run is no longer known."""
+    """Each hold states whether its run may be named, and the `others` that train the run together with its device. The
+    owner of a deleted run is no longer known."""
     found: dict[int, list[DeviceHold]] = defaultdict(list)
     recent = Q(released_at=None) | Q(released_at__gt=now - timedelta(hours=HOURS))
     of_deleted = is_administrator(user)
     holds = DeviceHold.objects.filter(recent).annotate(is_seen=sees(user, TrainingRun, "run_id"))
-    for hold in holds.select_related("run"):
+    together: dict[tuple[int | None, int], list[DeviceHold]] = defaultdict(list)
+    for hold in holds.select_related("run", "device").order_by("taken_at", "device__index", "pk"):
         hold.is_seen = hold.is_seen if hold.run_id else of_deleted
         found[hold.device_id].append(hold)
+        together[hold.run_id, hold.attempt].append(hold)
+    for of_attempt in together.values():
+        for hold in of_attempt if of_attempt[0].run_id else ():
+            others = ", ".join(other.device.torch_name for other in of_attempt if other is not hold)
+            hold.others = others  # type: ignore[attr-defined]
     return found
 
 

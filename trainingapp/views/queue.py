@@ -1,5 +1,6 @@
 """The page of the queue: running runs, and queued ones in their order with the reason why each waits."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.contrib import messages
@@ -10,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import trigger_client_event
 
 from trainingapp.accounts.permissions import can_control, sees
-from trainingapp.models import Forecast, Host, TrainingRun
+from trainingapp.models import DeviceHold, Forecast, Host, TrainingRun
 from trainingapp.models.run import LARGE_COLUMNS
 from trainingapp.models.text import row_numbered
 from trainingapp.models.verbs import VerbError
@@ -39,6 +40,14 @@ class Row:
     is_hidden: bool
     ahead: int | None
     behind: int | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A running run as the page shows it: the first of its holds, and the names of all of its devices."""
+
+    hold: DeviceHold
+    devices: str
 
 
 @require_safe
@@ -111,13 +120,21 @@ def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
     holds = holds.select_related("device__host", "run__owner").defer(*(f"run__{name}" for name in LARGE_COLUMNS))
     context = {
         "section": "queue",
-        "holds": holds.order_by("device__host__name", "device__kind", "device__index", "taken_at"),
+        "running": _running(holds.order_by("device__host__name", "device__kind", "device__index", "taken_at")),
         "rows": rows,
         "more": queued_runs().count() - len(rows),
         "accuracy": forecast.accuracy(),
         "has_live_host": any(not host.is_away for host in Host.objects.all()),
     }
     return render(request, "queue/_queue.html" if alone else "queue/queue.html", context)
+
+
+def _running(holds: Iterable[DeviceHold]) -> list[Held]:
+    """One row for each run, in the order of its first hold."""
+    by_run: dict[int | None, list[DeviceHold]] = {}
+    for hold in holds:
+        by_run.setdefault(hold.run_id, []).append(hold)
+    return [Held(of_run[0], ", ".join(hold.device.torch_name for hold in of_run)) for of_run in by_run.values()]
 
 
 def _rows(request: HttpRequest) -> list[Row]:

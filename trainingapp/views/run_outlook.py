@@ -19,7 +19,8 @@ from trainingapp.runs.evaluations import CurveLines, Series
 from trainingapp.runs.forms import draft_form
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.forecast import Span, duration, hardware_of, read_board, read_history, wait_if_queued
-from trainingapp.scheduling.placement import DeviceSlot, Machine, Request
+from trainingapp.scheduling.placement import ClusterState, DeviceSlot, Machine, Request
+from trainingapp.scheduling.scheduler import nowhere
 from trainingapp.views.access import require
 
 
@@ -56,9 +57,28 @@ def run_outlook(request: HttpRequest) -> HttpResponse:
         "wait": wait_if_queued(run, board) if suited else None,
         "length": length if basis else None,
         "basis": basis,
+        "devices": _devices(config, wanted, board.cluster),
         "loading": _loading(config, *suited[0]) if suited and config.num_workers == "auto" else "",
     }
     return render(request, "runs/_outlook.html", context)
+
+
+def _devices(config: RunConfig, wanted: Request, cluster: ClusterState) -> str:
+    """What several devices mean for the run: where they are, and how the batches of a step are shared."""
+    if config.device_count < 2:
+        return ""
+    if not cluster.suited(wanted):
+        return nowhere(cluster, wanted)
+    steps, batch = config.accumulation_steps, config.batch_size
+    values = {"steps": steps, "batch": batch, "images": steps * batch, "devices": config.device_count}
+    if steps < config.device_count:
+        text = _(
+            "An optimizer step has too few batches (%(steps)d) for %(devices)d devices. Raise the gradient "
+            "accumulation and reduce the batch size by the same factor: a step then sees as many images as before."
+        )
+    else:
+        text = _("%(devices)d devices share the %(steps)d batches of each optimizer step, %(images)d images in all.")
+    return text % values
 
 
 def _loading(config: RunConfig, machine: Machine, device: DeviceSlot) -> str:
