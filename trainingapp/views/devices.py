@@ -90,9 +90,9 @@ def _holds_by_device(user: AnyUser, now: datetime) -> dict[int, list[DeviceHold]
         found[hold.device_id].append(hold)
         together[hold.run_id, hold.attempt].append(hold)
     for of_attempt in together.values():
-        for hold in of_attempt if of_attempt[0].run_id else ():
-            others = ", ".join(other.device.torch_name for other in of_attempt if other is not hold)
-            hold.others = others  # type: ignore[attr-defined]
+        for one in of_attempt if of_attempt[0].run_id else ():
+            others = ", ".join(other.device.torch_name for other in of_attempt if other is not one)
+            one.others = others  # type: ignore[attr-defined]
     return found
 
 
