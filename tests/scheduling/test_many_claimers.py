@@ -81,9 +81,9 @@ def test_no_run_is_claimed_twice_and_none_is_lost(tmp_path: Path, database_url: 
     assert all(most <= SLOTS for most in most_at_once(found["holds"]).values())
 
 
-def claim_all(studio: Studio, hosts: list[str]) -> list[list[int]]:
+def claim_all(studio: Studio, hosts: list[str], script: str = CLAIMER) -> list[list[int]]:
     """A process for each host name, let loose at one moment, and again after the first run; what each claimed."""
-    command = [sys.executable, "-c", CLAIMER]
+    command = [sys.executable, "-c", script]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     claimers = [
         subprocess.Popen([*command, host, str(number)], cwd=REPOSITORY, env=studio.env, **pipes)

@@ -10,6 +10,8 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
+from django.utils.functional import lazy
+from django.utils.text import format_lazy
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import JsonValue
@@ -342,7 +344,9 @@ class RunForm(LimitsForm):
             self.initial.setdefault(name, self.defaults[name])
         if LABEL_MODE in self.fields:
             self.fields[LABEL_MODE].disabled = True  # the dataset decides
-        self.fields["device_count"].help_text += devices_text()
+        help_text = self.fields["device_count"].help_text
+        # Read from the database when it is shown.
+        self.fields["device_count"].help_text = format_lazy("{}{}", help_text, lazy(devices_text, str)())
         self._prepare()
         mark_errors(self)
 

@@ -228,6 +228,14 @@ class Machine:
     def run_count(self) -> int:
         return len({hold.run_id for device in self.devices for hold in device.holds} - {JOB})
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a further run may start here: something is free, or shared, that is not reserved."""
+        return self.run_count < self.slots and any(
+            device.is_usable and (device.free_slots > 0 or (device.is_joinable and not device.reserved_slots))
+            for device in self.devices
+        )
+
     def groups(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[list[DeviceSlot]]:
         """The devices that would do for the request if they were usable and free. It gets all of its devices from one
         group, in which there are enough; those of `avoided` are left out.
@@ -307,6 +315,14 @@ class ClusterState:
     running_of: dict[int, int] = field(default_factory=dict)
     #: Runs of one user that may run at the same time; 0 for no limit.
     most_per_user: int = 0
+    #: Machines that have closed since reservations were last forgotten: until then, what is free only decreases.
+    _closed: set[str] = field(default_factory=set, init=False, repr=False)
+
+    def is_open(self, machine: Machine) -> bool:
+        """As `Machine.is_open`, quickly for those that were closed before."""
+        if machine.name not in self._closed and not machine.is_open:
+            self._closed.add(machine.name)
+        return machine.name not in self._closed
 
     @property
     def alive(self) -> list[Machine]:
@@ -328,6 +344,16 @@ class ClusterState:
                 return others
         return [(machine, group) for machine in self.alive for group in machine.groups(request)]
 
+    def open_groups(
+        self, request: Request, avoided: frozenset[int] = frozenset()
+    ) -> list[tuple[Machine, list[DeviceSlot]]]:
+        """The groups of the machines on which something may start."""
+        if avoided:
+            return [(machine, group) for machine, group in self.groups(request, avoided) if self.is_open(machine)]
+        return [
+            (machine, group) for machine in self.alive if self.is_open(machine) for group in machine.groups(request)
+        ]
+
     def suited(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[tuple[Machine, DeviceSlot]]:
         """The devices of these groups."""
         return [(machine, device) for machine, group in self.groups(request, avoided) for device in group]
@@ -345,7 +371,7 @@ class ClusterState:
             return not is_joining, -device.available_bytes, device.host, device.index
 
         found = []
-        for machine, group in self.groups(request, run.avoided):
+        for machine, group in self.open_groups(request, run.avoided):
             fitting = [device for device in group if machine.obstacle(device, request) is None]
             if len(fitting) >= request.fewest(group[0].kind):
                 found.append(_best_of(sorted(fitting, key=rank), request))
@@ -377,8 +403,9 @@ class ClusterState:
             device.holds.append(Hold(run.pk, run.name, assignment.slots, request.memory_bytes, is_shared))
         self.running_of[run.owner_id] = self.running_of.get(run.owner_id, 0) + 1
 
-    def reserve(self, run: Waiting) -> None:
+    def reserve(self, run: Waiting) -> bool:
         """Reserve what the run waits for on one host: the one on which the fewest devices or slots have to become free.
+        Returns whether there was something to reserve.
 
         It is all that the run starts with, so that a run for several devices collects them as they become free. Nothing
         is reserved where only other programs are in the way: the studio cannot know when those end, and other runs
@@ -392,6 +419,7 @@ class ClusterState:
         best = min(found, key=lambda reservation: reservation.rank, default=None)
         for device in best.devices if best else ():
             device.reserved_slots, device.reserved_for = (run.request.at_least if device.kind == "cpu" else 1), run
+        return best is not None
 
     def forget_jobs(self) -> None:
         """Count devices that jobs use as free: they take minutes, and nothing is known of their length."""
@@ -400,12 +428,14 @@ class ClusterState:
                 device.holds = [hold for hold in device.holds if hold.run_id != JOB]
 
     def forget_reservations(self) -> None:
+        self._closed.clear()
         for machine in self.machines:
             for device in machine.devices:
                 device.reserved_slots, device.reserved_for = 0, None
 
     def release(self, run_id: int, owner_id: int) -> None:
         """Remove the run from its devices; their memory then counts as free, whatever the last reading was."""
+        self._closed.clear()
         for machine in self.machines:
             for device in machine.devices:
                 left = [hold for hold in device.holds if hold.run_id != run_id]
@@ -468,15 +498,38 @@ def in_turn(
     left. They can overtake it only on other devices.
     """
     cluster.forget_reservations()
+    # Requests that fit nowhere, and for which nothing can be reserved: what is free only decreases from run to run.
+    refused, unreserved = set[Request](), set[Request]()
     for run in queue:
         assignment = None
         if not is_put_off(run.not_before, now) and not cluster.is_over_limit(run.owner_id):
-            assignment = cluster.fit(run, host)
-            if assignment is None:
+            if run.avoided or run.request not in refused:
+                assignment = cluster.fit(run, host)
+            if assignment is not None:
+                cluster.take(run, assignment)
+            elif run.avoided:
                 cluster.reserve(run)
             else:
-                cluster.take(run, assignment)
+                refused.add(run.request)
+                if run.request not in unreserved and not cluster.reserve(run):
+                    unreserved.add(run.request)
         yield run, assignment
+
+
+def first_fitting(
+    cluster: ClusterState, queue: Iterable[Waiting], now: datetime, host: str
+) -> tuple[Waiting, Assignment] | None:
+    """The first run that is to start on `host` now; ends as soon as nothing there is left for the runs that follow."""
+    machine = next((machine for machine in cluster.machines if machine.name == host), None)
+    cluster.forget_reservations()
+    if machine is None or not machine.is_open:
+        return None
+    for run, assignment in in_turn(cluster, queue, now, host):
+        if assignment is not None and assignment.host == host:
+            return run, assignment
+        if not cluster.is_open(machine):
+            break
+    return None
 
 
 @dataclass(frozen=True)

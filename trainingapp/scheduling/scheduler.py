@@ -30,6 +30,7 @@ from trainingapp.scheduling.placement import (
     Obstacle,
     Request,
     Waiting,
+    first_fitting,
     in_turn,
     queued_runs,
     read_cluster,
@@ -49,9 +50,7 @@ def claim_next(host: str, worker: str) -> TrainingRun | None:
     """
     ensure_host(host, worker)
     while True:
-        turns = in_turn(_cluster_for(host), read_queue(), timezone.now(), host)
-        fitting = ((run, found) for run, found in turns if found is not None and found.host == host)
-        chosen = next(fitting, None)
+        chosen = first_fitting(_cluster_for(host), read_queue(), timezone.now(), host)
         if chosen is None:
             return None
         if run := _claim(*chosen, host, worker):
