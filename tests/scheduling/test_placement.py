@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainingapp.scheduling import placement
 from trainingapp.scheduling.placement import (
     GB,
     Assignment,
@@ -111,6 +112,31 @@ def test_no_device_is_given_twice_and_every_run_that_fits_somewhere_has_its_turn
             played.end(data.draw(st.sampled_from(sorted(played.running))))
     assert possible <= started
     assert not {run.pk for run in played.queue if cluster.fit(run) is None} & started
+
+
+@settings(max_examples=60, deadline=None)
+@given(cluster=HOSTS, running=st.lists(requests(), max_size=12), gang=requests(), data=st.data())
+def test_the_host_with_the_least_to_give_back_is_found_in_any_cluster(
+    cluster: ClusterState, running: list[Request], gang: Request, data: st.DataObject
+) -> None:
+    """Machines are left out by a lower bound: the result is that of a look at all of them."""
+    for pk, request in enumerate(running, 100):
+        run = Waiting(pk, "", 1, request)
+        if (assignment := cluster.fit(run)) is not None:
+            cluster.take(run, assignment)
+    ahead = Waiting(1, "ahead", 1, data.draw(requests()))
+    cluster.reserve(ahead)
+    run = Waiting(2, "gang", 1, gang)
+    possible = [
+        found
+        for machine, group in cluster.groups(gang)
+        if (found := placement._reservation(machine, group, run)) is not None
+    ]
+    best = min(possible, key=lambda found: found.rank, default=None)
+    expected = {device.device_id for device in best.devices} if best else set()
+    assert cluster.reserve(run) == bool(best)
+    devices = [device for machine in cluster.machines for device in machine.devices]
+    assert {device.device_id for device in devices if device.reserved_for is run} == expected
 
 
 def test_a_gang_waits_on_the_host_that_has_the_least_to_give_back() -> None:

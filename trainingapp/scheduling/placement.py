@@ -318,6 +318,9 @@ class ClusterState:
     #: Machines that have closed since reservations were last forgotten: until then, what is free only decreases.
     _closed: set[str] = field(default_factory=set, init=False, repr=False)
 
+    #: Idle GPUs by machine, of those machines that have not changed since.
+    _idle: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+
     def is_open(self, machine: Machine) -> bool:
         """As `Machine.is_open`, quickly for those that were closed before."""
         if machine.name not in self._closed and not machine.is_open:
@@ -401,6 +404,7 @@ class ClusterState:
         for device in assignment.devices:
             is_shared = request.is_sharing and device.kind == "gpu"
             device.holds.append(Hold(run.pk, run.name, assignment.slots, request.memory_bytes, is_shared))
+            self._idle.pop(device.host, None)
         self.running_of[run.owner_id] = self.running_of.get(run.owner_id, 0) + 1
 
     def reserve(self, run: Waiting) -> bool:
@@ -411,15 +415,40 @@ class ClusterState:
         is reserved where only other programs are in the way: the studio cannot know when those end, and other runs
         would wait for nothing.
         """
-        found = [
-            reservation
-            for machine, group in self.groups(run.request, run.avoided)
-            if (reservation := _reservation(machine, group, run)) is not None
-        ]
-        best = min(found, key=lambda reservation: reservation.rank, default=None)
+        best: _Reservation | None = None
+        for fewest, name, groups in self._by_what_is_missing(run):
+            # No later machine can have less to give back, nor, with as little, a name that comes before.
+            if best is not None and best.rank < (fewest, fewest, name, 0):
+                break
+            for machine, group in groups:
+                found = _reservation(machine, group, run)
+                if found is not None and (best is None or found.rank < best.rank):
+                    best = found
         for device in best.devices if best else ():
             device.reserved_slots, device.reserved_for = (run.request.at_least if device.kind == "cpu" else 1), run
+            self._idle.pop(device.host, None)
         return best is not None
+
+    def _by_what_is_missing(self, run: Waiting) -> Iterator[tuple[int, str, list[tuple[Machine, list[DeviceSlot]]]]]:
+        """(the fewest devices that have to become free, its name, its groups) of each machine, the fewest first.
+
+        The number is a lower bound, found without looking at each device: in a large cluster most hosts are full.
+        """
+        request = run.request
+        if run.avoided or request.kind != "gpu" or request.is_sharing:
+            yield 0, "", self.groups(request, run.avoided)
+            return
+        bounds = sorted((max(0, request.at_least - self._idle_gpus(machine)), machine.name) for machine in self.alive)
+        machines = {machine.name: machine for machine in self.alive}
+        for fewest, name in bounds:
+            yield fewest, name, [(machines[name], group) for group in machines[name].groups(request)]
+
+    def _idle_gpus(self, machine: Machine) -> int:
+        """Its GPUs that no run has and that are not reserved."""
+        if machine.name not in self._idle:
+            free = (device for device in machine.devices if device.kind == "gpu" and device.free_slots > 0)
+            self._idle[machine.name] = sum(1 for _device in free)
+        return self._idle[machine.name]
 
     def forget_jobs(self) -> None:
         """Count devices that jobs use as free: they take minutes, and nothing is known of their length."""
@@ -429,6 +458,7 @@ class ClusterState:
 
     def forget_reservations(self) -> None:
         self._closed.clear()
+        self._idle.clear()
         for machine in self.machines:
             for device in machine.devices:
                 device.reserved_slots, device.reserved_for = 0, None
@@ -436,6 +466,7 @@ class ClusterState:
     def release(self, run_id: int, owner_id: int) -> None:
         """Remove the run from its devices; their memory then counts as free, whatever the last reading was."""
         self._closed.clear()
+        self._idle.clear()
         for machine in self.machines:
             for device in machine.devices:
                 left = [hold for hold in device.holds if hold.run_id != run_id]
