@@ -3,7 +3,9 @@
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,11 @@ from tests.helpers.trainers import (
     events_of,
     index_of,
     last_status,
+    newest_content,
     train_here,
 )
+from trainingapp.engine import loop
+from trainingapp.engine.state import TrainingState
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,24 @@ def test_a_warm_process_equals_a_cold_one(new_run, start, straight_run: Path) ->
     trainer = start(run_dir, spare=True)
     assert trainer.wait() == 0, trainer.log()
     assert_same_result(run_dir, straight_run)
+
+
+def test_a_run_of_the_version_before_keeps_its_generator(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dropout draws from one generator throughout, whose state is saved, instead of from a seed for each batch."""
+    straight, cut = (new_run(name, **{**HARD, "epochs": 1}) for name in ("straight", "cut"))
+    new_state = loop.new_state
+
+    def old_state(*arguments: Any, **named: Any) -> TrainingState:
+        return replace(new_state(*arguments, **named), seeds_batches=False)
+
+    with monkeypatch.context() as before:
+        before.setattr(loop, "new_state", old_state)
+        assert train_here(straight) == "completed"
+        assert train_here(cut, EndAfter(4)) == "paused"
+    change_order(cut)
+    assert train_here(cut) == "completed"
+    assert "batch_seeds" not in newest_content(cut)
+    assert_same_result(cut, straight)
 
 
 @pytest.mark.long

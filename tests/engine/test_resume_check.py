@@ -71,6 +71,8 @@ def _change_a_weight(content: dict[str, Any]) -> None:
 
 
 def _roll_the_generator(content: dict[str, Any]) -> None:
+    """As in a run of an earlier version, whose dropout draws from the generator that is restored."""
+    content["batch_seeds"] = False
     generator = torch.Generator().manual_seed(99)
     content["rng_state"]["cpu"] = generator.get_state()
 

@@ -118,6 +118,26 @@ class DeviceUnavailable(EngineError):
     error_class = "device_unavailable"
 
 
+class LostRank(EngineError):
+    """A process of a run on several devices has ended, or does not respond."""
+
+    error_class = "lost_rank"
+
+
+class RanksDiffer(EngineError):
+    """The processes of a run on several devices have different weights."""
+
+    error_class = "ranks_differ"
+
+
+class RankFailed(EngineError):
+    """A process of a run on several devices has reported a failure, of the class `error_class`."""
+
+    def __init__(self, error_class: str, message: Message) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+
+
 class DiskFull(EngineError):
     """No space left for a checkpoint or an event."""
 

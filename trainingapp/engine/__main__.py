@@ -5,6 +5,7 @@ save and leave. With --no-control, or on a terminal, it is not watched. With --s
 "ready" and waits for a first line {"run_dir": ..., "log_file": ...}. --job FOLDER does the job in that folder, --jobs
 those that standard input names (see jobs/work.py). --export-checkpoint FILE --to OUT writes a checkpoint as a file for
 others: OUT.pt for torch.load, or its weights as OUT.safetensors. --gpu-check measures what the engine does on the GPU.
+--rank R is a process that a trainer on several devices starts for each further device (see rank_processes.py).
 
 Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
 """
@@ -41,13 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
     if "--gpu-check" in given:
         return _gpu_check([word for word in given if word != "--gpu-check"])
     options = _parsed(given)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    prefix = f"rank {options.rank}: " if options.rank else ""
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s {prefix}%(message)s")
     faulthandler.enable()  # a crash leaves a traceback in the log
     faulthandler.register(signal.SIGUSR1)  # the supervisor requests one from a trainer that hangs
     _prepare_environment()
     if options.export_checkpoint:
         return _export(options.export_checkpoint, options.to)
     lines = LineReader(sys.stdin.fileno())
+    if options.rank:
+        return _follow(options, lines)
     if options.job or options.jobs:
         from trainingapp.engine.jobs.work import do_job, serve_jobs  # loads torch, so not at the top
 
@@ -92,6 +96,8 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--gpu-check", action="store_true", help="measure what the engine does on the GPU (see its --help)"
     )
+    for name in ("--rank", "--report", "--parent"):
+        parser.add_argument(name, type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, metavar="OUT", help="a name that ends with .pt or .safetensors")
     options = parser.parse_args(arguments)
     if sum(map(bool, (options.spare, options.run_dir, options.job, options.jobs, options.export_checkpoint))) != 1:
@@ -132,6 +138,30 @@ def _wait_as_spare(lines: LineReader) -> Path | None:
     os.dup2(log, 2)
     os.close(log)
     return Path(request["run_dir"])
+
+
+def _follow(options: argparse.Namespace, lines: LineReader) -> int:
+    """Be a rank above 0 of the attempt that the parent process makes."""
+    from trainingapp.engine.data.batches import end_with_parent  # loads torch, so not at the top
+    from trainingapp.engine.follower import follow
+    from trainingapp.engine.rank_processes import EXIT_PEER_LOST, Reports
+    from trainingapp.engine.ranks import PeerLost
+
+    end_with_parent(options.parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # rank 0 decides
+    reports = Reports(options.report)
+    waiting.follow_load()
+    try:
+        follow(options.run_dir, options.rank, lines, reports, unwanted_fds=[options.report])
+    except PeerLost as error:
+        logger.info("Another rank has ended: %s", error)
+        return EXIT_PEER_LOST
+    except Exception as error:
+        logger.exception("The rank failed.")
+        reports.failed(error)
+        return EXIT_FAILED
+    return 0
 
 
 def _run(run_dir: Path, lines: LineReader | None) -> int:

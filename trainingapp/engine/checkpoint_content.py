@@ -64,6 +64,8 @@ class CheckpointContent(TaskDescription):
     scaler_state_dict: dict[str, object]
     meter_state_dict: Weights
     rng_state: Weights
+    batch_seeds: NotRequired[bool]
+    """Whether random numbers of the model depend on (seed, epoch, batch number); see `TrainingState.seeds_batches`."""
     metrics: dict[str, float]
     is_best: bool
     thresholds: NotRequired[list[float]]

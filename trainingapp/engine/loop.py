@@ -1,26 +1,35 @@
 """The training loop."""
 
+import io
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import torch
 from pydantic import JsonValue
 
 from trainingapp.contract.dataset_index import DatasetIndex
-from trainingapp.contract.errors import BadConfig, EngineError
+from trainingapp.contract.errors import BadConfig, EngineError, classify
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.events import EndState, EventLog, Started
+from trainingapp.contract.events import EndState, EventLog, Failed, Started
 from trainingapp.contract.loading import MB
 from trainingapp.contract.messages import Message, sentences
 from trainingapp.contract.messages.loading import IMAGES_CACHED, IMAGES_NOT_CACHED
+from trainingapp.contract.messages.ranks import (
+    FEWER_RANKS,
+    ONE_RANK_KEPT,
+    TOGETHER_EXACT,
+    TOGETHER_FAST,
+)
 from trainingapp.contract.messages.training import (
     BATCH_SIZE_CHOSEN,
     BATCH_SIZE_TRIAL,
     RESUMED_FROM,
-    SEVERAL_DEVICES,
     STOPPED_EARLY,
 )
 from trainingapp.contract.messages.weights import NO_WEIGHTS_FIT, WEIGHTS_OF
@@ -34,22 +43,23 @@ from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.determinism import Algorithms, choose_algorithms
 from trainingapp.engine.device import (
     Precision,
-    available_threads,
     choose_precision,
     device_for,
     device_name,
 )
 from trainingapp.engine.environment import environment
-from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.memory import limit_to_share
+from trainingapp.engine.rank_processes import RankProcesses, Setup, rank_threads
+from trainingapp.engine.ranks import Word
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.requests import RequestHandler
 from trainingapp.engine.resume_check import ResumeChecker
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import seed_everything
+from trainingapp.engine.shared_step import share_with
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
-from trainingapp.engine.step import training_step
+from trainingapp.engine.step import epoch_batches, training_step
 from trainingapp.engine.system_monitor import monitored
 from trainingapp.engine.tasks.registry import make_task, read_dataset
 from trainingapp.engine.tasks.task import Task
@@ -69,8 +79,6 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
 
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; everything saved is kept.
     """
-    if len(spec.devices) > 1:
-        raise BadConfig(SEVERAL_DEVICES(count=len(spec.devices)))
     device = device_for(spec)
     precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     limit_to_share(device, spec.config)
@@ -80,50 +88,88 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     folder = CheckpointFolder(spec.run_dir / "checkpoints", events, keeping, form=spec.config.checkpoint_format)
     found = folder.newest_valid() or forked(spec)
     weights = None if found else starting_weights(spec)
-    # Before the search of the batch size, which must measure what the run will do.
-    algorithms = choose_algorithms(spec, dataset, precision, found, cpu_threads=_cpu_threads(spec, found))
-    spec = _with_batch_size(spec, dataset, precision, algorithms, found, events)
-    task = make_task(spec, dataset, device, unwanted_fds=unwanted_fds)
-    warnings = [*folder.warnings, *filter(None, (warning, algorithms.warning))]
-    _report_start(events, spec, task, found, precision, algorithms, warnings)
-    folder.announce_newest()
-    state = _prepare(spec, task, precision, algorithms, found, weights, events)
-    del weights  # would occupy memory for the whole run
-    if why_not := compile_network(state):
-        events.log(why_not, "warning")
-    report, resume_check = Reporter(events, state, folder), ResumeChecker(spec.run_dir, state, events, found)
-    saving = Saving(folder, state, report, resume_check)
-    requests = RequestHandler(control, state, precision, report, saving)
+    world, too_many = rank_count(spec, found)
+    with RankProcesses(spec, world, partial(_end_attempt, events)) if world > 1 else nullcontext() as processes:
+        # Before the search of the batch size, which must measure what the run will do.
+        algorithms = choose_algorithms(spec, dataset, precision, found, cpu_threads=_cpu_threads(spec, found))
+        spec = _with_batch_size(spec, dataset, precision, algorithms, found, events)
+        task = make_task(spec, dataset, device, unwanted_fds=unwanted_fds)
+        warnings = [*folder.warnings, *filter(None, (warning, algorithms.warning, too_many))]
+        _report_start(events, spec, task, found, precision, algorithms, warnings, world)
+        folder.announce_newest()
+        state = _prepare(spec, task, precision, algorithms, found, weights, events)
+        del weights  # would occupy memory for the whole run
+        if isinstance(processes, RankProcesses):
+            _connect(processes, state, events)
+        if why_not := compile_network(state):
+            events.log(why_not, "warning")
+        report, resume_check = Reporter(events, state, folder), ResumeChecker(spec.run_dir, state, events, found)
+        saving = Saving(folder, state, report, resume_check)
+        requests = RequestHandler(control, state, precision, report, saving)
 
-    with monitored(events, device) as clock:
-        while not state.finished:
-            batches = clock.timed(_begin_epoch(state))
-            report.begin_epoch()
-            while not (ending := requests.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
-                step = training_step(state, batches, precision, seen=report.training_batch)
-                report.training_step(step.rate)
-                clock.end_step()
-                resume_check.after_step(step)
+        with monitored(events, device) as clock:
+            while not state.finished:
+                batches = clock.timed(_begin_epoch(state))
+                report.begin_epoch()
+                while not (ending := requests.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
+                    step = training_step(state, batches, precision, seen=report.training_batch)
+                    report.training_step(step.rate, step.images_elsewhere)
+                    clock.end_step()
+                    resume_check.after_step(step)
 
-            ending = ending or _validate(state, precision, report, requests)
-            if ending:
-                saving.save_now(ending)
-                step_ahead(state, batches, precision, resume_check, report.seconds_per_step)
-                return ENDED[ending]
-            saving.save_epoch()
-            requests.after_epoch()
+                ending = ending or _validate(state, precision, report, requests)
+                if ending:
+                    saving.save_now(ending)
+                    step_ahead(state, batches, precision, resume_check, report.seconds_per_step)
+                    return ENDED[ending]
+                saving.save_epoch()
+                requests.after_epoch()
 
-        saving.complete()
-    if state.epochs_done < state.config.epochs:
-        events.log(STOPPED_EARLY(epoch=state.best.epoch))
-    return "completed"
+            saving.complete()
+        if state.epochs_done < state.config.epochs:
+            events.log(STOPPED_EARLY(epoch=state.best.epoch))
+        return "completed"
+
+
+def rank_count(spec: RunSpec, found: Found | None) -> tuple[int, Message | None]:
+    """How many of the assigned devices train, one for each rank, and why not all where some do not."""
+    devices = max(1, len(spec.devices))
+    if devices > 1 and found and not found.content.get("batch_seeds"):
+        return 1, ONE_RANK_KEPT(devices=devices)
+    count = min(devices, spec.config.accumulation_steps)
+    return count, FEWER_RANKS(count=count, devices=devices) if count < devices else None
+
+
+def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -> None:
+    """Have the other ranks build the network, and give them what the run begins with."""
+    setup = Setup(
+        world=processes.world,
+        port=processes.port,
+        batch_size=state.config.batch_size,
+        cpu_threads=state.cpu_threads,
+        deterministic=state.algorithms.deterministic,
+        computation=state.task.computation,
+    )
+    ranks, content = processes.connect(setup, state.device), io.BytesIO()
+    torch.save(state.checkpoint_content(), content)
+    ranks.send(content.getvalue())
+    if warning := share_with(state, ranks):
+        events.log(warning, "warning")
+
+
+def _end_attempt(events: EventLog, error: EngineError) -> None:
+    """End this process, which waits for a rank that is gone."""
+    logger.error("%s", error)
+    events.write(Failed(**classify(error).as_data()))
+    events.flush()
+    os._exit(1)
 
 
 def _begin_epoch(state: TrainingState) -> Iterator[TensorBatch]:
     """Enter the epoch to be trained; returns its remaining batches."""
     state.begin_epoch()
-    set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
-    return state.task.train_batches(state.epoch, skip=state.batches_done)
+    state.ranks.tell(Word.EPOCH, state.epoch, state.step_in_epoch)
+    return epoch_batches(state)
 
 
 def _validate(state: TrainingState, precision: Precision, report: Reporter, requests: RequestHandler) -> Ending | None:
@@ -195,7 +241,10 @@ def _prepare(
 
 def _cpu_threads(spec: RunSpec, found: Found | None) -> int:
     """The number of threads for the whole run, also after a resume on another machine: sums depend on it."""
-    return int(found.content["cpu_threads"]) if found else spec.config.cpu_threads or available_threads()
+    config = spec.config
+    if found:
+        return int(found.content["cpu_threads"])
+    return rank_threads(config.cpu_threads, min(config.device_count, config.accumulation_steps))
 
 
 def _with_batch_size(
@@ -235,6 +284,7 @@ def _report_start(
     precision: Precision,
     algorithms: Algorithms,
     warnings: list[Message],
+    world: int,
 ) -> None:
     epoch_steps = steps_per_epoch(task, spec.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
@@ -249,6 +299,8 @@ def _report_start(
         "prefetch": task.loading.prefetch,
         "images_cached": task.is_cached,
     }
+    if world > 1:
+        made_with |= {"ranks": world, "reduction": spec.config.reduction}
     events.write(
         Started(
             device=device_name(precision.device, spec.device),
@@ -262,5 +314,8 @@ def _report_start(
     for warning in warnings:
         events.log(warning, "warning")
     events.log(how_images_load(task), "warning" if task.loading.is_limited else "info")
+    if world > 1:
+        together = TOGETHER_EXACT if spec.config.reduction == "exact" else TOGETHER_FAST
+        events.log(together(devices=world))
     if found:
         events.log(RESUMED_FROM(file=str(file), step=events.step))

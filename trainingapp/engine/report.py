@@ -56,8 +56,10 @@ class Reporter:
         """Give the following events the loop's epoch and step."""
         self._events.epoch, self._events.step = self._state.epoch, self._state.step
 
-    def training_step(self, rate: float) -> None:
-        """To be called after each optimizer step. Raises NonFiniteLoss at a point of the charts."""
+    def training_step(self, rate: float, images_elsewhere: int = 0) -> None:
+        """To be called after each optimizer step, with the number of its images that `training_batch` was not called
+        with. Raises NonFiniteLoss at a point of the charts."""
+        self._images += images_elsewhere
         self._locate()
         if not self._first_step_reported:
             # The first step is slow (kernels are compiled); waiting for a GPU here costs nothing that is noticed.

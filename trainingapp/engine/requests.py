@@ -24,6 +24,7 @@ from trainingapp.contract.number_text import number_text
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.device import Precision
 from trainingapp.engine.freezing import is_frozen, set_training
+from trainingapp.engine.ranks import Word
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import rng_state, set_rng_state
@@ -102,6 +103,7 @@ class RequestHandler:
         except ValidationError as error:
             return EPOCHS_REFUSED(epochs=state.config.epochs, error=error.errors()[0]["msg"])
         lines = state.change_epochs(config)
+        state.ranks.tell(Word.EPOCHS, epochs)
         self._saving.save_now("epochs", again=True)
         for line in lines:
             self._report.log(line)

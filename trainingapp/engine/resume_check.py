@@ -13,7 +13,6 @@ all of them. A mark costs one read from the device and one pass over the weights
 """
 
 import contextlib
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,10 +28,12 @@ from trainingapp.contract.messages.training import (
     CPU_THREADS,
     DETERMINISTIC,
     DEVICE,
+    DEVICES,
     FAST,
     NOT_DETERMINISTIC,
     NOTHING_CHANGED,
     PRECISION,
+    REDUCED_FAST,
     RESUME_DIFFERS,
     RESUME_EXACT,
     RESUME_UNKNOWN,
@@ -42,6 +43,7 @@ from trainingapp.contract.messages.training import (
 from trainingapp.contract.number_text import number_text
 from trainingapp.engine.checkpoint import Found
 from trainingapp.engine.device import device_name
+from trainingapp.engine.norms import norms_digest, tensor_norms
 from trainingapp.engine.state import TrainingState
 from trainingapp.engine.step import Step
 
@@ -58,7 +60,8 @@ class Mark:
     """The result of a step. `after` is the time of the checkpoint that it follows, in Unix seconds.
 
     `loss` and `norm` are hexadecimal floats, so that no digit is lost; `norms` is a hash of the norms of all tensors.
-    Version 0.1 recorded neither `precision` nor whether the algorithms were deterministic.
+    Version 0.1 recorded neither `precision` nor whether the algorithms were deterministic. `ranks` is the number of
+    devices that made the step together; with the exact reduction it does not matter.
     """
 
     after: float
@@ -72,6 +75,8 @@ class Mark:
     torch: str
     precision: str = ""
     deterministic: bool | None = None
+    ranks: int = 1
+    reduction: str = "exact"
 
 
 @dataclass(frozen=True)
@@ -114,21 +119,21 @@ class ResumeChecker:
 
     def _mark(self, step: Step) -> Mark:
         state = self._state
-        # The norm of each tensor: parameters and the averages of batch norms.
-        tensors = [tensor.detach() for tensor in state.model.state_dict().values() if tensor.is_floating_point()]
-        norms = torch.stack(torch._foreach_norm(tensors)).double().cpu()
+        norms = tensor_norms(state.model)
         return Mark(
             after=self._after or 0.0,
             step=state.step,
             attempt=state.attempt,
             loss=float(torch.stack(step.losses).mean()).hex(),
             norm=float(norms.norm()).hex(),
-            norms=hashlib.sha256(norms.numpy().tobytes()).hexdigest(),
+            norms=norms_digest(norms),
             device=device_name(state.device),
             cpu_threads=state.cpu_threads,
             torch=torch.__version__,
             precision=state.precision.name,
             deterministic=state.algorithms.deterministic,
+            ranks=state.ranks.world,
+            reduction=state.config.reduction,
         )
 
     def _report(self, mark: Mark, found: Found) -> None:
@@ -191,6 +196,10 @@ def _changes(earlier: Mark, mark: Mark, config_then: JsonObject, config: JsonObj
         for name, before, now in settings
         if name not in measured
     ]
+    if "fast" in (earlier.reduction, mark.reduction) and earlier.ranks != mark.ranks:
+        changes.append(VALUE_CHANGED(name=DEVICES(), before=str(earlier.ranks), now=str(mark.ranks)))
+    if mark.reduction == "fast" and mark.ranks > 1:
+        changes.append(REDUCED_FAST())
     if mark.deterministic is False:
         changes.append(NOT_DETERMINISTIC())
     return changes or [NOTHING_CHANGED()]

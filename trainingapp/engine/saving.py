@@ -4,6 +4,8 @@ import time
 
 from trainingapp.contract.run_directory import check_attempt
 from trainingapp.engine.checkpoint import CheckpointFolder
+from trainingapp.engine.norms import tensor_norms
+from trainingapp.engine.ranks import Word
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.resume_check import ResumeChecker
 from trainingapp.engine.state import TrainingState
@@ -58,6 +60,13 @@ class Saving:
         self._report.flush()
         self._folder.drain()
 
+    def _compare_ranks(self) -> None:
+        """Raise RanksDiffer where the ranks have drifted apart: what is saved must be what all of them compute with."""
+        ranks, state = self._state.ranks, self._state
+        if ranks.world > 1:
+            ranks.tell(Word.COMPARE)
+            ranks.compare(tensor_norms(state.model), state.step)
+
     def _save(self, file: str, reason: str) -> None:
         position = (self._state.step, self._state.validated)
         self._saved_at = time.monotonic()
@@ -65,6 +74,7 @@ class Saving:
             return
         check_attempt(self._folder.run_dir, self._state.attempt)
         self._report.check_finite()
+        self._compare_ranks()
         self._report.progress("save", now=True)
         self._report.flush()
         content = self._state.checkpoint_content()

@@ -1,8 +1,9 @@
 """Everything that a checkpoint holds and a resumed run needs."""
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import nn
@@ -22,11 +23,13 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.schedule import Schedule, make_schedule
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.checkpoint_content import CheckpointContent
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.determinism import Algorithms, recorded
 from trainingapp.engine.device import Precision
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.optim import make_optimizer
-from trainingapp.engine.seeding import rng_state, set_rng_state
+from trainingapp.engine.ranks import Ranks
+from trainingapp.engine.seeding import derived_seed, rng_state, seed_device, set_rng_state
 from trainingapp.engine.tasks.task import Meter, Task
 
 FORMAT = 1
@@ -71,6 +74,18 @@ class Position:
         return (self.epoch - 1) * steps_per_epoch + self.step_in_epoch
 
 
+class SharedGradients(Protocol):
+    """How the ranks compute the gradients of a step together: see `SharedSteps.gradients`."""
+
+    def __call__(
+        self,
+        state: "TrainingState",
+        batches: Iterator[TensorBatch],
+        precision: Precision,
+        seen: Callable[[TensorBatch], None],
+    ) -> list[torch.Tensor]: ...
+
+
 @dataclass
 class TrainingState:
     """A run in the trainer's memory; see `Position` for where it is."""
@@ -100,6 +115,12 @@ class TrainingState:
     patience_from: int = 0
     earlier_elapsed_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    #: Whether random numbers of the model, such as those of dropout, depend on (seed, epoch, batch number) alone. Runs
+    #: that began before version 0.2 draw them from one generator after the other: they keep to one rank.
+    seeds_batches: bool = True
+    ranks: Ranks = field(default_factory=Ranks)
+    #: None with one rank.
+    shared_gradients: SharedGradients | None = None
 
     @property
     def device(self) -> torch.device:
@@ -172,6 +193,11 @@ class TrainingState:
         self.patience_from = self.epochs_done
         return [PATIENCE_RENEWED(epoch=self.epochs_done)]
 
+    def seed_batch(self, number: int) -> None:
+        """To be called before the model computes batch `number` of the epoch, whichever rank does."""
+        if self.seeds_batches:
+            seed_device(derived_seed(self.config.seed, "model", self.epoch, number), self.device)
+
     def begin_epoch(self) -> None:
         """Go to the first epoch that is not done."""
         if self.validated:
@@ -190,6 +216,7 @@ class TrainingState:
     def checkpoint_content(self) -> CheckpointContent:
         """What a checkpoint file holds: plain values and tensors, which torch.load(weights_only=True) takes."""
         about = self.task.description()
+        self.seed_batch(self.batches_done)  # what the generators hold does not depend on what this rank computed
         next_lr = self.schedule.lr_at(min(self.step, self.total_steps - 1))
         content: CheckpointContent = {
             "format": FORMAT,
@@ -218,6 +245,8 @@ class TrainingState:
             "dataset_fingerprint": about["dataset_fingerprint"],
             "normalisation": about["normalisation"],
         }
+        if self.seeds_batches:
+            content["batch_seeds"] = True
         if "conversion" in about:
             content["conversion"] = about["conversion"]
         if "computation" in about:
@@ -246,6 +275,7 @@ class TrainingState:
         self.best = Best(**content["best"])
         self.thresholds = content.get("thresholds")
         self.patience_from = content.get("patience_from", 0)
+        self.seeds_batches = content.get("batch_seeds", False)
         self.earlier_elapsed_s = content["elapsed_s"]
         # After everything that may draw random numbers, so that the next step draws what it would have drawn.
         set_rng_state(content["rng_state"], self.device)

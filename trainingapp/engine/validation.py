@@ -1,6 +1,7 @@
 """Evaluating the present weights on the validation split."""
 
 import math
+import time
 from collections.abc import Callable
 
 import torch
@@ -10,8 +11,10 @@ from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.messages.training import DIVERGED, VALIDATION_NOT_FINITE
 from trainingapp.engine.control import Ending
 from trainingapp.engine.device import Precision
+from trainingapp.engine.ranks import Ranks, Word
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.state import TrainingState
+from trainingapp.engine.tasks.task import SharedMeter
 
 
 def evaluate_split(
@@ -19,19 +22,41 @@ def evaluate_split(
 ) -> Evaluation | Ending:
     """Evaluate the whole validation split, or return how to end as soon as `ending` returns that.
 
+    Other ranks evaluate their share of it meanwhile (`evaluate_share`), if the task's meter can be shared.
     The model stays in evaluation mode. Raises NonFiniteLoss for a result that is not finite.
     """
     meter = state.task.validation_meter()
     model = state.evaluated_model.eval()
+    ranks = state.ranks if isinstance(meter, SharedMeter) else Ranks()
+    ranks.tell(Word.VALIDATE)
     for batch in state.task.val_batches():
         if requested := ending():
+            ranks.tell(Word.LEAVE)
             return requested
+        ranks.tell(Word.NEXT)
+        began = time.monotonic()
         with torch.inference_mode(), precision.autocast():
             state.task.evaluate(model, batch, meter)
+        ranks.note_duration(time.monotonic() - began)
         report.progress("validate")
+    if ranks.world > 1:
+        ranks.tell(Word.GATHER)
+        meter.join(ranks.gathered())
     found = state.task.evaluation(meter)
     for name, value in found.values.items():
         if not math.isfinite(value):
             fact = VALIDATION_NOT_FINITE(metric=name, epoch=state.epoch, value=str(value))
             raise NonFiniteLoss(DIVERGED(fact=fact))
     return found
+
+
+def evaluate_share(state: TrainingState, precision: Precision) -> None:
+    """Evaluate the batches of a rank above 0, as rank 0 tells, and give it the results."""
+    meter = state.task.validation_meter()
+    model, batches = state.evaluated_model.eval(), state.task.val_batches()
+    while (word := state.ranks.listen().word) is Word.NEXT:
+        if (batch := next(batches, None)) is not None:  # the last round may have none for this rank
+            with torch.inference_mode(), precision.autocast():
+                state.task.evaluate(model, batch, meter)
+    if word is Word.GATHER:
+        state.ranks.give(meter.shared())

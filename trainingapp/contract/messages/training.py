@@ -92,6 +92,10 @@ STEP_NOT_RECORDED = define(
 )
 VALUE_CHANGED = define("resume_value_changed", gettext_noop("%(name)s was %(before)s, now %(now)s"))
 DEVICE = define("resume_device", gettext_noop("the device"))
+DEVICES = define("resume_devices", gettext_noop("the number of devices"))
+REDUCED_FAST = define(
+    "resume_reduced_fast", gettext_noop("gradients are added in an order that the devices choose (reduction is fast)")
+)
 CPU_THREADS = define("resume_cpu_threads", gettext_noop("the number of CPU threads"))
 PRECISION = define("resume_precision", gettext_noop("the precision"))
 ALGORITHMS = define("resume_algorithms", gettext_noop("the choice of algorithms"))
@@ -190,9 +194,6 @@ CHECKPOINT_MISMATCH = define(
 SUPERSEDED = define(
     "superseded",
     gettext_noop("Attempt %(present)d of this run has started; attempt %(attempt)d ends without saving."),
-)
-SEVERAL_DEVICES = define(
-    "several_devices", gettext_noop("This version trains a run on one device; %(count)d were assigned to it.")
 )
 STILL_RUNNING = define("still_running", gettext_noop("Another trainer still holds %(path)s."))
 NO_MESSAGE = define("no_message", gettext_noop("no message."))

@@ -120,6 +120,10 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         dropped = self._training and rest == 1 and whole > 0
         return whole + (rest > 0) - dropped
 
+    def images_in(self, number: int) -> int:
+        """Images of the batch with this number."""
+        return min(self._batch_size, self.sample_count - number * self._batch_size)
+
     def __getitem__(self, epoch_and_number: tuple[int, int]) -> BatchT | BadData:
         """The batch, or the error of one of its images: an exception would lose its message between processes."""
         epoch, number = epoch_and_number
@@ -184,6 +188,7 @@ class Course(Sampler[Place]):
     def __init__(self, counts: Mapping[Split, int], last_epoch: int) -> None:
         self._counts = counts
         self._last_epoch = last_epoch
+        self.is_own: Callable[[Place], bool] | None = None
         self.start: Place | None = None
         self.follows_on = True
 
@@ -194,7 +199,13 @@ class Course(Sampler[Place]):
             place = self.after(place)
 
     def after(self, place: Place) -> Place | None:
-        """The batch that follows; None at the end."""
+        """The batch that follows, or the next one that is this rank's own; None at the end."""
+        following = self._after(place)
+        while self.is_own and following is not None and not self.is_own(following):
+            following = self._after(following)
+        return following
+
+    def _after(self, place: Place) -> Place | None:
         if place.number + 1 < self._counts[place.split]:
             return place._replace(number=place.number + 1)
         if not self.follows_on:
@@ -256,18 +267,27 @@ class LoaderPool(Generic[BatchT]):
             generator=torch.Generator(),  # else iter(loader) would draw from the global one, which the model uses
         )
 
+    def share(self, is_own: Callable[[Place], bool]) -> None:
+        """Make those batches alone; the other ranks make theirs. To be called before the first batch is made."""
+        self._course.is_own = is_own
+
+    def _own_numbers(self, split: Split, first: int = 0) -> list[int]:
+        is_own, numbers = self._course.is_own, range(first, self._counts[split])
+        return [number for number in numbers if is_own is None or is_own(Place(split, 0, number))]
+
     def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[BatchT]:
         """The training batches of `epoch` without the first `skip`. Raises BadData.
 
         A validation may come in between, and this continues after it.
         """
-        return (self._batch(Place("train", epoch, number)) for number in range(skip, self._counts["train"]))
+        return (self._batch(Place("train", epoch, number)) for number in self._own_numbers("train", skip))
 
     def validation(self) -> Iterator[BatchT]:
         """The batches of the validation split. Raises BadData."""
-        place = self._next
-        epoch = place.epoch if place is not None and place.split == "val" and not place.number else 0
-        return (self._batch(Place("val", epoch, number)) for number in range(self._counts["val"]))
+        place, numbers = self._next, self._own_numbers("val")
+        follows = place is not None and place.split == "val" and place.number == min(numbers, default=None)
+        epoch = place.epoch if place is not None and follows else 0
+        return (self._batch(Place("val", epoch, number)) for number in numbers)
 
     def _batch(self, place: Place) -> BatchT:
         if place != self._next:

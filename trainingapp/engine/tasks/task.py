@@ -6,9 +6,9 @@ folder beside this module, and the `implementation` of its descriptor (`contract
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,9 +27,11 @@ from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.checkpoint_content import TaskDescription
-from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool
+from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool, Place
 from trainingapp.engine.machine import machine
 from trainingapp.engine.plain_outputs import Outputs, Probabilities, largest_difference
+from trainingapp.engine.ragged import Shared
+from trainingapp.engine.ranks import Ranks
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -48,6 +50,18 @@ class Meter(Protocol):
     def state_dict(self) -> dict[str, torch.Tensor]: ...
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None: ...
+
+
+@runtime_checkable
+class SharedMeter(Protocol):
+    """A validation meter that joins those of other ranks. Without one, rank 0 validates alone."""
+
+    def shared(self) -> Shared:
+        """What rank 0 needs to know of it."""
+
+    def join(self, others: Sequence[Shared]) -> None:
+        """Add what the meters of the other ranks, in their order, have seen: of W meters, that of rank r has the
+        batches r, r + W, ... of the split. The result is that of one meter with all batches."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +135,11 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         self._unwanted_fds = unwanted_fds
         on_gpu, batch_bytes = device.type == "cuda", self._config.batch_size * 4 * self._config.image_size**2
         #: How images are loaded, chosen for the machine at this attempt.
-        self.loading = loading_of(self._config.num_workers, machine(), on_gpu=on_gpu, batch_bytes=batch_bytes)
+        place = machine()
+        if not on_gpu and len(spec.devices) > 1:  # each rank keeps decoded images of its own
+            count = len(spec.devices)
+            place = replace(place, memory_bytes=place.memory_bytes // count, free_bytes=place.free_bytes // count)
+        self.loading = loading_of(self._config.num_workers, place, on_gpu=on_gpu, batch_bytes=batch_bytes)
         self._mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1) * 255
         self._std_C11 = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1) * 255
 
@@ -199,6 +217,22 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """The batches of an epoch without the first `skip`, the same at every attempt. Raises BadData."""
         return (self.augmented(batch.to(self._device)) for batch in self._pool.epoch(epoch, skip=skip))
 
+    def share(self, ranks: Ranks) -> None:
+        """Make the batches of this rank alone: of each step, and of the validation where it is shared. To be called
+        before the first batch is made."""
+        size, divides = self._config.accumulation_steps, isinstance(self.validation_meter(), SharedMeter)
+
+        def is_own(place: Place) -> bool:
+            if place.split == "train":
+                return place.number % size % ranks.world == ranks.rank
+            return place.number % ranks.world == ranks.rank if divides else ranks.is_first
+
+        self._pool.share(is_own)
+
+    def images_in(self, number: int) -> int:
+        """Images of the training batch with this number."""
+        return self._source.images_in(number)
+
     def augmented(self, batch: BatchT) -> BatchT:
         """A training batch on the device with the augmentation that was left to it; for tasks with `augment_on`."""
         return batch
@@ -275,6 +309,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
             unwanted_fds=self._unwanted_fds,
             one_thread=config.num_workers == "auto",
         )
+        self._source = source
         self.batch_count = source.batch_count
 
     def _samples(self, split: Split) -> list[Sample]:

@@ -4,7 +4,7 @@ Legend: N images of a batch, C classes, K most likely classes of an image.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -19,6 +19,8 @@ from trainingapp.contract.evaluation import (
 )
 from trainingapp.contract.image_results import ImageResults
 from trainingapp.contract.messages import gettext_noop as _
+from trainingapp.engine.alternating import alternating
+from trainingapp.engine.ragged import Shared, put, taken
 
 RELIABILITY_BINS = 10
 
@@ -79,21 +81,49 @@ class ClassificationMeter:
         cells = class_count * class_count if validation else 0
         self._confusion = torch.zeros(cells, dtype=torch.int64, device=device)
         self._records: list[ValidationRecord] = []
+        #: Of each batch of a validation.
+        self._loss_sums: list[torch.Tensor] = []
 
     def update(self, loss: torch.Tensor, logits_NC: torch.Tensor, labels_N: torch.Tensor) -> None:
         """Add a batch; `loss` is the mean over its N images."""
         guesses_NK = logits_NC.detach().topk(self._top_k, dim=1).indices
         hits_NK = guesses_NK == labels_N[:, None]
         ones_N = torch.ones_like(labels_N)
-        self._loss_sum += loss.detach().double() * len(labels_N)
+        loss_sum = loss.detach().double() * len(labels_N)
+        self._loss_sum += loss_sum
         self._counts += torch.stack([ones_N.sum(), hits_NK[:, 0].sum(), hits_NK.sum()])
         if len(self._confusion):
+            self._loss_sums.append(loss_sum)
             cells_N = labels_N * self._class_count + guesses_NK[:, 0]
             self._confusion.index_put_((cells_N,), ones_N, accumulate=True)
 
     def record(self, record: ValidationRecord) -> None:
         """Keep the results of a validation batch."""
         self._records.append(record)
+
+    def shared(self) -> Shared:
+        """See `SharedMeter`."""
+        given = {
+            "counts": self._counts.cpu(),
+            "confusion": self._confusion.cpu(),
+            "loss_sums": torch.tensor([float(one) for one in self._loss_sums], dtype=torch.float64),
+        }
+        for field in fields(ValidationRecord):
+            put(given, field.name, [getattr(record, field.name).numpy() for record in self._records])
+        return given
+
+    def join(self, others: Sequence[Shared]) -> None:
+        """See `SharedMeter`."""
+        records = [self._records]
+        for given in others:
+            self._counts += given["counts"].to(self._counts.device)
+            self._confusion += given["confusion"].to(self._confusion.device)
+            columns = [map(torch.from_numpy, taken(given, field.name)) for field in fields(ValidationRecord)]
+            records.append([ValidationRecord(*row) for row in zip(*columns, strict=True)])
+        self._records = alternating(records)
+        self._loss_sum.zero_()
+        for loss_sum in alternating([self._loss_sums, *(list(given["loss_sums"]) for given in others)]):
+            self._loss_sum += loss_sum.to(self._loss_sum.device)
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():

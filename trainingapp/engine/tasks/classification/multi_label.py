@@ -4,7 +4,7 @@ Legend: N images, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from trainingapp.contract.image_results import ImageResults
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_LABELS
 from trainingapp.contract.prediction import USUAL_THRESHOLD, likely_classes
+from trainingapp.engine.alternating import alternating
+from trainingapp.engine.ragged import Shared, put, taken
 from trainingapp.engine.tasks.classification.objective import ClassMeter, Objective
 
 Floats = NDArray[np.float64]
@@ -119,11 +121,15 @@ class MultiLabelMeter:
         #: images, and of all their labels the true positives, false positives and false negatives at probability 0.5
         self._counts = torch.zeros(4, dtype=torch.int64, device=device)
         self._records: list[Record] = []
+        #: Of each batch of a validation; and of the last batch.
+        self._loss_sums: list[torch.Tensor] = []
+        self._newest_loss_sum = self._loss_sum
 
     def update(self, loss: torch.Tensor, logits_NC: torch.Tensor, targets: torch.Tensor) -> None:
         """Add a batch; `loss` is the mean over its N images."""
         guessed_NC, true_NC = logits_NC.detach() >= 0, targets > 0.5
-        self._loss_sum += loss.detach().double() * len(targets)
+        self._newest_loss_sum = loss.detach().double() * len(targets)
+        self._loss_sum += self._newest_loss_sum
         images = torch.ones_like(true_NC[:, 0]).sum()
         hits, wrong, missed = (
             part.sum() for part in (guessed_NC & true_NC, guessed_NC & ~true_NC, ~guessed_NC & true_NC)
@@ -133,6 +139,27 @@ class MultiLabelMeter:
     def record(self, record: Record) -> None:
         """Keep the results of a validation batch."""
         self._records.append(record)
+        self._loss_sums.append(self._newest_loss_sum)
+
+    def shared(self) -> Shared:
+        """See `SharedMeter`."""
+        loss_sums = torch.tensor([float(one) for one in self._loss_sums], dtype=torch.float64)
+        given = {"counts": self._counts.cpu(), "loss_sums": loss_sums}
+        for field in fields(Record):
+            put(given, field.name, [getattr(record, field.name) for record in self._records])
+        return given
+
+    def join(self, others: Sequence[Shared]) -> None:
+        """See `SharedMeter`."""
+        records = [self._records]
+        for given in others:
+            self._counts += given["counts"].to(self._counts.device)
+            columns = [taken(given, field.name) for field in fields(Record)]
+            records.append([Record(*row) for row in zip(*columns, strict=True)])
+        self._records = alternating(records)
+        self._loss_sum.zero_()
+        for loss_sum in alternating([self._loss_sums, *(list(given["loss_sums"]) for given in others)]):
+            self._loss_sum += loss_sum.to(self._loss_sum.device)
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():

@@ -25,6 +25,8 @@ from trainingapp.contract.evaluation import (
 )
 from trainingapp.contract.image_results import BOXES_PER_CLASS, IOU_THRESHOLDS, Array, ImageResults
 from trainingapp.contract.messages import gettext_noop as _
+from trainingapp.engine.alternating import alternating
+from trainingapp.engine.ragged import Shared, put, taken
 
 MATCH_IOU = 0.5
 CURVE_CLASSES = 20
@@ -156,6 +158,10 @@ class ImageResult:
         return {"boxes": [[label, round(score, 4), *(round(x, 2) for x in box)] for label, score, box in shown]}
 
 
+#: What an `ImageResult` holds besides its index, in its order.
+ARRAYS = ("truth_xyxy", "truth_labels_G", "crowds_G", "boxes_xyxy", "labels_D", "scores_D")
+
+
 def overlaps(boxes_xyxy: Floats, truth_xyxy: Floats, crowds_G: Bools) -> Floats:
     """[D, G] intersection over union; over the area of the box alone for crowds."""
     low_DG2 = np.maximum(boxes_xyxy[:, None, :2], truth_xyxy[None, :, :2])
@@ -180,6 +186,24 @@ class DetectionRecords:
 
     def add(self, result: ImageResult) -> None:
         self.results.append(result)
+
+    def shared(self) -> Shared:
+        """See `SharedMeter`."""
+        losses = torch.tensor([float(one) for one in self._losses], dtype=torch.float64)
+        given = {"losses": losses, "index": torch.tensor([one.index for one in self.results], dtype=torch.int64)}
+        for name in ARRAYS:
+            put(given, name, [getattr(one, name) for one in self.results])
+        return given
+
+    def join(self, others: Sequence[Shared]) -> None:
+        """See `SharedMeter`."""
+        device = self._losses[0].device if self._losses else None
+        losses = alternating([self._losses, *(list(given["losses"]) for given in others)])
+        self._losses = [loss.to(device) for loss in losses]
+        for given in others:
+            columns = [given["index"].tolist(), *(taken(given, name) for name in ARRAYS)]
+            self.results += [ImageResult(*row) for row in zip(*columns, strict=True)]
+        self.results.sort(key=lambda one: one.index)
 
     def evaluation(self, classes: list[str]) -> Evaluation:
         """Metrics, table, matrix, curves, and the images' scores and boxes. At least one image has an object."""

@@ -7,7 +7,8 @@ IoU = TP / (T + P - TP), dice = F1 = 2 TP / (T + P), precision = TP / P, recall 
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.evaluation import LARGEST_CONFUSION, ClassRow, Column, Evaluation, ImageScore
 from trainingapp.contract.image_results import Array, ImageResults
 from trainingapp.contract.messages import gettext_noop as _
+from trainingapp.engine.alternating import alternating
+from trainingapp.engine.ragged import Shared, put, taken
 from trainingapp.engine.tasks.segmentation.mask_files import MaskEncoder
 
 BACKGROUND = "background"
@@ -70,7 +73,7 @@ class Predicted:
     """A validation image: its score, the labels that it shows, its predicted mask as PNG and its pixels by class."""
 
     score: ImageScore | None
-    mask_png: Future[bytes]
+    mask_png: Future[bytes] | bytes
     pixels_M4: NDArray[np.int64]
     """Of each class that it shows or was predicted to show: value, pixels that are right, true and predicted."""
 
@@ -92,13 +95,18 @@ class SegmentationMeter:
         self._confusion_KK = torch.zeros(shape, dtype=torch.int64, device=device)
         self._predicted: dict[int, Predicted] = {}
         self._encoder = MaskEncoder() if validation else None
+        #: Of each batch of a validation.
+        self._loss_sums: list[torch.Tensor] = []
 
     def update(self, loss: torch.Tensor, logits_NKHW: torch.Tensor, masks_NHW: torch.Tensor) -> torch.Tensor:
         """Add a batch; `loss` is the mean over its images. Gives the guesses: int64 [N, H, W]."""
         guesses_NHW = logits_NKHW.detach().argmax(1)
         images = torch.full((), len(masks_NHW), dtype=torch.int64, device=masks_NHW.device)
         pixels, hits = (masks_NHW != IGNORED_PIXEL).sum(), (masks_NHW == guesses_NHW).sum()
-        self._loss_sum += loss.detach().double() * len(masks_NHW)
+        loss_sum = loss.detach().double() * len(masks_NHW)
+        self._loss_sum += loss_sum
+        if self._encoder is not None:
+            self._loss_sums.append(loss_sum)
         self._counts += torch.stack([images, pixels, hits])
         return guesses_NHW
 
@@ -127,6 +135,45 @@ class SegmentationMeter:
         assert self._encoder is not None, "a meter of a validation"
         self._predicted[index] = Predicted(score, self._encoder.encode(guess_HW), pixels_M4)
 
+    def shared(self) -> Shared:
+        """See `SharedMeter`."""
+        self._close()
+        given = {
+            "counts": self._counts.cpu(),
+            "confusion": self._confusion_KK.cpu(),
+            "loss_sums": torch.tensor([float(one) for one in self._loss_sums], dtype=torch.float64),
+            "index": torch.tensor(list(self._predicted), dtype=torch.int64),
+        }
+        found = list(self._predicted.values())
+        scores = [(one.score.score,) if one.score else () for one in found]
+        put(given, "score", [np.array(score, dtype=np.float64) for score in scores])
+        put(given, "labels", [np.array(one.score.labels if one.score else (), dtype=np.int64) for one in found])
+        put(given, "mask_png", [np.frombuffer(cast(bytes, one.mask_png), dtype=np.uint8) for one in found])
+        put(given, "pixels_M4", [one.pixels_M4 for one in found])
+        return given
+
+    def join(self, others: Sequence[Shared]) -> None:
+        """See `SharedMeter`."""
+        for given in others:
+            self._counts += given["counts"].to(self._counts.device)
+            self._confusion_KK += given["confusion"].to(self._confusion_KK.device)
+            columns = [taken(given, name) for name in ("score", "labels", "mask_png", "pixels_M4")]
+            for index, score, labels, mask_png, pixels_M4 in zip(given["index"].tolist(), *columns, strict=True):
+                found = ImageScore(index, float(score[0]), tuple(labels.tolist())) if len(score) else None
+                self._predicted[index] = Predicted(found, mask_png.tobytes(), pixels_M4)
+        self._predicted = dict(sorted(self._predicted.items()))
+        self._loss_sum.zero_()
+        for loss_sum in alternating([self._loss_sums, *(list(given["loss_sums"]) for given in others)]):
+            self._loss_sum += loss_sum.to(self._loss_sum.device)
+
+    def _close(self) -> None:
+        """Wait until all masks are encoded."""
+        if self._encoder is not None:
+            self._encoder.close()
+        for index, one in self._predicted.items():
+            if isinstance(one.mask_png, Future):
+                self._predicted[index] = replace(one, mask_png=one.mask_png.result())
+
     def reset(self) -> None:
         for tensor in self.state_dict().values():
             tensor.zero_()
@@ -154,8 +201,7 @@ class SegmentationMeter:
     def evaluation(self, classes: Sequence[str]) -> Evaluation:
         """Metrics, table, matrix, and the images' scores and masks. `classes` are without the background."""
         confusion_KK, names = self.confusion(), [BACKGROUND, *classes]
-        if self._encoder is not None:
-            self._encoder.close()
+        self._close()
         return Evaluation(
             values=self.values(),
             score="mean_iou",
@@ -165,7 +211,7 @@ class SegmentationMeter:
             confusion_names=names,
             confusion=confusion_KK.tolist() if len(names) <= LARGEST_CONFUSION else None,
             images=[one.score for one in self._predicted.values() if one.score],
-            mask_pngs={index: one.mask_png.result() for index, one in self._predicted.items()},
+            mask_pngs={index: cast(bytes, one.mask_png) for index, one in self._predicted.items()},
             image_results=self._image_results() if self._predicted else None,
         )
 
