@@ -31,6 +31,12 @@ def test_only_the_head_changes_until_the_backbone_is_unfrozen(new_run) -> None:
     assert "features.0.1.running_mean" in changed
 
 
+def test_sgd_begins_with_weights_that_are_unfrozen(new_run) -> None:
+    run_dir = new_run(epochs=2, freeze_epochs=1, optimizer="SGD", **CONFIG)
+    assert train_here(run_dir) == "completed"
+    assert "features.0.0.weight" in _changed(_weights(run_dir, 1), _weights(run_dir, 2))
+
+
 def test_the_backbone_stays_frozen_for_the_whole_run_and_across_a_pause(new_run) -> None:
     run_dir = new_run(epochs=2, **CONFIG)
     assert train_here(run_dir, EndAfter(1)) == "paused"

@@ -56,6 +56,22 @@ def _parameter_groups(
         yield {"params": [p for p in parameters if id(p) in exempt], "weight_decay": 0.0, **kept}
 
 
+def begin_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """Give weights that are no longer frozen a momentum of zero. To be called when an epoch begins.
+
+    torch creates the buffers of fused SGD at the first step only, and fails where a later gradient has none. With zeros
+    the step is that of a first one.
+    """
+    if not isinstance(optimizer, torch.optim.SGD) or not any(
+        "momentum_buffer" in one for one in optimizer.state.values()
+    ):
+        return
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if weight.requires_grad and group["momentum"] and "momentum_buffer" not in optimizer.state[weight]:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group the rate times its own factor."""
     for group in optimizer.param_groups:

@@ -9,7 +9,7 @@ from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import Precision
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.gradients import Seen, accumulated
-from trainingapp.engine.optim import clip_gradients, set_learning_rate
+from trainingapp.engine.optim import begin_momenta, clip_gradients, set_learning_rate
 from trainingapp.engine.state import TrainingState
 
 
@@ -28,6 +28,7 @@ class Step:
 def epoch_batches(state: TrainingState) -> Iterator[TensorBatch]:
     """The remaining batches of the epoch, with the model in training mode."""
     set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
+    begin_momenta(state.optimizer)
     return state.task.train_batches(state.epoch, skip=state.batches_done)
 
 
