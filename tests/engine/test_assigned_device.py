@@ -19,8 +19,7 @@ from trainingapp.engine.device import device_for, device_name
 @pytest.mark.parametrize(
     ("values", "field", "words"),
     [
-        ({"device_count": 2}, "device_count", "must be 1 unless device is cpu"),
-        ({"device_count": 2, "device": "cuda"}, "device_count", "must be 1 unless device is cpu"),
+        ({"device_count": 2, "device": "cuda:1"}, "device_count", "must be 1 unless device is auto, cpu or cuda"),
         ({"device_count": 0, "device": "cpu"}, "device_count", "greater than or equal to 1"),
         (
             {"device_count": 2, "devices_at_least": 3, "device": "cpu"},
@@ -46,6 +45,7 @@ def test_an_impossible_request_is_refused_at_its_field(values: dict[str, Any], f
 def test_possible_requests() -> None:
     assert parse_config({"device": "cpu", "device_count": 4}).device_count == 4
     assert parse_config({"device": "cuda", "share_device": True, "min_free_memory_gb": 2}).share_device
+    assert [parse_config({"device": device, "device_count": 2}).device_count for device in ("auto", "cuda")] == [2, 2]
     several = parse_config({"device": "cpu", "device_count": 4, "devices_at_least": 2})
     assert (parse_config({"device": "cpu", "device_count": 4}).least_devices, several.least_devices) == (4, 2)
     plain = parse_config({})

@@ -831,9 +831,9 @@ class BaseRunConfig(BaseModel):
 
     @field_validator("device_count")
     @classmethod
-    def _one_gpu(cls, count: int, others: ValidationInfo) -> int:
-        if count > 1 and others.data.get("device", "cpu") != "cpu":
-            raise ValueError(_("A run trains on one GPU: device_count must be 1 unless device is cpu."))
+    def _one_where_it_is_named(cls, count: int, others: ValidationInfo) -> int:
+        if count > 1 and ":" in others.data.get("device", ""):
+            raise ValueError(_("device names one GPU: device_count must be 1 unless device is auto, cpu or cuda."))
         return count
 
     @field_validator("devices_at_least")
