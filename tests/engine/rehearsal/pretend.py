@@ -360,6 +360,7 @@ CUDA = {
     "manual_seed_all": lambda seed: None,
     "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),
     "set_rng_state": lambda state, device=None: None,
+    "default_generators": (torch.Generator(),),
     "is_current_stream_capturing": lambda: False,
 }
 """torch.cuda of a machine with one GPU. Random numbers come from the generator of the CPU."""
