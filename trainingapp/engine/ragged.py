@@ -11,6 +11,11 @@ Shared = dict[str, torch.Tensor]
 """What a validation meter gives to rank 0: tensors on the CPU by name."""
 
 
+def losses_tensor(losses: Sequence[torch.Tensor]) -> torch.Tensor:
+    """float64 [B] on the CPU: the loss sums of B batches."""
+    return torch.tensor([float(one) for one in losses], dtype=torch.float64)
+
+
 def put(shared: Shared, name: str, arrays: Sequence[NDArray[Any]]) -> None:
     """Add arrays that differ in their first dimension."""
     shared[f"{name}_lengths"] = torch.tensor([len(array) for array in arrays], dtype=torch.int64)

@@ -202,6 +202,12 @@ class DeviceHold(models.Model):
         return f"{self.run_name} on {self.device_id}"
 
 
+def rank_devices(holds: models.QuerySet[DeviceHold]) -> list[Device]:
+    """The devices that an attempt holds, in the order of its ranks: one for each, a CPU as often as it has slots."""
+    in_order = holds.select_related("device__host").order_by("device__index", "pk")
+    return [hold.device for hold in in_order for _slot in range(hold.slots)]
+
+
 class Forecast(models.Model):
     """When a queued run was expected to start and to finish, kept to be compared with what came true."""
 

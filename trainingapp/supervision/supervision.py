@@ -19,6 +19,7 @@ from trainingapp.contract.events import EVENTS_FILE, AnyEvent, Failed, Metrics, 
 from trainingapp.contract.messages.runs import START_FAILED
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
+from trainingapp.models.device import rank_devices
 from trainingapp.models.run import RequestedAction, Status
 from trainingapp.scheduling.quarantine import note_end
 from trainingapp.supervision.event_store import EventStore, LostRunError, is_sign_of_life
@@ -289,8 +290,7 @@ def write_config(run: TrainingRun) -> None:
 
 def assigned_devices(run: TrainingRun) -> dict[str, object]:
     """The devices of the attempt as RUN_DIR/config.json names them, one for each rank; nothing where none is held."""
-    held = run.holds.filter(attempt=run.attempt, released_at=None).select_related("device")
-    devices = [hold.device for hold in held.order_by("device__index") for _slot in range(hold.slots)]
+    devices = rank_devices(run.holds.filter(attempt=run.attempt, released_at=None))
     if not devices:
         return {}
     found: dict[str, object] = {"device": devices[0].torch_name, "device_uuid": devices[0].uuid}

@@ -19,8 +19,8 @@ from trainingapp.contract.evaluation import (
 )
 from trainingapp.contract.image_results import ImageResults
 from trainingapp.contract.messages import gettext_noop as _
-from trainingapp.engine.alternating import alternating
-from trainingapp.engine.ragged import Shared, put, taken
+from trainingapp.engine.alternating import add_in_order, alternating
+from trainingapp.engine.ragged import Shared, losses_tensor, put, taken
 
 RELIABILITY_BINS = 10
 
@@ -106,7 +106,7 @@ class ClassificationMeter:
         given = {
             "counts": self._counts.cpu(),
             "confusion": self._confusion.cpu(),
-            "loss_sums": torch.tensor([float(one) for one in self._loss_sums], dtype=torch.float64),
+            "loss_sums": losses_tensor(self._loss_sums),
         }
         for field in fields(ValidationRecord):
             put(given, field.name, [getattr(record, field.name).numpy() for record in self._records])
@@ -121,9 +121,7 @@ class ClassificationMeter:
             columns = [map(torch.from_numpy, taken(given, field.name)) for field in fields(ValidationRecord)]
             records.append([ValidationRecord(*row) for row in zip(*columns, strict=True)])
         self._records = alternating(records)
-        self._loss_sum.zero_()
-        for loss_sum in alternating([self._loss_sums, *(list(given["loss_sums"]) for given in others)]):
-            self._loss_sum += loss_sum.to(self._loss_sum.device)
+        add_in_order(self._loss_sum, [self._loss_sums, *(given["loss_sums"] for given in others)])
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():

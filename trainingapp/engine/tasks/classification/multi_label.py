@@ -18,8 +18,8 @@ from trainingapp.contract.image_results import ImageResults
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_LABELS
 from trainingapp.contract.prediction import USUAL_THRESHOLD, likely_classes
-from trainingapp.engine.alternating import alternating
-from trainingapp.engine.ragged import Shared, put, taken
+from trainingapp.engine.alternating import add_in_order, alternating
+from trainingapp.engine.ragged import Shared, losses_tensor, put, taken
 from trainingapp.engine.tasks.classification.objective import ClassMeter, Objective
 
 Floats = NDArray[np.float64]
@@ -143,7 +143,7 @@ class MultiLabelMeter:
 
     def shared(self) -> Shared:
         """See `SharedMeter`."""
-        loss_sums = torch.tensor([float(one) for one in self._loss_sums], dtype=torch.float64)
+        loss_sums = losses_tensor(self._loss_sums)
         given = {"counts": self._counts.cpu(), "loss_sums": loss_sums}
         for field in fields(Record):
             put(given, field.name, [getattr(record, field.name) for record in self._records])
@@ -157,9 +157,7 @@ class MultiLabelMeter:
             columns = [taken(given, field.name) for field in fields(Record)]
             records.append([Record(*row) for row in zip(*columns, strict=True)])
         self._records = alternating(records)
-        self._loss_sum.zero_()
-        for loss_sum in alternating([self._loss_sums, *(list(given["loss_sums"]) for given in others)]):
-            self._loss_sum += loss_sum.to(self._loss_sum.device)
+        add_in_order(self._loss_sum, [self._loss_sums, *(given["loss_sums"] for given in others)])
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():

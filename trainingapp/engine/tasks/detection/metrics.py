@@ -26,7 +26,7 @@ from trainingapp.contract.evaluation import (
 from trainingapp.contract.image_results import BOXES_PER_CLASS, IOU_THRESHOLDS, Array, ImageResults
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.engine.alternating import alternating
-from trainingapp.engine.ragged import Shared, put, taken
+from trainingapp.engine.ragged import Shared, losses_tensor, put, taken
 
 MATCH_IOU = 0.5
 CURVE_CLASSES = 20
@@ -189,7 +189,7 @@ class DetectionRecords:
 
     def shared(self) -> Shared:
         """See `SharedMeter`."""
-        losses = torch.tensor([float(one) for one in self._losses], dtype=torch.float64)
+        losses = losses_tensor(self._losses)
         given = {"losses": losses, "index": torch.tensor([one.index for one in self.results], dtype=torch.int64)}
         for name in ARRAYS:
             put(given, name, [getattr(one, name) for one in self.results])

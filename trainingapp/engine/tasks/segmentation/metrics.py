@@ -18,8 +18,8 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.evaluation import LARGEST_CONFUSION, ClassRow, Column, Evaluation, ImageScore
 from trainingapp.contract.image_results import Array, ImageResults
 from trainingapp.contract.messages import gettext_noop as _
-from trainingapp.engine.alternating import alternating
-from trainingapp.engine.ragged import Shared, put, taken
+from trainingapp.engine.alternating import add_in_order
+from trainingapp.engine.ragged import Shared, losses_tensor, put, taken
 from trainingapp.engine.tasks.segmentation.mask_files import MaskEncoder
 
 BACKGROUND = "background"
@@ -141,7 +141,7 @@ class SegmentationMeter:
         given = {
             "counts": self._counts.cpu(),
             "confusion": self._confusion_KK.cpu(),
-            "loss_sums": torch.tensor([float(one) for one in self._loss_sums], dtype=torch.float64),
+            "loss_sums": losses_tensor(self._loss_sums),
             "index": torch.tensor(list(self._predicted), dtype=torch.int64),
         }
         found = list(self._predicted.values())
@@ -162,9 +162,7 @@ class SegmentationMeter:
                 found = ImageScore(index, float(score[0]), tuple(labels.tolist())) if len(score) else None
                 self._predicted[index] = Predicted(found, mask_png.tobytes(), pixels_M4)
         self._predicted = dict(sorted(self._predicted.items()))
-        self._loss_sum.zero_()
-        for loss_sum in alternating([self._loss_sums, *(list(given["loss_sums"]) for given in others)]):
-            self._loss_sum += loss_sum.to(self._loss_sum.device)
+        add_in_order(self._loss_sum, [self._loss_sums, *(given["loss_sums"] for given in others)])
 
     def _close(self) -> None:
         """Wait until all masks are encoded."""
