@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.studio import Studio
-from tests.scheduling.test_many_claimers import claim_all
+from tests.scheduling.test_many_claimers import claim_all, most_at_once
 
 SIZES = [(3, 24), pytest.param((8, 200), marks=pytest.mark.long)]
 
@@ -80,12 +80,6 @@ result = {
 """
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.long])])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """On SQLite as installed, and on PostgreSQL."""
-    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_each_run_gets_all_of_its_devices_and_no_device_is_given_twice(
@@ -101,25 +95,15 @@ def test_each_run_gets_all_of_its_devices_and_no_device_is_given_twice(
     found: dict[str, Any] = studio.python(VERDICT)
     assert found["attempts"] == [1] * runs
     of_run: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    of_device: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for hold in found["holds"]:
         of_run[hold["run"]].append(hold)
-        of_device[hold["device"]].append(hold)
     for run, holds in of_run.items():
         asked = found["asked"][run]
         count = sum(hold["slots"] for hold in holds)
         assert (asked["devices_at_least"] or asked["device_count"]) <= count <= asked["device_count"]
         assert len({tuple(hold["group"]) for hold in holds}) == 1, "one host, one kind, at one moment"
-    for holds in of_device.values():
-        assert _most(holds) <= (1 if holds[0]["kind"] == "gpu" else SLOTS)
-
-
-def _most(holds: list[dict[str, Any]]) -> int:
-    """The most slots that were ever held at the same moment."""
-    now = most = 0
-    for _when, change in sorted(
-        moment for hold in holds for moment in ((hold["start"], hold["slots"]), (hold["end"], -hold["slots"]))
-    ):
-        now += change
-        most = max(most, now)
-    return most
+    kinds = {hold["device"]: hold["kind"] for hold in found["holds"]}
+    most = most_at_once((hold["device"], hold["start"], hold["end"], hold["slots"]) for hold in found["holds"])
+    assert len(most) == len(kinds)
+    for device, slots in most.items():
+        assert slots <= (1 if kinds[device] == "gpu" else SLOTS)

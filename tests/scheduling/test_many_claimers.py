@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.helpers.studio import REPOSITORY, Studio
+
+T = TypeVar("T", int, str)
 
 RUNS = [60, pytest.param(1000, marks=pytest.mark.long)]
 SLOTS = 2
@@ -48,19 +51,14 @@ TrainingRun.objects.bulk_create(runs)
 
 VERDICT = """
 from trainingapp.models import DeviceHold, TrainingRun
-holds = DeviceHold.objects.order_by("taken_at").values_list("device__host__name", "taken_at", "released_at")
+columns = ("device__host__name", "taken_at", "released_at", "slots")
+holds = DeviceHold.objects.order_by("taken_at").values_list(*columns)
 result = {
     "attempts": list(TrainingRun.objects.filter(status="completed").values_list("attempt", flat=True)),
     "held": list(DeviceHold.objects.values_list("run_id", flat=True)),
-    "holds": [[host, taken.timestamp(), released.timestamp()] for host, taken, released in holds],
+    "holds": [[host, taken.timestamp(), released.timestamp(), slots] for host, taken, released, slots in holds],
 }
 """
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.long])])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """On SQLite as installed, and on PostgreSQL."""
-    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.mark.slow
@@ -102,11 +100,14 @@ def claim_all(studio: Studio, hosts: list[str], script: str = CLAIMER) -> list[l
     return [json.loads(output) for output in outputs]
 
 
-def most_at_once(holds: list[tuple[str, float, float]]) -> dict[str, int]:
-    """The most slots of each host that were ever held at the same moment."""
-    moments = [(when, change, host) for host, start, end in holds for when, change in ((start, 1), (end, -1))]
-    now: Counter[str] = Counter()
-    most: dict[str, int] = {}
+def most_at_once(holds: Iterable[tuple[T, float, float, int]]) -> dict[T, int]:
+    """The most slots of each host, or device, that were ever held at the same moment.
+
+    Each hold is (host, start, end, slots).
+    """
+    moments = [(when, change, host) for host, start, end, n in holds for when, change in ((start, n), (end, -n))]
+    now: Counter[T] = Counter()
+    most: dict[T, int] = {}
     for _when, change, host in sorted(moments):
         now[host] += change
         most[host] = max(most.get(host, 0), now[host])
