@@ -369,7 +369,7 @@ class BaseRunConfig(BaseModel):
         int,
         Field(ge=1, le=64),
         Setting(
-            _("Devices"),
+            _("Number of devices"),
             _(
                 "Devices of one host that train the run together; on the CPU, slots. The batches of a step are shared "
                 "among them, so gradient accumulation should be a multiple of their number."
