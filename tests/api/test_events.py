@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient
 
 from tests.api.conftest import problem, token_of
+from tests.helpers.studio import PATIENCE
 from tests.helpers.world import line, point, store_events
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken, SeriesChunk, TrainingRun
@@ -39,7 +40,7 @@ async def opened(user: User, path: str, *scopes: str, **headers: str) -> Any:
 async def messages(response: Any) -> AsyncIterator[dict[str, str]]:
     """The events of a stream, as a browser takes them."""
     rest = ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE * 30):
         async for chunk in response.streaming_content:
             rest += chunk.decode()
             *whole, rest = rest.split("\n\n")

@@ -2,17 +2,42 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Error, Page, expect
 
-from tests.helpers.studio import Studio
+from tests.helpers.studio import PATIENCE, Studio
 
-#: Two cores that train beside the browser are slow.
-expect.set_options(timeout=30_000)
+#: The longest wait for anything that a page is expected to show, the end of a short training among them. Two cores that
+#: train beside two browsers are slow, and no test is about how long.
+WAIT_MS = PATIENCE * 60_000
+expect.set_options(timeout=WAIT_MS)
+
+SHOWN_LETTERS = 6_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Add to the report of a failure what the browser showed then, and the last lines of the studio's log."""
+    report = yield
+    values = getattr(item, "funcargs", {})
+    if report.failed and isinstance(page := values.get("page"), Page):
+        with suppress(Error):
+            report.sections.append((f"page {page.url}", page.content()[:SHOWN_LETTERS]))
+    for name in ("studio", "shared_studio"):
+        if report.failed and isinstance(studio := values.get(name), Studio) and studio.log.exists():
+            report.sections.append(("log of the studio", studio.log.read_text()[-SHOWN_LETTERS:]))
+    return report
+
+
+@pytest.fixture
+def context(context: BrowserContext) -> BrowserContext:
+    """A window whose actions wait as long as expectations."""
+    context.set_default_timeout(WAIT_MS)
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -64,14 +64,14 @@ def test_a_run_is_controlled_while_it_trains(
     studio.wait_for_step(run_id, studio.run(run_id)["step"] + 3)
     expect(cost.get_by_role("row", name=re.compile("Kill or crash [1-9]"))).to_be_visible()
     page.get_by_role("button", name="Pause").press("Enter")
-    expect(status).to_have_text("Paused", timeout=60_000)
+    expect(status).to_have_text("Paused")
     expect(status).to_be_focused()  # its button is gone: the focus is not lost, nor on another button
     paused_at = studio.run(run_id)["step"]
     expect(cost).to_contain_text("device available: immediately")
 
     # It resumes from exactly that step, and the duration of a pause is known by then.
     page.get_by_role("button", name="Resume").click()
-    expect(status).to_have_text("Running", timeout=60_000)
+    expect(status).to_have_text("Running")
     studio.wait_for_step(run_id, paused_at + 2, 120)
     expect(cost).to_contain_text(re.compile("time: (about|less than)"))
     started = [event["step"] for event in studio.events(run_id, "status") if event["data"].get("state") == "started"]
@@ -99,7 +99,7 @@ def test_a_run_is_controlled_while_it_trains(
     expect(page.locator("#part-progress")).to_contain_text(f"/ {EPOCHS + 5}")
     assert page.evaluate("window.untouched")
     page.get_by_role("button", name="Stop").click()
-    expect(status).to_have_text("Stopped", timeout=60_000)
+    expect(status).to_have_text("Stopped")
 
     # A fork from the requested checkpoint, with a lower learning rate, continues from its step to its end.
     page.locator("#tab-checkpoints").click()
@@ -116,7 +116,7 @@ def test_a_run_is_controlled_while_it_trains(
     expect(page.locator("#lineage")).to_contain_text("Learning rate")
     page.evaluate("window.untouched = true")
     fork_id = int(page.url.rstrip("/").rsplit("/", 1)[1])
-    expect(page.locator("[data-run-status]")).to_have_text("Completed", timeout=180_000)
+    expect(page.locator("[data-run-status]")).to_have_text("Completed")
     assert page.evaluate("window.untouched")
     begun = [event["step"] for event in studio.events(fork_id, "status") if event["data"].get("state") == "started"]
     assert begun == [saved_at]

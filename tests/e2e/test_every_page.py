@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.helpers.accessibility import CONTRAST_ALONE, OPEN_MENUS, violations
-from tests.helpers.studio import Studio, wait_for
+from tests.helpers.studio import PATIENCE, Studio, wait_for
 
 SCENE = """
 from datetime import timedelta
@@ -229,7 +229,7 @@ def settled_width(page: Page, most: int) -> int:
 
     Asked again and again from here: the pages' policy forbids the eval by which playwright's own waiting asks.
     """
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE * 15
     while (needed := int(page.evaluate("document.documentElement.scrollWidth"))) > most:
         if time.monotonic() > deadline:
             break

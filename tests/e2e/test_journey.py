@@ -92,21 +92,21 @@ def test_a_run_from_start_to_end(
 
     # It is live: steps, log lines and curves come without a reload.
     page.evaluate("window.untouched = true")
-    expect(status).to_have_text("Running", timeout=60_000)
+    expect(status).to_have_text("Running")
     wait_for_steps(page, 5)
     loss = page.locator("[data-chart=loss] .chart-legend b").first
     before = loss.inner_text()
     wait_for(lambda: loss.inner_text() not in ("–", before), 30, "the loss on the page changes")
-    expect(page.locator(".guess-card").first).to_be_visible(timeout=60_000)  # after the first validation
+    expect(page.locator(".guess-card").first).to_be_visible()  # after the first validation
 
     # Pausing ends the trainer; resuming continues from the same step.
     page.get_by_role("button", name="Pause").click()
-    expect(status).to_have_text("Paused", timeout=60_000)
+    expect(status).to_have_text("Paused")
     paused_at = studio.run(run_id)["step"]
     assert shown_step(page) == paused_at
     assert not studio.trainers()
     page.get_by_role("button", name="Resume").click()
-    expect(status).to_have_text("Running", timeout=60_000)
+    expect(status).to_have_text("Running")
     wait_for_steps(page, 3)
     started = [event for event in studio.events(run_id, "status") if event["data"].get("state") == "started"]
     assert [event["step"] for event in started] == [0, paused_at]
@@ -124,12 +124,12 @@ def test_a_run_from_start_to_end(
     for process in studio.find("web"):
         process.send_signal(signal.SIGKILL)
     expect(page.locator("#connection")).to_contain_text("Connection lost")
-    expect(page.locator("#connection")).to_be_hidden(timeout=60_000)
+    expect(page.locator("#connection")).to_be_hidden()
     wait_for_steps(page, 3)
     assert page.evaluate("window.untouched")
 
     # It completes, and the best weights are downloaded.
-    expect(status).to_have_text("Completed", timeout=240_000)
+    expect(status).to_have_text("Completed")
     check_log(page, studio, run_id)
     expect(page.locator("#part-progress")).to_contain_text("100 %")
     page.locator("#tab-overview").click()

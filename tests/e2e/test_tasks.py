@@ -46,13 +46,13 @@ def test_a_task_from_form_to_evaluation(
     # A batch as the model will see it, drawn by a worker; nothing is stored for it.
     page.get_by_role("button", name="Preview batch").click()
     sheet = page.get_by_role("img", name="First training batch")
-    expect(sheet).to_be_visible(timeout=90_000)
+    expect(sheet).to_be_visible()
     assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     assert not studio.rows("SELECT id FROM trainingapp_trainingrun")
 
     page.get_by_role("button", name="Create and start").click()
     status = page.locator("[data-run-status]")
-    expect(status).to_have_text("Completed", timeout=180_000)
+    expect(status).to_have_text("Completed")
     expect(page.locator(".guess-card").first).to_be_visible()
     page.locator("#tab-charts").click()
     expect(page.locator("#part-batch img")).to_be_visible()

@@ -50,7 +50,7 @@ def test_a_webhook_and_the_bell_tell_of_a_completed_run(
 
         page.goto(f"{studio.url}/runs/{runs[0]}/")
         page.get_by_role("button", name="Start", exact=True).click()
-        expect(page.get_by_role("link", name="Notifications: 1 unread")).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("link", name="Notifications: 1 unread")).to_be_visible()
         wait_for(lambda: len(receiver.requests) == 2, 30, "the webhook arrives")
         assert json.loads(receiver.requests[1].body)["run"]["name"] == "birds"
 

@@ -45,13 +45,13 @@ def test_from_a_run_to_predictions_of_the_export(
     page.locator("#save-model").click()
     page.get_by_label("License").fill("CC0")
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator("#entry .status", has_text="Ready")).to_be_visible(timeout=120_000)
+    expect(page.locator("#entry .status", has_text="Ready")).to_be_visible()
 
     # Try: the sliders sift what is there already; nothing is asked of the server.
     page.get_by_role("link", name="Try").click()
     page.locator("#images").set_input_files([*images, turned])
     panel = page.locator("[data-predictions]")
-    expect(panel).to_be_visible(timeout=120_000)
+    expect(panel).to_be_visible()
     expect(panel.locator("figure")).to_have_count(4)
     confidence, iou = panel.get_by_label("Confidence threshold"), panel.get_by_label("NMS IoU threshold")
     asked: list[str] = []
@@ -77,7 +77,7 @@ def test_from_a_run_to_predictions_of_the_export(
     # A whole split, with metrics.
     page.get_by_text("Batch prediction").click()
     page.get_by_role("button", name="Predict all").click()
-    expect(page.locator("#many-result")).to_contain_text("were predicted", timeout=180_000)
+    expect(page.locator("#many-result")).to_contain_text("were predicted")
     expect(page.locator("#many-result")).to_contain_text("mAP50")
 
     # Export, and predict with what was exported.
@@ -85,7 +85,7 @@ def test_from_a_run_to_predictions_of_the_export(
     page.get_by_role("link", name="Export", exact=True).click()
     page.get_by_label("torch.export (.pt2)").uncheck()
     page.get_by_role("button", name="Export").click()
-    expect(page.locator("#download-export")).to_be_visible(timeout=300_000)
+    expect(page.locator("#download-export")).to_be_visible()
     expect(page.locator(".outcomes")).to_contain_text("maximum score difference")
     with page.expect_download() as download:
         page.locator("#download-export").click()

@@ -8,6 +8,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import channel_layers
 
+from tests.helpers.studio import PATIENCE
 from tests.helpers.world import line, numbered, run_messages, store_events, until
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
@@ -31,7 +32,7 @@ async def test_a_ring_triggers_the_reader(bell: None, run: TrainingRun) -> None:
         await anext(stream)
         await sync_to_async(store_events)(run, line("news"))
         news = asyncio.ensure_future(numbered(stream, 1))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE * 10):
             while not news.done():  # the reader may still be on its way to the bell
                 await sync_to_async(ring, thread_sensitive=False)(run.pk)
                 await asyncio.sleep(0.05)

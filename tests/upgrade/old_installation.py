@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.studio import REPOSITORY, Studio
+from tests.helpers.studio import PATIENCE, REPOSITORY, Studio
 
 #: The last commit of version 0.1.
 COMMIT = "2b44a5f"
@@ -47,13 +47,15 @@ trained = [make_run(admin, dataset, name, start=True, **config).pk for name in (
 
 
 #: Observes the runs in one process, since starting a command for each look would take longer than the training.
-OBSERVE = """
+OBSERVE = f"""
 import time
 from trainingapp.models import TrainingRun
 def wait_until(run, is_reached, what):
-    deadline = time.monotonic() + 240
-    while not is_reached(TrainingRun.objects.get(pk=run)):
-        assert time.monotonic() < deadline, f"run {run}: {what}"
+    deadline = time.monotonic() + {PATIENCE * 240}
+    while not is_reached(row := TrainingRun.objects.get(pk=run)):
+        assert row.status != "failed" and time.monotonic() < deadline, (
+            f"run {{run}}: {{what}}; it is {{row.status}} at step {{row.step}}: {{row.error_message}}"
+        )
         time.sleep(0.05)
 """
 PAUSE = f"""

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from cvstudio import event_streams
 from cvstudio.event_streams import STREAM_PATH, Streams, raise_descriptor_limit, stream_limit
+from tests.helpers.studio import PATIENCE
 
 
 class Connection:
@@ -56,7 +57,7 @@ class Source:
 async def test_a_reader_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_streams, "SLOW_S", 0.05)
     streams, connection, source = Streams(), Connection(room=2), Source()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE * 10):
         await streams.pump(source.chunks(), connection.receive, connection.send)
     assert connection.sent == [b"1", b"2"]
     assert connection.gone.is_set()
@@ -71,7 +72,7 @@ async def test_a_client_that_leaves_ends_its_stream() -> None:
         await asyncio.sleep(0)
     assert len(streams.open) == 1
     connection.gone.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE * 10):
         await pump
     assert source.is_closed
     assert not streams.open

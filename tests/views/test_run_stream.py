@@ -16,6 +16,7 @@ from django.test import AsyncClient
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.helpers.studio import PATIENCE
 from tests.helpers.world import line, messages, numbered, point, run_messages, started, store_events, until
 from trainingapp.models import TrainingRun
 from trainingapp.runs import live, stream_clients, stream_readers
@@ -185,7 +186,7 @@ async def test_the_state_is_sent_again_when_it_changes(make: Callable[..., Train
     run = await sync_to_async(make)(status="running", heartbeat_at=timezone.now(), step=1, total_steps=10)
     async with aclosing(run_messages(run.pk, Audience("en", controls=True), 0)) as stream:
         parts = {}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE * 10):
             async for message in stream:
                 assert message is not None
                 parts[message.event] = message.data
@@ -213,14 +214,14 @@ async def test_users_who_may_not_control_the_run_get_no_buttons(make: Callable[.
 async def test_a_silent_run_is_shown_as_silent_without_any_write(make: Callable[..., TrainingRun]) -> None:
     nearly = timezone.now() - timedelta(seconds=9.3)
     run = await sync_to_async(make)(status="running", heartbeat_at=nearly)
-    async with asyncio.timeout(10), aclosing(run_messages(run.pk, ENGLISH, 0)) as stream:
+    async with asyncio.timeout(PATIENCE * 10), aclosing(run_messages(run.pk, ENGLISH, 0)) as stream:
         async for message in stream:
             if message is not None and message.event == "header" and "status-silent" in message.data:
                 break
 
 
 async def test_a_deleted_run_ends_its_streams(run: TrainingRun) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE * 10):
         found = []
         async for message in run_messages(run.pk, ENGLISH, 0):
             found.append(message.event if message else None)
@@ -230,7 +231,7 @@ async def test_a_deleted_run_ends_its_streams(run: TrainingRun) -> None:
 
 
 async def test_the_server_can_end_all_streams(run: TrainingRun) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE * 10):
         async for _message in run_messages(run.pk, ENGLISH, 0):
             stream_clients.end_streams()
 
@@ -243,7 +244,7 @@ async def test_a_list_hears_of_changes_and_gets_the_cells_of_runs_that_get_on(
     facts = {"status": "running", "heartbeat_at": now, "total_steps": 10, "total_epochs": 4}
     run, hidden = await sync_to_async(make)(**facts), await sync_to_async(make)(**facts, visibility="private")
     readers = [Audience("en", reader=user.pk), Audience("zh-hans", reader=other_user.pk)]
-    async with asyncio.timeout(10), AsyncExitStack() as stack:
+    async with asyncio.timeout(PATIENCE * 10), AsyncExitStack() as stack:
         streams = [messages(ListReader, "runs", reader, 0) for reader in readers]
         for stream in streams:
             await stack.enter_async_context(aclosing(stream))
@@ -272,13 +273,19 @@ async def test_a_list_hears_of_changes_and_gets_the_cells_of_runs_that_get_on(
         assert changed.id is not None
         assert changed == Message("changed", "", reader.position)
     # Who comes back hears only of what has happened since.
-    async with asyncio.timeout(10), aclosing(messages(ListReader, "runs", ENGLISH, changed.id + 60_000)) as stream:
+    async with (
+        asyncio.timeout(PATIENCE * 10),
+        aclosing(messages(ListReader, "runs", ENGLISH, changed.id + 60_000)) as stream,
+    ):
         again = asyncio.ensure_future(anext(stream))
         await until(lambda: any(one.position > 0 for one in Reader.readers.values()))
         assert not again.done()
         again.cancel()
         await asyncio.gather(again, return_exceptions=True)
-    async with asyncio.timeout(10), aclosing(messages(ListReader, "runs", ENGLISH, changed.id - 60_000)) as stream:
+    async with (
+        asyncio.timeout(PATIENCE * 10),
+        aclosing(messages(ListReader, "runs", ENGLISH, changed.id - 60_000)) as stream,
+    ):
         assert (await anext(stream)).event == "changed"
 
 
@@ -293,7 +300,7 @@ async def client_of(user: User) -> AsyncClient:
 
 async def first_chunks(response: Any, count: int) -> str:
     chunks = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE * 10):
         async for chunk in response.streaming_content:
             chunks.append(chunk)
             if len(chunks) == count:
@@ -309,7 +316,7 @@ def address(*topics: str) -> str:
 async def blocks(response: Any) -> AsyncIterator[str]:
     """The events of a response one by one, as text."""
     rest = ""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE * 20):
         async for chunk in response.streaming_content:
             *whole, rest = (rest + chunk.decode()).split("\n\n")
             for block in whole:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.helpers.events import write
+from tests.helpers.studio import PATIENCE
 from tests.helpers.world import run_messages
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.models import TrainingRun
@@ -92,7 +93,7 @@ def test_a_run_that_ends_is_not_saving(running: TrainingRun) -> None:
 
 
 async def test_open_pages_follow(running: TrainingRun) -> None:
-    async with asyncio.timeout(20), aclosing(run_messages(running.pk, Audience("en"), 0)) as stream:
+    async with asyncio.timeout(PATIENCE * 20), aclosing(run_messages(running.pk, Audience("en"), 0)) as stream:
         await _until_part(stream, lambda html: "saving epoch_1.pt" in html)
         await sync_to_async(tell)(running, "checkpoint", epoch=1, step=10, file="epoch_1.pt", **SAVED)
         await _until_part(stream, lambda html: "saving" not in html)

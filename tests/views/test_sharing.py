@@ -10,6 +10,7 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.helpers.studio import PATIENCE
 from trainingapp.accounts import sharing as sharing_verbs
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Team, TrainingRun
@@ -147,7 +148,7 @@ async def listening(
 async def test_an_open_stream_ends_with_the_permission_to_see(listening: Any, run: TrainingRun) -> None:
     import asyncio
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE * 30):
         while b"alive" not in await anext(listening):
             pass
         await sync_to_async(sharing_verbs.share)(run, "private")
