@@ -27,14 +27,21 @@ function openTab() {
   for (const part of tab.querySelectorAll("[data-needs-script]")) part.hidden = false;
   if (tab === opened) return;
   opened = tab;
+  showOpenTab();
   const panel = document.getElementById("log-panel");
   log = panel && !panel.querySelector("[data-older]") ? new Log(panel) : null;
   for (const html of log ? recent : []) log.append(html);
   startEvaluation();
 }
 
-// On a phone the tabs scroll: the open one is in view.
-document.querySelector(".tab[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// On a phone the tabs scroll: the open one is in view. `scrollIntoView` would scroll the page with them.
+function showOpenTab() {
+  const link = document.querySelector(".tab[aria-current]");
+  const bar = link?.parentElement;
+  if (!bar) return;
+  const from = link.getBoundingClientRect().left - bar.getBoundingClientRect().left;
+  bar.scrollLeft += from - (bar.clientWidth - link.offsetWidth) / 2;
+}
 
 // A verb that is done takes its button away. The focus stays with the button where there still is one, and moves to the
 // status otherwise: not to another button, which the next press of a key would use.

@@ -44,7 +44,7 @@ def context(context: BrowserContext) -> BrowserContext:
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
     executable = os.environ.get("CHROMIUM", "/usr/bin/chromium")
     found = {"executable_path": executable} if Path(executable).exists() else {}
-    return {**browser_type_launch_args, **found, "args": ["--no-sandbox"]}
+    return {**browser_type_launch_args, **found, "args": ["--no-sandbox", "--disable-gpu"]}
 
 
 @contextmanager

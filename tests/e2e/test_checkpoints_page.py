@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.conftest import WAIT_MS
 from tests.helpers.studio import Studio, wait_for
 
 SCENE = """
@@ -60,6 +61,7 @@ def test_the_preview_is_live_and_confirmed_deletions_are_done(
 
 def test_it_works_without_javascript(browser: Browser, studio: Studio, addresses: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(f"{studio.url}/login/")
     page.get_by_label("User name").fill("admin")

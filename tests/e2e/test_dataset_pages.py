@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.conftest import WAIT_MS
 from tests.helpers.studio import Studio, wait_for
 
 SCENE = """
@@ -101,6 +102,7 @@ def test_images_are_shown_with_and_without_annotations(
 
 def test_an_import_is_confirmed_without_javascript(browser: Browser, studio: Studio, pages: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(f"{studio.url}/login/?next={pages[1].removeprefix(studio.url)}")
     page.get_by_label("User name").fill("admin")

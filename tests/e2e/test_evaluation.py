@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.conftest import WAIT_MS
 from tests.helpers.studio import Studio, wait_for
 
 SCENE = """
@@ -100,6 +101,7 @@ def test_images_are_compared_across_epochs(
 
 def test_everything_works_without_javascript(browser: Browser, studio: Studio, address: str) -> None:
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(f"{studio.url}/login/")
     page.get_by_label("User name").fill("admin")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.e2e.conftest import WAIT_MS
 from tests.helpers.accessibility import CONTRAST_ALONE, OPEN_MENUS, violations
 from tests.helpers.studio import PATIENCE, Studio, wait_for
 
@@ -141,6 +142,7 @@ def visit(browser: Browser, studio: Studio, width: int, language: str = "en") ->
     context = browser.new_context(
         color_scheme="light", viewport={"width": width, "height": 812}, reduced_motion="reduce"
     )
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(f"{studio.url}/login/")
     page.get_by_label("User name").fill("admin")
@@ -170,7 +172,9 @@ def test_every_page_is_accessible_translated_and_fits_a_phone(
     for address in [*pages, "/admin/", "/admin/trainingapp/trainingrun/"]:
         page.goto(studio.url + address)
         expect(page.locator("h1").last).to_be_visible()
-        shown, title = page.evaluate("[document.documentElement.lang, document.title]")
+        shown, title, scrolled = page.evaluate("[document.documentElement.lang, document.title, window.scrollY]")
+        if scrolled:
+            problems.append(f"{address} does not open at its top but at {scrolled} pixels")
         if shown != language or not title.strip().partition("·")[0]:
             problems.append(f"{address} is in {shown}, its title is {title}")
         problems += violations(page, address)
@@ -449,6 +453,7 @@ def test_the_list_filters_without_a_reload_and_keeps_the_focus(
 
 def test_the_buttons_work_without_javascript(browser: Browser, studio: Studio, pages: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(f"{studio.url}/login/")
     page.get_by_label("User name").fill("admin")

@@ -6,6 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.conftest import WAIT_MS
 from tests.helpers.studio import Studio, wait_for
 
 #: Bytes, headers included, that the first visit of the runs may transfer.
@@ -75,6 +76,7 @@ def test_the_first_visit_is_small_and_the_second_fetches_no_static_file(
     wait_for(studio.answers, 60, "the web server answers")
     log_in()
     visitor = browser.new_context(storage_state=page.context.storage_state())  # signed in, with an empty cache
+    visitor.set_default_timeout(WAIT_MS)
     visited = visitor.new_page()
     first = opened(visited, studio)
     static = {address for address in first.sizes if "/static/" in address}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.e2e.conftest import WAIT_MS
 from tests.helpers.accessibility import violations
 from tests.helpers.studio import Studio, wait_for
 
@@ -163,6 +164,7 @@ def test_by_touch_on_a_phone(browser: Browser, studio: Studio, page: Page, waiti
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, has_touch=True, storage_state=page.context.storage_state()
     )
+    context.set_default_timeout(WAIT_MS)
     phone = context.new_page()
     phone.goto(f"{studio.url}/queue/")
     assert phone.evaluate("document.documentElement.scrollWidth") == 390
@@ -197,6 +199,7 @@ def test_both_pages_are_accessible_and_fit_a_phone(page: Page, studio: Studio, w
 
 def test_without_javascript(browser: Browser, studio: Studio, page: Page, waiting: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False, storage_state=page.context.storage_state())
+    context.set_default_timeout(WAIT_MS)
     plain = context.new_page()
     plain.goto(f"{studio.url}/queue/")
     plain.get_by_role("button", name="Move Small one to the front").click()
