@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.helpers.studio import PATIENCE, Studio
 
-#: For the default run on two cores beside other tests.
+#: For a quick look on two cores beside other tests.
 TRAINED_MS = PATIENCE * 600_000
 
 
@@ -23,8 +23,9 @@ def test_the_first_steps_lead_from_the_demo_to_an_exported_model(
     expect(done).to_have_count(1)  # the demo dataset, which is drawn beside the pages
     assert "Dataset" in done.inner_text()
 
-    # Nothing is filled in: what the form offers is started, and watched.
+    # Nothing is filled in: the quick look that the form offers then is started, and watched.
     steps.get_by_role("link", name="Run", exact=True).click()
+    expect(page.get_by_label("Epochs", exact=True)).to_have_value("5")
     page.get_by_role("button", name="Create and start").click()
     expect(page.locator("[data-run-status]")).to_have_text("Running")
     expect(page.locator("[data-chart=loss] canvas")).to_be_visible()

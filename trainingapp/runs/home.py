@@ -180,7 +180,7 @@ def first_steps(user: AnyUser) -> Sequence[Step]:
         return []
     steps = [
         (_("Dataset"), _("Import images with labels."), reverse("dataset_import")),
-        (_("Run"), _("Train a model on a dataset."), reverse("run_new")),
+        (_("Run"), _("Train a model on a dataset: a quick look takes minutes."), f"{reverse('run_new')}?preset=quick"),
         (_("Model"), _("Save the best checkpoint of a run and try it."), reverse("weights_list")),
         (_("Export"), _("Export a model for other programs."), reverse("weights_list")),
     ]
