@@ -300,8 +300,10 @@ def requests() -> dict[str, str]:
     """The addresses that are requested, by what they are called in the table."""
     from django.db.models import Max
 
-    from trainingapp.models import TrainingRun
+    from trainingapp.admin.runs import CheckpointAdmin
+    from trainingapp.models import Checkpoint, TrainingRun
 
+    listed = min(Checkpoint.objects.count(), CheckpointAdmin.newest)
     done = TrainingRun.objects.filter(status="completed").order_by("pk").values_list("pk", flat=True)
     big, second, small = done[0], done[1], done[10]
     running = TrainingRun.objects.filter(status="running").aggregate(last=Max("pk"))["last"]
@@ -332,7 +334,7 @@ def requests() -> dict[str, str]:
         "admin: events, search": f"{admin}/runevent/?q=0.5555",
         "admin: events of a run": f"{admin}/runevent/?run__id__exact={second}",
         "admin: checkpoints": f"{admin}/checkpoint/",
-        "admin: checkpoints, last page": f"{admin}/checkpoint/?p={TrainingRun.objects.count() * CHECKPOINTS // 50}",
+        "admin: checkpoints, last page": f"{admin}/checkpoint/?p={listed // CheckpointAdmin.list_per_page}",
         "API: runs": "/api/v1/training/",
         "API: runs, last 200": f"/api/v1/training/?limit=200&skip={max(0, TrainingRun.objects.count() - 200)}",
         "API: log": f"/api/v1/training/{second}/logs",
@@ -366,6 +368,9 @@ def measured(paths: dict[str, str], rounds: int, only: str) -> dict[str, Measure
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
+    from trainingapp.operations.collector import settle
+
+    settle()  # as the web server does when it has started
     client = Client(headers={"Accept-Encoding": "gzip"})
     client.force_login(User.objects.get(username="admin"))
     found = {name: Measured(path) for name, path in paths.items() if only in name}

@@ -5,6 +5,7 @@ annotation. No torch here: the web process imports this module.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
@@ -38,7 +39,11 @@ def parse_config(values: Mapping[str, object]) -> RunConfig:
 
 def config_fields(task: str) -> dict[str, ConfigField]:
     """The fields of a task's configuration by name, in the order of the form: by section, then as declared."""
-    config = TASKS[task].config
+    return dict(_fields_of(TASKS[task].config))
+
+
+@cache
+def _fields_of(config: type[BaseRunConfig]) -> dict[str, ConfigField]:
     found = [_described(config, name, field) for name, field in config.model_fields.items()]
     return {field.name: field for field in sorted(found, key=lambda field: SECTIONS.index(field.setting.section))}
 

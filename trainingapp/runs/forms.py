@@ -3,12 +3,13 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypedDict
 
 from django import forms
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import QueryDict
 from django.utils.functional import lazy
 from django.utils.text import format_lazy
@@ -146,9 +147,13 @@ def datasets_for(task: str, user: AnyUser) -> QuerySet[Dataset]:
 def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, str]]:
     """The initial weights that the user may choose: models, newest first, then the best and the last checkpoint of
     each run. `present` is among them in any case."""
-    kept = Q(is_best=True) | Q(is_last=True)
-    seen = visible_to(user, Checkpoint.objects.filter(kept, run__task=task))
-    rows = seen.select_related("run").order_by("-created_at")
+    # Of many thousand checkpoints the newest are read, by their numbers and one by one: a join would sort all.
+    of_task = visible_to(user, TrainingRun.objects.filter(pk=OuterRef("run_id"), task=task))
+    kept = Checkpoint.objects.filter(Q(is_best=True) | Q(is_last=True), Exists(of_task)).order_by("-pk")
+    rows = list(kept.values_list("run_id", "file", "epoch")[:CHECKPOINTS_OFFERED])
+    numbers = {run for run, _file, _epoch in rows}
+    runs = TrainingRun.objects.filter(pk__in=numbers).values_list("pk", "name", "config__model")
+    shown = {pk: {"run": name, "model": model or ""} for pk, name, model in runs}
     models = visible_to(user, Weights.objects.filter(task=task, state=Weights.State.READY)).order_by("-created_at")
     text = gettext("Model: %(name)s (%(model)s)")
     found = [("", gettext("Random weights"))]
@@ -156,10 +161,10 @@ def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, s
         (model.start_name, text % {"name": model, "model": model.architecture})
         for model in models[:CHECKPOINTS_OFFERED]
     ]
-    for row in rows[:CHECKPOINTS_OFFERED]:
-        label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
-        shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
-        found.append((f"run/{row.run_id}/{row.file}", shown))
+    label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
+    found += [
+        (f"run/{run}/{file}", label % {**shown[run], "epoch": epoch}) for run, file, epoch in rows if run in shown
+    ]
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
 
 
@@ -346,7 +351,7 @@ class RunForm(LimitsForm):
             self.fields[LABEL_MODE].disabled = True  # the dataset decides
         help_text = self.fields["device_count"].help_text
         # Read from the database when it is shown.
-        self.fields["device_count"].help_text = format_lazy("{}{}", help_text, lazy(devices_text, str)())
+        self.fields["device_count"].help_text = format_lazy("{}{}", help_text, lazy(cache(devices_text), str)())
         self._prepare()
         mark_errors(self)
 
