@@ -10,15 +10,18 @@ from tests.helpers.tiny import CLASSES
 from tests.helpers.world import store_events
 from trainingapp.contract.dataset_index import SAMPLES_FILE, Box, Sample, read_index, write_index
 from trainingapp.contract.evaluation import Column, Curve, Evaluation, ImageScore, write_evaluation
+from trainingapp.contract.folds import folded
 from trainingapp.contract.image_results import ImageResults
 from trainingapp.models import Dataset, TrainingRun
 
 
-def validation_paths(dataset: Dataset) -> list[str]:
-    """Paths of the validation images in order; invented paths if the dataset has no files."""
+def validation_paths(run: TrainingRun) -> list[str]:
+    """Paths of the images that the run validates on, in order; invented paths if the dataset has no files."""
+    dataset = run.dataset
     if not (dataset.folder / SAMPLES_FILE).exists():
         return [f"images/val/{CLASSES[index % 2]}/{index:04}.png" for index in range(12)]
-    return [sample.path for sample in read_index(dataset.folder).split("val")]
+    own = folded(read_index(dataset.folder), run.config["folds"], run.config["fold"])
+    return [sample.path for sample in own.split("val")]
 
 
 def found(epoch: int, **changes: Any) -> Evaluation:
@@ -47,7 +50,7 @@ def found(epoch: int, **changes: Any) -> Evaluation:
 def evaluated(run: TrainingRun, epoch: int, *, task: str = "classification", at_step: int = 0, **changes: Any) -> None:
     """Write the evaluation file of an epoch and its event; `at_step` is the step of a requested evaluation."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    result, paths, step = found(epoch, **changes), validation_paths(run.dataset), at_step or epoch * 6
+    result, paths, step = found(epoch, **changes), validation_paths(run), at_step or epoch * 6
     write_evaluation(run.folder, result, task=task, epoch=epoch, step=step, classes=CLASSES, paths=paths)
     data = {"split": "val", "values": result.values, "evaluation": f"evaluations/epoch_{epoch}.json"}
     data |= {"extra": True} if at_step else {}

@@ -18,6 +18,7 @@ from trainingapp.contract.config import correct_config
 from trainingapp.contract.limits import (
     MAX_CONCURRENCY,
     MAX_CONTROL_EVERY,
+    MAX_FOLDS,
     MAX_LIMIT_HOURS,
     MAX_SEED,
     MAX_TRIALS,
@@ -29,13 +30,13 @@ from trainingapp.models.verbs import FieldError
 from trainingapp.presentation.messages import rendered_data
 from trainingapp.runs.sweeps import verbs as sweep_verbs
 from trainingapp.runs.sweeps.advance import device_hours
-from trainingapp.runs.sweeps.page import best_trial
+from trainingapp.runs.sweeps.page import best_trial, spread_of
 from trainingapp.runs.sweeps.space import SearchSpace, Value
 from trainingapp.runs.sweeps.verb_registry import SWEEP_VERBS
 
 router = Router(tags=["sweeps"])
 
-SamplerName = Literal["tpe", "random", "grid", "gp", "repeat"]
+SamplerName = Literal["tpe", "random", "grid", "gp", "repeat", "folds"]
 PrunerName = Literal["none", "median", "hyperband"]
 SweepStatusName = Literal["pending", "running", "paused", "completed", "stopped"]
 TrialStateName = Literal["waiting", "running", "completed", "pruned", "stopped", "failed"]
@@ -87,14 +88,19 @@ class SweepCreate(Schema):
         "(its magnitude is searched) and `points` (of a grid); a choice has `field` and `values`. `when` with `field` "
         "and `values` is a condition: the dimension counts only in trials in which that field has one of the values.",
     )
-    sampler: SamplerName = Field("tpe", description="How values are chosen; repeat trains one configuration by seeds.")
+    sampler: SamplerName = Field(
+        "tpe",
+        description="How values are chosen; `repeat` trains one configuration with several seeds, `folds` once for "
+        "each fold of the dataset.",
+    )
     pruner: PrunerName = Field("none", description="Which trials are stopped before their last epoch.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="The same seed and the same results give the same trials.")
     control_every: int = Field(
         0, ge=0, le=MAX_CONTROL_EVERY, description="Every so many trials, one is random as a control; 0: none."
     )
     concurrency: int = Field(1, ge=1, le=MAX_CONCURRENCY, description="Trials at the same time.")
-    max_trials: int = Field(20, ge=1, le=MAX_TRIALS)
+    max_trials: int = Field(20, ge=1, le=MAX_TRIALS, description="A cross-validation has a trial for each fold.")
+    folds: int = Field(sweep_verbs.USUAL_FOLDS, ge=2, le=MAX_FOLDS, description="Of a cross-validation.")
     max_hours: Hours | None = Field(None, description="Hours that the sweep runs, without its pauses.")
     max_device_hours: Hours | None = Field(None, description="Hours of training of all trials together.")
     start: bool = Field(False, description="Start it at once.")
@@ -157,6 +163,8 @@ class _Sweep(Schema):
     max_trials: int
     best: float | None = Field(description="The best value of a completed trial.")
     best_run: int | None = Field(description="Number of the run that reached it.")
+    mean: float | None = Field(description="Of the completed trials of repeated seeds or of a cross-validation.")
+    deviation: float | None = Field(description="Their sample standard deviation.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -190,6 +198,16 @@ class _Sweep(Schema):
     def resolve_best_run(sweep: Sweep) -> int | None:
         best = best_trial(sweep)
         return best.run_id if best else None
+
+    @staticmethod
+    def resolve_mean(sweep: Sweep) -> float | None:
+        found = spread_of(sweep)
+        return found.mean if found else None
+
+    @staticmethod
+    def resolve_deviation(sweep: Sweep) -> float | None:
+        found = spread_of(sweep)
+        return found.deviation if found else None
 
 
 class SweepItem(_Sweep):

@@ -25,7 +25,14 @@ from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 
 from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.dataset_index import LabelMode
-from trainingapp.contract.limits import MAX_EPOCHS, MAX_KEPT_CHECKPOINTS, MAX_KEPT_DAYS, MAX_KEPT_GB, MAX_SEED
+from trainingapp.contract.limits import (
+    MAX_EPOCHS,
+    MAX_FOLDS,
+    MAX_KEPT_CHECKPOINTS,
+    MAX_KEPT_DAYS,
+    MAX_KEPT_GB,
+    MAX_SEED,
+)
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.retention import Policy
 from trainingapp.contract.setting import OldSwitch, Section, Setting, Unit, When, pgettext
@@ -170,6 +177,33 @@ class BaseRunConfig(BaseModel):
             advanced=True,
         ),
     ] = False
+    folds: Annotated[
+        int,
+        Field(ge=0, le=MAX_FOLDS),
+        Setting(
+            _("Folds"),
+            _(
+                "Divides the images of both splits into this many folds: the run validates on one of them and trains "
+                "on the others. 0: the splits of the dataset. A sweep trains all folds."
+            ),
+            Section.TRAINING,
+            changes_result=True,
+            advanced=True,
+            kept_by_continuing=True,
+        ),
+    ] = 0
+    fold: Annotated[
+        int,
+        Field(ge=0, lt=MAX_FOLDS),
+        Setting(
+            _("Fold"),
+            _("The fold that the run validates on, counted from 0."),
+            Section.TRAINING,
+            changes_result=True,
+            advanced=True,
+            kept_by_continuing=True,
+        ),
+    ] = 0
     optimizer: Annotated[
         Literal["SGD", "Adam", "AdamW", "RMSprop"],
         Setting(
@@ -828,6 +862,20 @@ class BaseRunConfig(BaseModel):
         except ValidationError as error:
             (first, *_others) = error.errors()
             raise PydanticKnownError(first["type"], first.get("ctx")) from None  # type: ignore[arg-type]
+
+    @field_validator("folds")
+    @classmethod
+    def _none_or_several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError(_("folds must be 0, or 2 or more."))
+        return folds
+
+    @field_validator("fold")
+    @classmethod
+    def _one_of_the_folds(cls, fold: int, others: ValidationInfo) -> int:
+        if fold and fold >= others.data.get("folds", MAX_FOLDS):
+            raise ValueError(_("fold must be less than folds, the number of folds."))
+        return fold
 
     @field_validator("device_count")
     @classmethod

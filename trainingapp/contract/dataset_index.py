@@ -5,6 +5,7 @@ dataset.json    {"format": 2, "tasks": [str, ...], "name": str, "classes": [str,
                 of more than 8 bits or of many bands were converted (see deep_images.py)
 samples.jsonl   one line per image: {"path", "split", "width", "height"} and, where there are such annotations,
                 "label": int, "labels": [int, ...], "boxes": [[label, left, top, right, bottom], ...], "mask": path
+                and, where several images are the same file, "group": str, which these have in common
 
 path and mask are relative to the folder, with forward slashes; width and height are the pixels of the upright image.
 A label is an index into classes. Every image of a multi-label dataset has "labels", in ascending order: all classes
@@ -14,7 +15,8 @@ PNG of one 8-bit channel, of the upright image's size: 0 where no class is, i + 
 class is unknown.
 
 Format 1 had "recipe" instead of "tasks", and a label for every image. Versions before multi-label datasets wrote no
-"labels"; the format has kept its number, because every older file is read as before.
+"labels", and versions before folds no "group"; the format has kept its number, because every older file is read as
+before.
 """
 
 import json
@@ -87,7 +89,8 @@ class Sample:
     """One image with what is known of it; see the head of the module.
 
     `label` is -1 where it has none of its own. `labels` are all classes of an image of a multi-label dataset, in
-    ascending order; None in other datasets.
+    ascending order; None in other datasets. `group` is "" or common to images that must not be divided between training
+    and validation.
     """
 
     path: str
@@ -98,6 +101,7 @@ class Sample:
     boxes: Sequence[Box] = ()
     mask: str = ""
     labels: tuple[int, ...] | None = None
+    group: str = ""
 
     def line(self) -> str:
         """The JSON line of the sample."""
@@ -115,6 +119,8 @@ class Sample:
             values["boxes"] = [box.values() for box in self.boxes]
         if self.mask:
             values["mask"] = self.mask
+        if self.group:
+            values["group"] = self.group
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -231,6 +237,7 @@ def parse_sample(values: Mapping[str, object], class_count: int, where: Where) -
         boxes=tuple(_box(box, class_count, size, where) for box in boxes),
         mask=_inner_path(values["mask"], "mask", where) if values.get("mask") else "",
         labels=_labels(values["labels"], class_count, where) if values.get("labels") is not None else None,
+        group=str(values.get("group") or ""),
     )
 
 

@@ -44,6 +44,8 @@ MAX_EPOCHS = 10_000
 MAX_TRIALS = 10_000
 MAX_CONCURRENCY = 100
 MAX_CONTROL_EVERY = 100
+#: Folds of a cross-validation.
+MAX_FOLDS = 20
 #: The side of a training image in pixels.
 MAX_IMAGE_SIZE = 2048
 #: Classes of a model, and those that are named in one API call for an upload.

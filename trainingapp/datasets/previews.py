@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, SAMPLES_FILE, Sample, parse_sample
+from trainingapp.contract.folds import FoldImage, fold_of_each
 from trainingapp.models import Dataset
 
 SIZES = (96, 160, 320, 640, 1280)
@@ -101,6 +102,27 @@ def image_page(
             where = f"{SAMPLES_FILE} byte {start}"
             images.append(parse_sample(json.loads(file.readline()), len(dataset.classes), where))
     return ImagePage(images, offset, len(starts))
+
+
+def fold_places(dataset: Dataset, folds: int, fold: int) -> "array[int]":
+    """The images of a fold, as their places among all images of the dataset, from 0 and in index order.
+
+    Raises FileNotFoundError if the dataset has no files (yet).
+    """
+    index = dataset.folder / SAMPLES_FILE
+    return _fold_places(index, dataset.fingerprint, index.stat().st_mtime_ns, len(dataset.classes), folds)[fold]
+
+
+@lru_cache(maxsize=8)
+def _fold_places(
+    index: Path, fingerprint: str, mtime_ns: int, class_count: int, folds: int
+) -> "tuple[array[int], ...]":
+    with index.open("rb") as file:
+        images = [FoldImage.of(parse_sample(json.loads(line), class_count, SAMPLES_FILE)) for line in file]
+    found = tuple(array("Q") for _fold in range(folds))
+    for place, fold in enumerate(fold_of_each(images, folds)):
+        found[fold].append(place)
+    return found
 
 
 def write_shown(folder: Path, classes: Iterable[Iterable[int]]) -> None:

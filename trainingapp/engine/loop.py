@@ -31,6 +31,7 @@ from trainingapp.contract.messages.training import (
     BATCH_SIZE_TRIAL,
     RESUMED_FROM,
     STOPPED_EARLY,
+    TRAINS_ON_FOLDS,
 )
 from trainingapp.contract.messages.weights import NO_WEIGHTS_FIT, WEIGHTS_OF
 from trainingapp.contract.run_directory import RunSpec
@@ -314,6 +315,10 @@ def _report_start(
     for warning in warnings:
         events.log(warning, "warning")
     events.log(how_images_load(task), "warning" if task.loading.is_limited else "info")
+    if spec.config.folds:
+        counts = task.image_counts()
+        fold = {"fold": spec.config.fold, "last": spec.config.folds - 1}
+        events.log(TRAINS_ON_FOLDS(**fold, train=counts["train"], val=counts["val"]))
     if world > 1:
         together = TOGETHER_EXACT if spec.config.reduction == "exact" else TOGETHER_FAST
         events.log(together(devices=world))

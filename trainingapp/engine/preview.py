@@ -2,22 +2,15 @@
 
 import torch
 
-from trainingapp.contract.dataset_index import read_index
-from trainingapp.contract.errors import BadData
-from trainingapp.contract.messages import message_of
 from trainingapp.contract.run_directory import PREVIEW_FILE, RunSpec
 from trainingapp.engine.data.drawing import contact_sheet
-from trainingapp.engine.tasks.registry import make_task
+from trainingapp.engine.tasks.registry import make_task, read_dataset
 
 
 def draw_preview(spec: RunSpec) -> None:
     """Write RUN_DIR/batch.webp: the first batch of the first epoch as the model sees it. Raises EngineError."""
     torch.set_num_threads(1)  # runs that train on this machine have priority
-    try:
-        dataset = read_index(spec.dataset_dir)
-    except ValueError as error:
-        raise BadData(message_of(error)) from error
-    task = make_task(spec, dataset, torch.device("cpu"))
+    task = make_task(spec, read_dataset(spec), torch.device("cpu"))
     images = task.draw_batch(next(task.train_batches(1, skip=0)))
     temporary = spec.run_dir / f"{PREVIEW_FILE}.tmp"
     contact_sheet(images).save(temporary, "WEBP", quality=85, method=2)

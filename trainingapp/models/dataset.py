@@ -1,5 +1,6 @@
 """A set of images with its labels, immutable once it is ready."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,11 @@ class Dataset(Shared):
     def count(self, split: str) -> int:
         """Images in a split."""
         return int(self.images.get(split, 0))
+
+    def trained_images(self, config: Mapping[str, object]) -> int:
+        """Images that a run with this configuration trains on in an epoch; with folds, those beside the largest one."""
+        folds = int(str(config.get("folds") or 0))
+        if not folds:
+            return self.count("train")
+        total = self.count("train") + self.count("val")
+        return total - -(-total // folds)

@@ -23,6 +23,11 @@ class Sampler(models.TextChoices):
     GRID = "grid", _("Grid")
     GP = "gp", _("Gaussian process")
     REPEAT = "repeat", _("Repeated seeds")
+    FOLDS = "folds", _("Cross-validation")
+
+
+#: Samplers that search nothing: their trials have the base configuration and differ in this field.
+REPEATED_FIELDS: dict[str, str] = {Sampler.REPEAT: "seed", Sampler.FOLDS: "fold"}
 
 
 class Pruner(models.TextChoices):
@@ -86,6 +91,7 @@ class Sweep(Shared):
     control_every = models.PositiveIntegerField(_("control group"), default=0)
     #: Trials that are queued or running at the same time.
     concurrency = models.PositiveIntegerField(_("concurrency"), default=1)
+    #: Of a cross-validation the number of folds.
     max_trials = models.PositiveIntegerField(_("trials"))
     #: Hours that the sweep is running, and hours of training of all trials together; null for no limit.
     max_hours = models.FloatField(_("hours"), null=True, blank=True)
@@ -124,6 +130,11 @@ class Sweep(Shared):
     def metric(self) -> str:
         """The metric that the sweep optimizes: the model-selection metric of its trials."""
         return str(self.config["best_metric"])
+
+    @property
+    def repeated_field(self) -> str:
+        """The field in which trials differ that only repeat the base configuration; empty for a search."""
+        return REPEATED_FIELDS.get(self.sampler, "")
 
     @property
     def is_running(self) -> bool:

@@ -7,7 +7,7 @@ from django.urls import reverse
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.dataset_index import Sample
 from trainingapp.contract.evaluation import SHOWN_PER_CLASS
-from trainingapp.datasets.previews import UNKNOWN_COLOUR, image_page
+from trainingapp.datasets.previews import UNKNOWN_COLOUR, fold_places, image_page
 from trainingapp.models import TrainingRun
 from trainingapp.runs.evaluations import EvaluationFile, Prediction, file_version
 
@@ -97,11 +97,8 @@ class Gallery:
         """Any image of the validation split; its prediction only where the file has it."""
         path = self._content.paths.get(index, "")
         if not path:
-            try:
-                found = image_page(self._run.dataset, split="val", offset=index, limit=1).images
-            except (OSError, ValueError, KeyError):
-                found = []
-            path = found[0].path if found else ""
+            found = self._at(index)
+            path = found.path if found else ""
         return self._card(index, path, None)
 
     def _card(self, index: int, path: str, score: float | None) -> Card:
@@ -116,11 +113,22 @@ class Gallery:
 
     def _sample(self, index: int, path: str) -> Sample | None:
         """The image as the dataset knows it; None where its files are gone or are others."""
+        found = self._at(index)
+        return found if found and found.path == path else None
+
+    def _at(self, index: int) -> Sample | None:
+        """The image with this number among those that the run validates on; None where the dataset has none."""
         try:
-            found = image_page(self._run.dataset, split="val", offset=max(0, index), limit=1).images
-        except (OSError, ValueError, KeyError):
+            split, place = self._place(max(0, index))
+            found = image_page(self._run.dataset, split=split, offset=place, limit=1).images
+        except (OSError, LookupError, ValueError):
             return None
-        return found[0] if found and found[0].path == path else None
+        return found[0] if found else None
+
+    def _place(self, index: int) -> tuple[str | None, int]:
+        """A split (None: all images) and the place in it, from 0. Raises OSError, LookupError and ValueError."""
+        folds, fold = (int(self._run.config.get(name, 0)) for name in ("folds", "fold"))
+        return (None, fold_places(self._run.dataset, folds, fold)[index]) if folds else ("val", index)
 
     def _truth(self, sample: Sample) -> Layer:
         kind = self._content.kind
@@ -155,7 +163,8 @@ class Gallery:
         return f"{address}?version={self._version}"
 
     def _page_url(self, index: int) -> str:
-        return f"{reverse('dataset_view', args=[self._run.dataset_id, index + 1])}?split=val"
+        split, place = self._place(index)
+        return f"{reverse('dataset_view', args=[self._run.dataset_id, place + 1])}{'?split=val' if split else ''}"
 
     def _chip(self, label: int, share: float | None = None, *, is_right: bool = False) -> Chip:
         return Chip(self._content.class_name(label), _colour(label), share, is_right)

@@ -108,6 +108,8 @@ def check_request(dataset: Dataset, config: RunConfig, owner: User) -> None:
         raise VerbError(message % {"name": name, "mode": dataset.label_mode})
     if not dataset.count("train") or not dataset.count("val"):
         raise VerbError(_("The dataset “%(name)s” needs images for training and for validation.") % {"name": name})
+    if dataset.count("train") + dataset.count("val") < config.folds:
+        raise VerbError(_("The dataset “%(name)s” has fewer images than folds.") % {"name": name})
     _check_start(config, owner)
     least = TASKS[config.task].least_classes
     if len(dataset.classes) < least:

@@ -269,12 +269,18 @@ def require_same_images(one: ImagesOfRun, other: ImagesOfRun) -> None:
     """Raises NoInterval unless both validations have the same images, classes and ground truth."""
     first, second = one.stored.results, other.stored.results
     if one.stored.paths != other.stored.paths or first.count != second.count:
+        if _fold_of(one.run) != _fold_of(other.run):
+            raise NoInterval(_("The run validates on another fold of the dataset than the baseline."))
         raise NoInterval(_("The validation images are not those of the baseline."))
     if one.classes != other.classes or first.kind != second.kind:
         raise NoInterval(_("The classes are not those of the baseline."))
     truths = [name for name in first.arrays if name.startswith("truth")]
     if not all(np.array_equal(first.arrays[name], second.arrays[name]) for name in truths):
         raise NoInterval(_("The ground truth of the validation images is not that of the baseline."))
+
+
+def _fold_of(run: TrainingRun) -> tuple[object, object]:
+    return run.config.get("folds", 0), run.config.get("fold", 0)
 
 
 def repeated(comparison: Comparison) -> list[Repeats]:

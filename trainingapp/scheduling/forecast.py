@@ -161,6 +161,7 @@ def read_history() -> History:
         "config__model",
         "config__image_size",
         "config__amp",
+        "config__folds",
         "dataset_id",
         "device",
         "epoch",
@@ -168,10 +169,11 @@ def read_history() -> History:
     )
     rows = list(done.order_by("-finished_at").values_list("pk", *columns)[:HISTORY])
     gpus = gpus_of([pk for pk, *_values in rows])
-    datasets = Dataset.objects.only("images").in_bulk({row[5] for row in rows})
+    datasets = Dataset.objects.only("images").in_bulk({row[6] for row in rows})
     examples = []
-    for pk, task, model, image_size, amp, dataset_id, device, epoch, elapsed_s in rows:
-        work = datasets[dataset_id].count("train") * epoch if dataset_id in datasets else 0
+    for pk, task, model, image_size, amp, folds, dataset_id, device, epoch, elapsed_s in rows:
+        known = datasets.get(dataset_id)
+        work = known.trained_images({"folds": folds}) * epoch if known else 0
         if work:
             config = {"model": model, "image_size": image_size, "amp": amp}
             hardware = Hardware.of(device, gpus.get(pk, 1))
@@ -208,9 +210,10 @@ def duration(run: TrainingRun, dataset: Dataset, history: History, hardware: Har
     """Seconds that the run still needs on such a device, and the number of runs that this is based on."""
     rate, basis = history.rate(_traits(run.task, run.config, dataset.pk, hardware))
     epochs = run.total_epochs * (1 - run.progress)
-    work = epochs * dataset.count("train")
+    images = dataset.trained_images(run.config)
+    work = epochs * images
     patience = int(run.config.get("early_stopping_epochs", 0))
-    least = min(work, (patience + 1) * dataset.count("train")) if patience else work
+    least = min(work, (patience + 1) * images) if patience else work
     return Span(rate.low * least, rate.high * work) if basis else (rate), basis
 
 

@@ -98,7 +98,7 @@ def _loading(config: RunConfig, machine: Machine, device: DeviceSlot) -> str:
 
 def _steps_per_epoch(config: RunConfig, dataset: Dataset) -> int:
     """Optimizer steps; of an automatic batch size only that there is at least one."""
-    batches = -(-dataset.count("train") // config.batch_size)
+    batches = -(-dataset.trained_images(config.model_dump(include={"folds"})) // config.batch_size)
     return max(1, -(-batches // config.accumulation_steps))
 
 

@@ -50,6 +50,14 @@ CONVERSION_DIFFERS = define(
     ),
 )
 
+FOLD_SPLITS = define(
+    "fold_splits",
+    gettext_noop(
+        "The model was trained on other folds of this dataset. Training and validation mean the images that its run "
+        "trained on and those of its fold %(fold)d."
+    ),
+)
+
 # The check before a run
 
 BATCH_DOES_NOT_FIT = define(

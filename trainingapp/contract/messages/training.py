@@ -5,6 +5,13 @@ from trainingapp.contract.messages import define, gettext_noop, ngettext
 # The log
 
 FIRST_STEP = define("first_step", gettext_noop("First step of this attempt completed: step %(step)d."))
+TRAINS_ON_FOLDS = define(
+    "trains_on_folds",
+    gettext_noop(
+        "Cross-validation with the folds 0 to %(last)d: fold %(fold)d with %(val)d images for validation, %(train)d "
+        "images of the others for training."
+    ),
+)
 RESUMED_FROM = define("resumed_from", gettext_noop("Continuing from %(file)s, after step %(step)d."))
 STOPPED_EARLY = define(
     "stopped_early", gettext_noop("Stopped early: the result has not improved since epoch %(epoch)d.")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -54,6 +54,8 @@ _THREADS = min(4, os.cpu_count() or 1)
 _WINDOW = 8 * _THREADS
 """Images that wait for a thread at a time."""
 _MOST_EXAMPLES = 3
+_GROUP_DIGITS = 16
+"""Digits of the hash that names a group of identical files: 64 bits."""
 _Item = TypeVar("_Item")
 log = structlog.get_logger(__name__)
 
@@ -253,7 +255,12 @@ def _write_dataset(
         zip(images, splits, strict=True), key=lambda pair: (pair[1] != "train", pair[0].sample and pair[0].sample.label)
     )  # sorted() is stable, so the order of names within a class is kept
     items = [item for item, _split in ordered]
-    samples = [replace(item.sample, split=split) for item, split in ordered if item.sample]
+    copies = Counter(item.digest for item in items)
+    samples = [
+        replace(item.sample, split=split, group=item.digest[:_GROUP_DIGITS] if copies[item.digest] > 1 else "")
+        for item, split in ordered
+        if item.sample
+    ]
     fingerprint = _fingerprint(layout.classes, items, samples)
     write_index(
         folder,

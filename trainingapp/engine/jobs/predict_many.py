@@ -21,11 +21,13 @@ from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
 from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.errors import BadData, is_out_of_memory
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.folds import folded
 from trainingapp.contract.job_request import JobRequest, Params
 from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.engine_jobs import (
     CLASSES_UNKNOWN,
     CONVERSION_DIFFERS,
+    FOLD_SPLITS,
     IMAGES_UNREADABLE,
     LABELS_DIFFER,
     MASK_CLASSES_DIFFER,
@@ -69,6 +71,9 @@ def run(request: JobRequest) -> dict[str, object]:
             index = read_index(Path(params["dataset_dir"]))
         except ValueError as error:
             raise BadData(message_of(error)) from error
+        if folds := _folds_of(index, card):
+            index, notice = folded(index, folds, card["config"]["fold"]), FOLD_SPLITS(fold=card["config"]["fold"])
+            result |= {"notice": str(notice), "notice_data": notice.as_data()}
         chosen = [sample for sample in index.samples if params["split"] in ("all", sample.split)]
         root, paths = index.folder, [index.folder / sample.path for sample in chosen]
         measured, why_not = _measurable(replace(index, samples=chosen), card)
@@ -95,6 +100,11 @@ def run(request: JobRequest) -> dict[str, object]:
     if problems:
         return {**result, **_unmeasured(IMAGES_UNREADABLE())}
     return {**result, **_measured(request, card, weights, device, measured, total)}
+
+
+def _folds_of(index: DatasetIndex, card: Card) -> int:
+    """The folds of the run that trained the model, where this is its dataset: of the splits, it has seen both."""
+    return int(card["config"].get("folds", 0)) if index.fingerprint == card.get("dataset_fingerprint") else 0
 
 
 def _device(params: Params) -> torch.device:

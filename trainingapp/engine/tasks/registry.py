@@ -8,6 +8,7 @@ import torch
 
 from trainingapp.contract.dataset_index import DatasetIndex, read_index
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.folds import folded
 from trainingapp.contract.messages import message_of
 from trainingapp.contract.messages.tasks import OTHER_TASK
 from trainingapp.contract.run_directory import RunSpec
@@ -29,14 +30,17 @@ def implementation(name: str) -> type[Task]:
 
 
 def read_dataset(spec: RunSpec) -> DatasetIndex:
-    """The dataset of the run. Raises BadData where it is damaged, or made for other tasks."""
+    """The dataset of the run with the splits of its fold.
+
+    Raises BadData where it is damaged, or made for other tasks.
+    """
     try:
         dataset = read_index(spec.dataset_dir)
     except ValueError as error:
         raise BadData(message_of(error)) from error
     if spec.config.task not in dataset.tasks:
         raise BadData(OTHER_TASK(tasks=dataset.tasks, task=spec.config.task))
-    return dataset
+    return folded(dataset, spec.config.folds, spec.config.fold)
 
 
 def make_task(spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()) -> Task:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -259,6 +259,10 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def val_paths(self) -> list[str]:
         """The images of the validation split, in its order."""
         return [sample.path for sample in self._dataset.split("val")]
+
+    def image_counts(self) -> dict[Split, int]:
+        """Images of each split."""
+        return {split: len(self._dataset.split(split)) for split in get_args(Split)}
 
     @abstractmethod
     def validation_meter(self) -> ValidationMeterT:

@@ -26,7 +26,7 @@ from trainingapp.models.verbs import FieldError, VerbError
 from trainingapp.presentation.messages import rendered_data
 from trainingapp.presentation.numbers import metric
 from trainingapp.runs.sweeps import verbs as sweep_verbs
-from trainingapp.runs.sweeps.page import SweepPage, best_trial
+from trainingapp.runs.sweeps.page import SweepPage, best_trial, spread_of
 from trainingapp.runs.sweeps.space import SearchSpace
 from trainingapp.runs.sweeps.verb_registry import SWEEP_VERBS
 
@@ -52,6 +52,7 @@ class Command(StudioCommand):
         create.add_argument("--control-every", type=int, default=0, metavar="K", help="Each K-th trial is random.")
         create.add_argument("--concurrency", type=int, default=1)
         create.add_argument("--trials", type=int, default=20)
+        create.add_argument("--folds", type=int, default=sweep_verbs.USUAL_FOLDS, help="Of --sampler folds: 2 to 20.")
         create.add_argument("--hours", type=float)
         create.add_argument("--device-hours", type=float)
         create.add_argument("--start", action="store_true", help="Start it at once.")
@@ -95,6 +96,7 @@ class Command(StudioCommand):
             control_every=options["control_every"],
             concurrency=options["concurrency"],
             max_trials=options["trials"],
+            folds=options["folds"],
             max_hours=options["hours"],
             max_device_hours=options["device_hours"],
         )
@@ -206,7 +208,7 @@ def _assigned(texts: list[str]) -> dict[str, object]:
 
 
 def _record(sweep: Sweep) -> dict[str, object]:
-    best = best_trial(sweep)
+    best, spread = best_trial(sweep), spread_of(sweep)
     return {
         "id": sweep.pk,
         "name": sweep.name,
@@ -222,6 +224,8 @@ def _record(sweep: Sweep) -> dict[str, object]:
         "best": best.value if best else None,
         "best_params": best.params if best else None,
         "best_run": best.run_id if best else None,
+        "mean": spread.mean if spread else None,
+        "deviation": spread.deviation if spread else None,
     }
 
 
@@ -229,5 +233,6 @@ def _row(sweep: Sweep) -> tuple[str, ...]:
     facts = _record(sweep)
     best = best_trial(sweep)
     trials = f"{facts['finished']}/{sweep.max_trials}"
-    value = metric(best.value if best else None, sweep.metric)
+    spread = spread_of(sweep)
+    value = spread.text(sweep.metric) if spread else metric(best.value if best else None, sweep.metric)
     return (str(sweep.pk), sweep.name, sweep.status, sweep.sampler, trials, value, sweep.owner.get_username())

@@ -24,7 +24,7 @@ from trainingapp.contract.messages import sweeps as messages
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.models import SeriesChunk, Sweep, TrainingRun, Trial
 from trainingapp.models.run import Status
-from trainingapp.models.sweep import Origin, Pruner, Sampler, SweepStatus, TrialState
+from trainingapp.models.sweep import Pruner, SweepStatus, TrialState
 from trainingapp.models.verbs import VerbError, require_task
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.control import start_run, stop_run
@@ -267,8 +267,7 @@ def _locked(sweep: Sweep, count: int) -> Iterator[bool]:
 
 def _next_trial(sweep: Sweep, number: int, params: Params) -> Trial:
     search = search_of(sweep)
-    origin = search.origin(number) if sweep.sampler != Sampler.REPEAT else Origin.SUGGESTED
-    return Trial.objects.create(sweep=sweep, number=number, params=params, origin=origin)
+    return Trial.objects.create(sweep=sweep, number=number, params=params, origin=search.origin(number))
 
 
 def _create(sweep: Sweep, trial: Trial) -> None:

@@ -12,6 +12,7 @@ from pydantic import JsonValue, ValidationError
 
 from trainingapp.contract.limits import (
     MAX_CONCURRENCY,
+    MAX_FOLDS,
     MAX_LIMIT_HOURS,
     MAX_SEED,
     MAX_TRIALS,
@@ -20,7 +21,7 @@ from trainingapp.contract.limits import (
 from trainingapp.contract.number_text import field_number
 from trainingapp.contract.setting import ConfigField
 from trainingapp.models import Sweep
-from trainingapp.models.sweep import Pruner, Sampler
+from trainingapp.models.sweep import REPEATED_FIELDS, Pruner, Sampler
 from trainingapp.presentation.choices import choice_label, label_text
 from trainingapp.presentation.text import Text
 from trainingapp.runs.forms import (
@@ -42,6 +43,7 @@ from trainingapp.runs.sweeps.space import (
     Value,
     searchable_fields,
 )
+from trainingapp.runs.sweeps.verbs import USUAL_FOLDS
 
 #: Ranges that suit a field whatever its bounds are: low, high, logarithmic. Two factors of the base value where the
 #: field has None here.
@@ -88,6 +90,14 @@ PRESETS: dict[str, tuple[Text, Text, dict[str, tuple[str, ...] | None]]] = {
 CONTROL_CHOICES = (0, 10, 5, 3, 2)
 #: Fields of the base configuration that decide what a sweep costs and what it optimizes.
 SHOWN_FIRST = ("model", "epochs", "best_metric")
+SEARCHING = tuple(sampler for sampler in Sampler if sampler not in REPEATED_FIELDS)
+#: Fields of the form under the names that create_sweep uses.
+FORM_NAMES = {"seed": "sweep_seed", "folds": "fold_count"}
+
+
+def _beside(*samplers: Sampler) -> dict[str, str]:
+    """Attributes of a field that counts with these samplers only; form.js hides it beside others."""
+    return {"data-when": "sampler", "data-when-is": " ".join(samplers)}
 
 
 @dataclass
@@ -228,21 +238,30 @@ class SweepForm(RunForm):
         choices=Sampler.choices,
         help_text=_(
             "TPE learns from the results so far. Random and grid do not. Gaussian process suits few trials of few "
-            "numbers. Repeated seeds trains one configuration several times."
+            "numbers. Repeated seeds trains one configuration several times, cross-validation once for each fold."
         ),
         widget=forms.Select({"class": "form-select"}),
+    )
+    fold_count = forms.IntegerField(
+        label=_("Number of folds"),
+        required=False,
+        min_value=2,
+        max_value=MAX_FOLDS,
+        initial=USUAL_FOLDS,
+        help_text=_("The images of both splits are divided into so many folds; each trial validates on one of them."),
+        widget=forms.NumberInput({"class": "form-control", **_beside(Sampler.FOLDS)}),
     )
     pruner = forms.ChoiceField(
         label=_("Pruner"),
         choices=Pruner.choices,
         help_text=_("Stops trials early that fall behind the others. Median suits up to 40 trials, Hyperband more."),
-        widget=forms.Select({"class": "form-select"}),
+        widget=forms.Select({"class": "form-select", **_beside(*SEARCHING)}),
     )
     control_every = forms.TypedChoiceField(
         label=_("Random control group"),
         coerce=int,
         help_text=_("Random trials among the suggested ones show whether the sampler is worth it."),
-        widget=forms.Select({"class": "form-select"}),
+        widget=forms.Select({"class": "form-select", **_beside(*SEARCHING)}),
     )
     sweep_seed = forms.IntegerField(
         label=_("Seed of the sampler"),
@@ -250,7 +269,7 @@ class SweepForm(RunForm):
         max_value=MAX_SEED,
         initial=0,
         help_text=_("The same seed and the same results give the same trials."),
-        widget=forms.NumberInput({"class": "form-control"}),
+        widget=forms.NumberInput({"class": "form-control", **_beside(*SEARCHING)}),
     )
     max_trials = forms.IntegerField(
         label=_("Trials"),
@@ -258,7 +277,7 @@ class SweepForm(RunForm):
         max_value=MAX_TRIALS,
         initial=20,
         help_text=_("The first one is the base configuration."),
-        widget=forms.NumberInput({"class": "form-control"}),
+        widget=forms.NumberInput({"class": "form-control", **_beside(*SEARCHING, Sampler.REPEAT)}),
     )
     concurrency = forms.IntegerField(
         label=_("Concurrency"),
@@ -365,9 +384,14 @@ class SweepForm(RunForm):
             row.errors.append(text)
             self.add_error(None, f"{row.label}: {text}")
         else:
-            place = "sweep_seed" if name == "seed" else name
+            place = FORM_NAMES.get(name, name)
             self.add_error(place if place in self.fields else None, text)
             mark_errors(self)
+
+    @property
+    def searching_samplers(self) -> str:
+        """The samplers that need a search space, for form.js."""
+        return " ".join(SEARCHING)
 
     @property
     def most_points(self) -> int:
@@ -376,7 +400,9 @@ class SweepForm(RunForm):
     def method(self) -> dict[str, Any]:
         """What create_sweep takes besides name, dataset, configuration and space."""
         names = ("sampler", "pruner", "control_every", "concurrency", "max_trials", "max_hours", "max_device_hours")
-        return {name: self.cleaned_data[name] for name in names} | {"seed": self.cleaned_data["sweep_seed"]}
+        values = {name: self.cleaned_data[name] for name in names}
+        folds = self.cleaned_data["fold_count"]
+        return values | {"seed": self.cleaned_data["sweep_seed"], "folds": USUAL_FOLDS if folds is None else folds}
 
 
 class BudgetForm(forms.Form):
@@ -395,6 +421,9 @@ class BudgetForm(forms.Form):
     def __init__(self, sweep: Sweep, data: Mapping[str, object] | None = None) -> None:
         names = ("name", "max_trials", "concurrency", "max_hours", "max_device_hours")
         super().__init__(data, initial={name: getattr(sweep, name) for name in names})
+        self.fields["max_trials"].widget.attrs.pop("data-when", None)
+        if sweep.sampler == Sampler.FOLDS:  # it has a trial for each fold
+            del self.fields["max_trials"]
         mark_errors(self)
 
 

@@ -81,6 +81,8 @@ HISTORY: tuple[tuple[str, Text, str, frozenset[str], frozenset[str]], ...] = (
         frozenset(Origin.values),
     ),
 )
+#: The line of a configuration that is repeated: none of its results is the best so far.
+RESULTS = ("results", gettext_lazy("Results"), "--chart-1", frozenset({TrialState.COMPLETED}), frozenset(Origin.values))
 
 
 def best_trial(sweep: Sweep) -> Trial | None:
@@ -91,8 +93,42 @@ def best_trial(sweep: Sweep) -> Trial | None:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """The results of a configuration that is repeated; `deviation` is that of a sample, None for one result."""
+
+    values: list[float]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    def text(self, name: str) -> str:
+        """Mean and deviation in the format of the metric `name`."""
+        center = metric(self.mean, name)
+        return center if self.deviation is None else f"{center} ± {metric(self.deviation, name)}"
+
+
+def spread_of(sweep: Sweep) -> Spread | None:
+    """The results of repeated seeds and of cross-validations; None for other sweeps and before the first result."""
+    return _spreads([sweep]).get(sweep.pk)
+
+
+def _spreads(sweeps: Sequence[Sweep]) -> dict[int, Spread]:
+    numbers = [sweep.pk for sweep in sweeps if sweep.repeated_field]
+    done = Trial.objects.filter(sweep__in=numbers, state=TrialState.COMPLETED, value__isnull=False)
+    found: dict[int, Spread] = {}
+    for number, value in done.order_by("sweep", "number").values_list("sweep_id", "value"):
+        found.setdefault(number, Spread([])).values.append(value)
+    return found
+
+
+@dataclass(frozen=True)
 class ListedSweep:
-    """A row of the list of sweeps."""
+    """A row of the list of sweeps; `best` is the best result, or mean and deviation of repeated ones."""
 
     sweep: Sweep
     trials: int
@@ -109,13 +145,13 @@ def listed_sweeps(rows: QuerySet[Sweep]) -> list[ListedSweep]:
         highest=Max("trials__value", filter=complete),
         lowest=Min("trials__value", filter=complete),
     )
-    found = []
-    for sweep in counted.select_related("owner", "dataset"):
-        best = sweep.highest if is_higher_better(sweep) else sweep.lowest
-        name = sweep.metric
-        found.append(
-            ListedSweep(sweep, sweep.trial_count, sweep.finished_count, metric(best, name), str(metric_label(name)))
-        )
+    found, shown = [], list(counted.select_related("owner", "dataset"))
+    spreads = _spreads(shown)
+    for sweep in shown:
+        name, spread = sweep.metric, spreads.get(sweep.pk)
+        best = metric(sweep.highest if is_higher_better(sweep) else sweep.lowest, name)
+        text = spread.text(name) if spread else best
+        found.append(ListedSweep(sweep, sweep.trial_count, sweep.finished_count, text, str(metric_label(name))))
     return found
 
 
@@ -196,7 +232,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Repeats:
-    """The results of repeated seeds."""
+    """The results of repeated seeds or of a cross-validation, as texts."""
 
     count: int
     mean: str
@@ -212,7 +248,7 @@ class SweepPage:
         self.sweep = sweep
         self.fields: dict[str, ConfigField] = config_fields(sweep.task)
         self.space = SearchSpace.model_validate(sweep.space)
-        self.names = ["seed"] if sweep.sampler == Sampler.REPEAT else self.space.fields
+        self.names = [sweep.repeated_field] if sweep.repeated_field else self.space.fields
         large = [f"run__{name}" for name in ("config", *LARGE_COLUMNS)]
         rows = sweep.trials.defer("curve", *large).select_related("run")
         self.trials = list(rows.order_by("number"))
@@ -226,6 +262,10 @@ class SweepPage:
     @property
     def metric(self) -> str:
         return str(metric_label(self.sweep.metric))
+
+    @property
+    def is_cross_validation(self) -> bool:
+        return self.sweep.sampler == Sampler.FOLDS
 
     @property
     def counts(self) -> dict[str, int]:
@@ -359,7 +399,8 @@ class SweepPage:
             icon=STATE_ICONS[TrialState(trial.state)],
             origin_icon=ORIGIN_ICONS[Origin(trial.origin)],
             elapsed_s=_elapsed(trial),
-            is_best=self.best is not None and trial.pk == self.best.pk,
+            # That one fold is easier than another makes no trial the best.
+            is_best=self.best is not None and trial.pk == self.best.pk and not self.is_cross_validation,
         )
 
     def _latest(self, trial: Trial) -> float | None:
@@ -373,6 +414,7 @@ class SweepPage:
         """The lines of the chart, as charts.js takes them: a point for each trial, and the best result so far."""
         known = METRICS.get(self.sweep.metric)
         is_share = known is not None and known.is_share
+        kinds = (RESULTS,) if self.sweep.repeated_field else HISTORY
         best: list[dict[str, float]] = []
         for trial in self.trials:
             if trial.state == TrialState.COMPLETED and trial.value is not None:
@@ -393,8 +435,10 @@ class SweepPage:
                     if trial.state in states and trial.origin in origins and trial.value is not None
                 ],
             }
-            for name, label, colour, states, origins in HISTORY
+            for name, label, colour, states, origins in kinds
         ]
+        if self.sweep.repeated_field:
+            return [line for line in lines if line["values"]]
         first = {"id": "best", "label": _("Best so far"), "colour": "--chart-2", "isShare": is_share, "values": best}
         return [first, *(line for line in lines if line["values"])]
 
@@ -498,17 +542,13 @@ class SweepPage:
         return _("It is computed once %(count)d trials are completed.") % {"count": LEAST_FOR_IMPORTANCE}
 
     def repeats(self) -> Repeats | None:
-        """Mean and deviation of repeated seeds; None for other sweeps and before the first result."""
-        values = [
-            trial.value for trial in self.trials if trial.state == TrialState.COMPLETED and trial.value is not None
-        ]
-        if self.sweep.sampler != Sampler.REPEAT or not values:
+        """Mean and deviation; None for a search and before the first result."""
+        found, name = spread_of(self.sweep), self.sweep.metric
+        if found is None:
             return None
-        name = self.sweep.metric
-        deviation = metric(stdev(values), name) if len(values) > 1 else NO_VALUE
-        return Repeats(
-            len(values), metric(mean(values), name), deviation, metric(min(values), name), metric(max(values), name)
-        )
+        deviation = NO_VALUE if found.deviation is None else metric(found.deviation, name)
+        ends = (metric(end, name) for end in (min(found.values), max(found.values)))
+        return Repeats(len(found.values), metric(found.mean, name), deviation, *ends)
 
 
 def _elapsed(trial: Trial) -> float:

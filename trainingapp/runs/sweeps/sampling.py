@@ -16,7 +16,7 @@ import numpy as np
 from django.utils.translation import gettext as _
 from pydantic import JsonValue
 
-from trainingapp.models.sweep import Origin, Sampler, TrialState
+from trainingapp.models.sweep import REPEATED_FIELDS, Origin, Sampler, TrialState
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.sweeps.space import (
     Choice,
@@ -84,13 +84,15 @@ def require_optuna(sampler: str) -> None:
 
 
 def propose(rows: Sequence[TrialRow], search: Search, number: int) -> Params | None:
-    """The values of the trial with this number; None where the grid has no other combination.
+    """The values of the trial with this number; None where the grid has no other combination, or there is no fold.
 
     The same rows and the same seed give the same values.
     """
     sampler = search.sampler
-    if sampler == Sampler.REPEAT:
-        return {"seed": int(str(search.base["seed"])) + number}
+    if sampler in REPEATED_FIELDS:
+        name = REPEATED_FIELDS[sampler]
+        value = int(str(search.base[name])) + number
+        return {name: value} if name == "seed" or value < int(str(search.base["folds"])) else None
     if sampler == Sampler.GRID:
         tried = [_known(row.params) for row in rows if row.origin != Origin.BASE]
         return next((params for params in grid(search.space, search.base) if _known(params) not in tried), None)

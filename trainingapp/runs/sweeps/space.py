@@ -30,7 +30,9 @@ MOST_COMBINATIONS = 10_000
 #: Significant digits of a suggested number: more say nothing and make tables hard to read.
 DIGITS = 4
 #: Not searched: what decides how long a trial trains, how it is counted, and what makes trials comparable.
-LEFT_OUT = frozenset({"task", "epochs", "seed", "best_metric", "start_from", "label_mode", "auto_batch_size"})
+LEFT_OUT = frozenset(
+    {"task", "epochs", "seed", "folds", "fold", "best_metric", "start_from", "label_mode", "auto_batch_size"}
+)
 _RECORD = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 

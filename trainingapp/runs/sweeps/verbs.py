@@ -17,10 +17,17 @@ from trainingapp.accounts import audit
 from trainingapp.accounts.sharing import share
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.config import RunConfig, parse_config
-from trainingapp.contract.limits import MAX_CONCURRENCY, MAX_CONTROL_EVERY, MAX_LIMIT_HOURS, MAX_SEED, MAX_TRIALS
+from trainingapp.contract.limits import (
+    MAX_CONCURRENCY,
+    MAX_CONTROL_EVERY,
+    MAX_FOLDS,
+    MAX_LIMIT_HOURS,
+    MAX_SEED,
+    MAX_TRIALS,
+)
 from trainingapp.models import Dataset, Sweep, Team, TrainingRun, Trial
 from trainingapp.models.run import Status
-from trainingapp.models.sweep import Origin, Pruner, Sampler, SweepStatus, TrialState
+from trainingapp.models.sweep import REPEATED_FIELDS, Origin, Pruner, Sampler, SweepStatus, TrialState
 from trainingapp.models.verbs import FieldError, VerbError, checked_name, refresh_locked, require_task
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.control import pause_run, resume_run, stop_run
@@ -32,6 +39,7 @@ from trainingapp.runs.sweeps.space import Params, SearchSpace, Value, checked_sp
 
 #: The columns that a person may change of a sweep that exists.
 CHANGEABLE = ("name", "concurrency", "max_trials", "max_hours", "max_device_hours")
+USUAL_FOLDS = 5
 
 
 def create_sweep(
@@ -47,18 +55,23 @@ def create_sweep(
     control_every: int = 0,
     concurrency: int = 1,
     max_trials: int = 20,
+    folds: int = USUAL_FOLDS,
     max_hours: float | None = None,
     max_device_hours: float | None = None,
 ) -> Sweep:
     """Store a new sweep, pending; its first trial is the base configuration.
 
-    Raises VerbError where the dataset does not fit the configuration or the sampler is not installed, and FieldError,
-    which names what is wrong.
+    A cross-validation has a trial for each of its `folds`; other sweeps ignore these. Raises VerbError where the
+    dataset does not fit the configuration or the sampler is not installed, and FieldError, which names what is wrong.
     """
+    if sampler == Sampler.FOLDS:
+        _check_numbers({"folds": folds})
+        config = config.model_copy(update={"folds": folds, "fold": 0})
+        max_trials = folds
     check_request(dataset, config, owner)
     require_optuna(sampler)
     base = config.model_dump(mode="json")
-    if sampler == Sampler.REPEAT:
+    if sampler in REPEATED_FIELDS:
         space, pruner, control_every = SearchSpace(), Pruner.NONE, 0
     elif not len(space):
         raise FieldError("space", _("Choose at least one field to search."))
@@ -85,7 +98,8 @@ def create_sweep(
             pruner=Pruner(pruner),
             **values,
         )
-        first: Params = _completed({}, sweep) if len(space) else {"seed": int(str(base["seed"]))}
+        name = sweep.repeated_field
+        first: Params = {name: int(str(base[name]))} if name else _completed({}, sweep)
         Trial.objects.create(sweep=sweep, number=0, params=first, origin=Origin.BASE)
         audit.record("create", sweep, by=owner.get_username(), details={"dataset": dataset.name})
     return sweep
@@ -97,6 +111,7 @@ def _check_numbers(values: Mapping[str, object]) -> None:
         "control_every": (0, MAX_CONTROL_EVERY),
         "concurrency": (1, MAX_CONCURRENCY),
         "max_trials": (1, MAX_TRIALS),
+        "folds": (2, MAX_FOLDS),
         "max_hours": (0, MAX_LIMIT_HOURS),
         "max_device_hours": (0, MAX_LIMIT_HOURS),
     }
@@ -229,7 +244,7 @@ def _check_deletion(sweep: Sweep) -> None:
 
 
 def can_be_enqueued(sweep: Sweep) -> bool:
-    return not sweep.is_ended and sweep.sampler != Sampler.REPEAT
+    return not sweep.is_ended and not sweep.repeated_field
 
 
 def enqueue_trial(sweep: Sweep, values: Mapping[str, Value], *, by: str = "") -> Trial:
@@ -278,6 +293,8 @@ def change_sweep(sweep: Sweep, *, by: str = "", **changes: object) -> Sweep:
         if "name" in changes:
             changes["name"] = checked_name(str(changes["name"]))
         _check_numbers({name: value for name, value in changes.items() if name != "name"})
+        if sweep.sampler == Sampler.FOLDS and changes.get("max_trials", sweep.max_trials) != sweep.max_trials:
+            raise FieldError("max_trials", _("A cross-validation has a trial for each fold."))
         least = sweep.trials.count()
         if isinstance(changes.get("max_trials"), int) and int(str(changes["max_trials"])) < least:
             raise FieldError("max_trials", _("The sweep has %(count)d trials already.") % {"count": least})
