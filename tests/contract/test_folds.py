@@ -104,9 +104,7 @@ FIXED = [1, 0, 0, 2, 2, 2, 0, 1, 2, 0, 1, 1]
 
 def test_groups_are_stored_with_the_images(tmp_path: Path) -> None:
     samples = labelled([0, 1, 0, 1], groups=2)
-    write_index(
-        tmp_path, name="x", tasks=["classification"], classes=["a", "b"], fingerprint="0" * 64, samples=samples
-    )
+    write_index(tmp_path, name="x", tasks=["classification"], classes=["a", "b"], fingerprint="0" * 64, samples=samples)
     assert read_index(tmp_path).samples == samples
     assert '"group"' not in labelled([0])[0].line()
 

@@ -13,6 +13,7 @@ from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, Tree, imported_boxes, imported_mask
 from tests.helpers.sources import assert_refused, codes, image, two_classes, write_tree
 from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.folds import folded
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.importing.duplicates import nearest
 from trainingapp.datasets.importing.importer import run_import
@@ -220,3 +221,18 @@ def test_histograms_count_every_value(values: list[float]) -> None:
     assert sum(found["counts"]) == len(values)
     assert found["edges"] == sorted(found["edges"])
     assert len(found["counts"]) <= 21
+
+
+# Folds
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_copies_of_an_image_are_in_one_fold(import_tree: Callable[[Tree], Dataset], folds: int) -> None:
+    tree = two_classes(each=9)
+    dataset = import_tree(tree | {f"cat/copy{number}.png": tree["cat/0.png"] for number in range(3)})
+    index = read_index(dataset.folder)
+    groups = {sample.path: sample.group for sample in index.samples if sample.group}
+    assert sorted(path.rpartition("/")[2] for path in groups) == ["0.png", "copy0.png", "copy1.png", "copy2.png"]
+    assert len(set(groups.values())) == 1
+    parts = [{sample.path for sample in folded(index, folds, fold).split("val")} for fold in range(folds)]
+    assert [part for part in parts if groups.keys() <= part] == [part for part in parts if groups.keys() & part]

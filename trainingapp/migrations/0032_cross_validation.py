@@ -4,15 +4,26 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('trainingapp', '0031_sweeps'),
+        ("trainingapp", "0031_sweeps"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='sweep',
-            name='sampler',
-            field=models.CharField(choices=[('tpe', 'TPE'), ('random', 'Random'), ('grid', 'Grid'), ('gp', 'Gaussian process'), ('repeat', 'Repeated seeds'), ('folds', 'Cross-validation')], default='tpe', max_length=16, verbose_name='sampler'),
+            model_name="sweep",
+            name="sampler",
+            field=models.CharField(
+                choices=[
+                    ("tpe", "TPE"),
+                    ("random", "Random"),
+                    ("grid", "Grid"),
+                    ("gp", "Gaussian process"),
+                    ("repeat", "Repeated seeds"),
+                    ("folds", "Cross-validation"),
+                ],
+                default="tpe",
+                max_length=16,
+                verbose_name="sampler",
+            ),
         ),
     ]
