@@ -9,9 +9,10 @@ import psutil
 import pytest
 
 from tests.engine.test_detection import boxes_dir  # noqa: F401 - a fixture
+from tests.engine.test_multi_label import squares_dir  # noqa: F401 - a fixture
 from tests.engine.test_segmentation import masked_dir  # noqa: F401 - a fixture
 from tests.helpers.ranks import assert_same_run, rank_processes, train_on, use_devices
-from tests.helpers.trainers import DEADLINE_S, change_order, events_of, last_status, train_here
+from tests.helpers.trainers import DEADLINE_S, change_order, events_of, last_status, newest_content, train_here
 
 #: 44 images in 11 batches: steps of four, four and three. The backbone is frozen in the first epoch.
 HARD: dict[str, Any] = {
@@ -92,6 +93,80 @@ def test_any_number_of_devices_gives_the_result_of_one(
     assert train_here(straight) == "completed"
     assert train_on(shared, devices) == "completed"
     assert_same_run(shared, straight, epochs=2)
+
+
+#: What a person requests of a run, by the poll. Three steps are an epoch; the validation follows with the polls 4 and
+#: 5, which are the same on one device and on two.
+REQUESTS: dict[str, dict[int, dict[str, Any]]] = {
+    "within an epoch": {
+        1: {"command": "checkpoint", "id": 1},
+        2: {"command": "evaluate", "id": 2},
+        6: {"command": "epochs", "id": 3, "epochs": 3},
+    },
+    "within a validation": {
+        4: {"command": "epochs", "id": 1, "epochs": 3},
+        5: {"command": "checkpoint", "id": 2},
+    },
+    "an evaluation of a validation": {5: {"command": "evaluate", "id": 1}},
+}
+
+
+@pytest.mark.parametrize(
+    "when",
+    [pytest.param(one, marks=[] if one == "within a validation" else pytest.mark.long) for one in REQUESTS],
+)
+def test_requests_are_carried_out_by_all_ranks(new_run, when: str) -> None:
+    straight, shared = new_run("straight", **HARD), new_run("shared", **HARD)
+    for run_dir, devices in ((straight, 1), (shared, 2)):
+        assert train_on(run_dir, devices, asked=REQUESTS[when]) == "completed"
+    done = [
+        [(event["id"], event["step"], event["result"]) for event in events_of(run_dir, "status") if "result" in event]
+        for run_dir in (straight, shared)
+    ]
+    assert done[0] == done[1]
+    assert sorted(number for number, _step, _result in done[0]) == sorted(one["id"] for one in REQUESTS[when].values())
+    assert_same_run(shared, straight, epochs=2 if when == "an evaluation of a validation" else 3)
+
+
+#: What else a run can do, beside `HARD`. Early stopping ends after the second epoch: no epoch is better than the first
+#: without a learning rate worth the name.
+FURTHER: dict[str, dict[str, Any]] = {
+    "bfloat16": {"amp": "on"},
+    "early stopping": {"epochs": 9, "early_stopping_epochs": 1, "learning_rate": 1e-12, "freeze": "none"},
+    "folds": {"folds": 3, "fold": 1},
+    "several labels": {"label_mode": "multi", "class_balance": "weights", "cutmix": 1.0},
+    "compiled": {"compile": True, "model": "timm/resnet10t", "epochs": 1, "freeze_epochs": 0, "freeze": "none"},
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", FURTHER)
+def test_whatever_a_run_does_two_devices_give_the_result_of_one(
+    new_run, request: pytest.FixtureRequest, what: str
+) -> None:
+    config = {**HARD, **FURTHER[what]}
+    if what == "several labels":
+        config["dataset_dir"] = request.getfixturevalue("squares_dir")
+    straight, shared = new_run("straight", **config), new_run("shared", **config)
+    assert train_on(straight, 1) == train_on(shared, 2) == "completed"
+    (started,) = [event for event in events_of(shared, "status") if event["state"] == "started"]
+    assert started["environment"]["ranks"] == 2
+    if what == "bfloat16":
+        assert started["environment"]["precision"] == "bfloat16"
+    assert not [event["message"] for event in events_of(shared, "log") if event["level"] == "warning"]
+    assert_same_run(shared, straight, epochs=newest_content(shared)["epoch"])
+    assert newest_content(shared)["epoch"] == (2 if what == "early stopping" else config["epochs"])
+
+
+@pytest.mark.long
+def test_a_batch_size_that_is_found_is_that_of_all_ranks(new_run) -> None:
+    """The search measures times, so that the run on one device is given what the other found."""
+    config = {**HARD, "epochs": 1, "freeze": "none", "freeze_epochs": 0, "accumulation_steps": 2}
+    shared = new_run("shared", **config, auto_batch_size=True)
+    assert train_on(shared, 2) == "completed"
+    straight = new_run("straight", **{**config, "batch_size": newest_content(shared)["config"]["batch_size"]})
+    assert train_here(straight) == "completed"
+    assert_same_run(shared, straight, epochs=1)
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers.trainers import (
     HARD,
+    Ask,
     EndAfter,
     assert_bit_equal,
     assert_same_result,
@@ -18,26 +19,8 @@ from tests.helpers.trainers import (
     newest_content,
     train_here,
 )
-from trainingapp.contract.commands import ChangeEpochs, Evaluate, Request, SaveCheckpoint
+from trainingapp.contract.commands import ChangeEpochs, Evaluate, SaveCheckpoint
 from trainingapp.contract.evaluation import read_evaluation
-from trainingapp.engine.control import Control, Ending
-
-
-class Ask(Control):
-    """Sends requests at exact polls between two steps: {poll: request}; may request an end at one, too."""
-
-    def __init__(self, asked: dict[int, Request], end_at: int | None = None) -> None:
-        super().__init__()
-        self._asked, self._end_at, self._look = asked, end_at, -1
-
-    def ending(self) -> Ending | None:
-        return "pause" if self._end_at is not None and self._look >= self._end_at else super().ending()
-
-    def take_requests(self) -> list[Request]:
-        self._look += 1
-        if self._look in self._asked:
-            self.request(self._asked[self._look])
-        return super().take_requests()
 
 
 def confirmed(run_dir: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import psutil
 from tests.helpers.trainers import DEADLINE_S, assert_same_result
 from trainingapp.contract.evaluation import evaluation_path
 
-#: Trains like `train_here`; the number of polls until a pause is the second argument, 0 for none.
+#: Trains like `train_here`. The second argument is the number of polls until a pause, 0 for none; the third has the
+#: requests by the poll at which they come.
 ATTEMPT = """
-import math, os, sys
+import json, math, os, sys
 from pathlib import Path
-from tests.helpers.trainers import EndAfter, train_here
+from tests.helpers.trainers import Ask, EndAfter, train_here
+from trainingapp.contract.commands import parse_command
 from trainingapp.engine import loop
 loop.LONGEST_STEP_AHEAD_S = math.inf
-state = train_here(Path(sys.argv[1]), EndAfter(int(sys.argv[2])) if int(sys.argv[2]) else None)
+asked = {int(poll): parse_command(json.dumps(request)) for poll, request in json.loads(sys.argv[3]).items()}
+state = train_here(Path(sys.argv[1]), EndAfter(int(sys.argv[2])) if int(sys.argv[2]) else Ask(asked))
 print(state, flush=True)
 os._exit(0)
 """
@@ -32,10 +36,15 @@ def use_devices(run_dir: Path, count: int) -> None:
     path.write_text(json.dumps(values))
 
 
-def train_on(run_dir: Path, devices: int, *, pause_after: int = 0) -> str:
-    """One attempt on this number of devices, paused after so many polls between two steps; returns its outcome."""
+def train_on(
+    run_dir: Path, devices: int, *, pause_after: int = 0, asked: Mapping[int, Mapping[str, Any]] | None = None
+) -> str:
+    """One attempt on this number of devices; returns its outcome.
+
+    It is paused after so many polls between two steps, or gets the requests `asked` at the polls that are their keys.
+    """
     use_devices(run_dir, devices)
-    command = [sys.executable, "-c", ATTEMPT, str(run_dir), str(pause_after)]
+    command = [sys.executable, "-c", ATTEMPT, str(run_dir), str(pause_after), json.dumps(asked or {})]
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * DEADLINE_S * devices, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]

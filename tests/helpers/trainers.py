@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.images import make_dataset, make_run_dir
+from trainingapp.contract.commands import Request
 from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, read_events
 from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.engine.checkpoint import load_checkpoint
@@ -35,6 +36,23 @@ class EndAfter(Control):
     def ending(self) -> Ending | None:
         self._looks_left -= 1
         return self._wish if self._looks_left < 0 else super().ending()
+
+
+class Ask(Control):
+    """Sends requests at exact polls between two steps: {poll: request}; may request an end at one, too."""
+
+    def __init__(self, asked: dict[int, Request], end_at: int | None = None) -> None:
+        super().__init__()
+        self._asked, self._end_at, self._look = asked, end_at, -1
+
+    def ending(self) -> Ending | None:
+        return "pause" if self._end_at is not None and self._look >= self._end_at else super().ending()
+
+    def take_requests(self) -> list[Request]:
+        self._look += 1
+        if self._look in self._asked:
+            self.request(self._asked[self._look])
+        return super().take_requests()
 
 
 def train_here(run_dir: Path, control: Control | None = None) -> str:

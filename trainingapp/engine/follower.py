@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.memory import limit_to_share
 from trainingapp.engine.norms import tensor_norms
 from trainingapp.engine.rank_processes import HOST, Reports, Setup
-from trainingapp.engine.ranks import PATIENCE_S, Ranks, Word
+from trainingapp.engine.ranks import PATIENCE_S, Order, Ranks, Word
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.shared_step import share_with
 from trainingapp.engine.small_convolutions import guard_small_convolutions
@@ -90,11 +91,21 @@ def _obey(ranks: Ranks, state: TrainingState, precision: Precision) -> None:
             case Word.STEP:
                 training_step(state, batches, precision)
             case Word.VALIDATE:
-                evaluate_share(state, precision)
+                evaluate_share(state, precision, partial(_carry_out, ranks, state))
                 set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
-            case Word.COMPARE:
-                ranks.compare(tensor_norms(state.model), state.step)
-            case Word.EPOCHS:
-                state.change_epochs(with_epochs(state.config, order.epoch))
+            case Word.COMPARE | Word.EPOCHS:
+                _carry_out(ranks, state, order)
             case _:
                 return
+
+
+def _carry_out(ranks: Ranks, state: TrainingState, order: Order) -> None:
+    """What rank 0 tells between two steps, or between two batches of a validation. Raises ValueError for other words:
+    a rank that took one for the end would leave the others waiting."""
+    match order.word:
+        case Word.COMPARE:
+            ranks.compare(tensor_norms(state.model), state.step)
+        case Word.EPOCHS:
+            state.change_epochs(with_epochs(state.config, order.epoch))
+        case _:
+            raise ValueError(f"{order} within a validation")

@@ -11,7 +11,7 @@ from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.messages.training import DIVERGED, VALIDATION_NOT_FINITE
 from trainingapp.engine.control import Ending
 from trainingapp.engine.device import Precision
-from trainingapp.engine.ranks import Ranks, Word
+from trainingapp.engine.ranks import Order, Ranks, Word
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.state import TrainingState
 from trainingapp.engine.tasks.task import SharedMeter
@@ -50,13 +50,18 @@ def evaluate_split(
     return found
 
 
-def evaluate_share(state: TrainingState, precision: Precision) -> None:
-    """Evaluate the batches of a rank above 0, as rank 0 tells, and give it the results."""
+def evaluate_share(state: TrainingState, precision: Precision, carry_out: Callable[[Order], None]) -> None:
+    """Evaluate the batches of a rank above 0, as rank 0 tells, and give it the results.
+
+    `carry_out` gets what rank 0 tells between two batches that is not about the validation, as for a request to save.
+    """
     meter = state.task.validation_meter()
     model, batches = state.evaluated_model.eval(), state.task.val_batches()
-    while (word := state.ranks.listen().word) is Word.NEXT:
-        if (batch := next(batches, None)) is not None:  # the last round may have none for this rank
+    while (order := state.ranks.listen()).word not in (Word.GATHER, Word.LEAVE):
+        if order.word is not Word.NEXT:
+            carry_out(order)
+        elif (batch := next(batches, None)) is not None:  # the last round may have none for this rank
             with torch.inference_mode(), precision.autocast():
                 state.task.evaluate(model, batch, meter)
-    if word is Word.GATHER:
+    if order.word is Word.GATHER:
         state.ranks.give(meter.shared())
