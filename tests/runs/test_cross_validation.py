@@ -166,7 +166,7 @@ def test_the_form_makes_a_cross_validation(client: Client, user: User, dataset: 
     values = {name: form[name].value() for name in form.fields if form[name].value() is not None}
     entered = {name: value for name, value in values.items() if value is not False}
     entered |= {"name": "mine", "dataset": dataset.pk, "sampler": "folds", "fold_count": "4"}
-    entered |= {"pruner": "none", "control_every": "0"}
+    entered |= {"pruner": "none", "control_every": "0", "search-learning_rate": "on", "low-learning_rate": "hidden"}
     response = client.post("/sweeps/new/", entered)
     assert response.status_code == 302, response.context["form"].errors
     sweep = Sweep.objects.get()

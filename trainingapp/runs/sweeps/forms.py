@@ -358,6 +358,9 @@ class SweepForm(RunForm):
 
     def clean(self) -> dict[str, object]:
         values = super().clean()
+        if values.get("sampler") in REPEATED_FIELDS:  # the form does not show the search space then
+            self.space = SearchSpace()
+            return values
         try:
             self.space = SearchSpace.model_validate({"dimensions": [row.dimension() for row in self.rows if row.is_on]})
         except ValidationError as error:
