@@ -99,9 +99,9 @@ def test_any_number_of_devices_gives_the_result_of_one(
 #: 5, which are the same on one device and on two.
 REQUESTS: dict[str, dict[int, dict[str, Any]]] = {
     "within an epoch": {
-        1: {"command": "checkpoint", "id": 1},
-        2: {"command": "evaluate", "id": 2},
-        6: {"command": "epochs", "id": 3, "epochs": 3},
+        0: {"command": "checkpoint", "id": 1},
+        1: {"command": "epochs", "id": 2, "epochs": 3},
+        2: {"command": "evaluate", "id": 3},
     },
     "within a validation": {
         4: {"command": "epochs", "id": 1, "epochs": 3},
@@ -128,8 +128,7 @@ def test_requests_are_carried_out_by_all_ranks(new_run, when: str) -> None:
     assert_same_run(shared, straight, epochs=2 if when == "an evaluation of a validation" else 3)
 
 
-#: What else a run can do, beside `HARD`. Early stopping ends after the second epoch: no epoch is better than the first
-#: without a learning rate worth the name.
+#: What else a run can do, beside `HARD`. Early stopping ends it, because it learns nothing.
 FURTHER: dict[str, dict[str, Any]] = {
     "bfloat16": {"amp": "on"},
     "early stopping": {"epochs": 9, "early_stopping_epochs": 1, "learning_rate": 1e-12, "freeze": "none"},
@@ -155,7 +154,7 @@ def test_whatever_a_run_does_two_devices_give_the_result_of_one(
         assert started["environment"]["precision"] == "bfloat16"
     assert not [event["message"] for event in events_of(shared, "log") if event["level"] == "warning"]
     assert_same_run(shared, straight, epochs=newest_content(shared)["epoch"])
-    assert newest_content(shared)["epoch"] == (2 if what == "early stopping" else config["epochs"])
+    assert (newest_content(shared)["epoch"] < config["epochs"]) == (what == "early stopping")
 
 
 @pytest.mark.long
