@@ -45,7 +45,8 @@ def train_on(
     """
     use_devices(run_dir, devices)
     command = [sys.executable, "-c", ATTEMPT, str(run_dir), str(pause_after), json.dumps(asked or {})]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * DEADLINE_S * devices, check=False)
+    deadline_s = 2 * DEADLINE_S * max(2, devices)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_s, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
 

@@ -158,7 +158,21 @@ def english(message: Message) -> str:
 
 
 COUNTS = frozenset(
-    {"count", "total", "most", "rest", "more", "loaded", "bytes", "mb", "most_mb", "free_mb", "batch_mb"}
+    {
+        "count",
+        "total",
+        "most",
+        "rest",
+        "more",
+        "loaded",
+        "bytes",
+        "mb",
+        "most_mb",
+        "free_mb",
+        "batch_mb",
+        "train",
+        "val",
+    }
 )
 """Names of parameters that count something and have thousands separators.
 
