@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from trainingapp.contract.config import parse_config
+from trainingapp.contract.config import kept_by_continuing, parse_config
 from trainingapp.contract.dataset_index import Box, DatasetIndex, Sample, Split, read_index, write_index
 from trainingapp.contract.folds import FoldImage, fold_of_each, folded
 from trainingapp.contract.limits import MAX_FOLDS
+from trainingapp.contract.tasks.registry import TASKS
 
 FOLDS = st.integers(2, MAX_FOLDS)
 LABELS = st.lists(st.integers(0, 5), max_size=150)
@@ -122,3 +123,9 @@ def test_a_fold_that_does_not_exist_is_refused(config: dict[str, int], field: st
 def test_the_last_fold_is_one() -> None:
     config = parse_config({"folds": 3, "fold": 2})
     assert (config.folds, config.fold) == (3, 2)
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_fork_that_continues_keeps_its_fold(task: str) -> None:
+    """Otherwise it would validate on images that its checkpoint was trained on."""
+    assert {"folds", "fold"} <= set(kept_by_continuing(task))

@@ -18,11 +18,15 @@ make_dataset(User.objects.get())
 """
 
 
+def open_folds(page: Page) -> None:
+    """Show the advanced fields of all sections, some of which may be shown already."""
+    page.locator("details.fold").evaluate_all("folds => folds.forEach((fold) => { fold.open = true; })")
+
+
 def fill_in(page: Page, name: str, devices: int) -> int:
     """Name the run of the form, choose its number of devices, and create and start it; returns its number."""
     page.get_by_label("Name", exact=True).fill(name)
-    for fold in page.locator("details.fold:not([open]) > summary").all():
-        fold.click()
+    open_folds(page)
     page.get_by_label("Number of devices", exact=True).fill(str(devices))
     page.get_by_role("button", name="Create and start").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
@@ -63,8 +67,7 @@ def test_two_devices_train_the_run_that_one_would(
     page.get_by_label("Image size").fill("32")
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("6")
     page.get_by_label("Batch size", exact=True).fill("8")
-    for fold in page.locator("details.fold:not([open]) > summary").all():
-        fold.click()
+    open_folds(page)
     page.get_by_label("CPU threads").fill("1")
     page.get_by_label("Log every", exact=True).fill("1")
     shared = fill_in(page, "Shared", 2)
