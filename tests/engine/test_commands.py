@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.helpers.trainers import change_order, events_of, index_of, last_status, newest_content
@@ -114,3 +115,17 @@ def test_a_trainer_whose_run_continued_elsewhere_saves_nothing(new_run, start) -
     assert trainer.wait() == 1
     assert not list((run_dir / "checkpoints").iterdir())
     assert last_status(run_dir)["error_class"] == "superseded"
+
+
+def test_a_signal_for_its_loader_processes_as_well_interrupts_and_saves(new_run, start) -> None:
+    """A cluster scheduler sends it to all processes of a job."""
+    run_dir = new_run(**LONG, num_workers=2)
+    trainer = start(run_dir)
+    trainer.wait_for(_running)
+    loaders = psutil.Process(trainer.process.pid).children(recursive=True)
+    assert len(loaders) == 2
+    for process in (*loaders, trainer.process):
+        process.terminate()
+    assert trainer.wait() == 0, trainer.log()
+    assert last_status(run_dir)["state"] == "interrupted"
+    assert index_of(run_dir)[-1]["step"] == last_status(run_dir)["step"]

@@ -316,6 +316,8 @@ def _single_thread() -> Iterator[None]:
 def _start_loader_process(trainer_pid: int, unwanted_fds: Sequence[int], number: int) -> None:
     """Have this process end with the trainer, and close what the trainer alone may hold."""
     end_with_parent(trainer_pid)
+    # Where a cluster scheduler sends it to all processes, the trainer saves first, and may need batches until then.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for descriptor in unwanted_fds:
         os.close(descriptor)
 
