@@ -137,6 +137,11 @@ class Environment(BaseSettings):
     NOTIFICATION_DAYS: int = Field(
         90, ge=1, le=3650, description="Days for which notifications and the log of their deliveries are kept."
     )
+    HOST_NAME: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,63}$",
+        description="Name of this host in the studio, different on each host. Empty: the host name of the system.",
+    )
     MAX_TRAINING_PROCESSES: int = Field(
         default_factory=_default_training_processes,
         ge=1,
@@ -177,6 +182,13 @@ class Environment(BaseSettings):
         ge=0,
         le=86400,
         description="Seconds within which a trainer must pause or stop before it is killed. 0: no limit.",
+    )
+    LEAVE_GRACE_S: float = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Seconds within which trainers must save and exit when their worker is stopped; then they are "
+        "killed. Their runs continue on another worker, or when this one starts again.",
     )
     HANG_MINUTES: float = Field(
         15, ge=0, le=10080, description="Minutes without an event after which a trainer is considered hung. 0: never."
@@ -358,6 +370,7 @@ HTTPS = env.HTTPS
 SECRET_KEY = env.SECRET_KEY or _kept_secret_key(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = env.ALLOWED_HOSTS
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
+HOST_NAME = env.HOST_NAME
 MAX_TRAINING_PROCESSES = env.MAX_TRAINING_PROCESSES
 MAX_RUNS_PER_USER = env.MAX_RUNS_PER_USER
 MAX_RECOVERIES = env.MAX_RECOVERIES
@@ -365,6 +378,7 @@ RETRY_WAIT_S = env.RETRY_WAIT_S
 SOFT_TIME_LIMIT_HOURS = env.SOFT_TIME_LIMIT_HOURS
 HARD_TIME_LIMIT_HOURS = env.HARD_TIME_LIMIT_HOURS
 STOP_GRACE_S = env.STOP_GRACE_S
+LEAVE_GRACE_S = env.LEAVE_GRACE_S
 HANG_MINUTES = env.HANG_MINUTES
 TRAINER_LOG_BYTES = env.TRAINER_LOG_MB * 1024 * 1024
 SPARE_TRAINER = env.SPARE_TRAINER
@@ -539,6 +553,8 @@ HUEY: dict[str, object] = {
         "check_worker_health": True,
         "scheduler_interval": 1,
         "periodic": True,
+        # What is still at work then, such as a check of files, may be killed at any time.
+        "shutdown_timeout": LEAVE_GRACE_S + 30,
     },
 }
 

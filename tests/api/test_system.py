@@ -11,6 +11,7 @@ from django.test import AsyncClient
 from django.utils import timezone
 
 from tests.api.conftest import Api, api_of, problem, token_of
+from tests.helpers.machines import machine
 from trainingapp.contract.messages.devices import GPU_LOST
 from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun, Weights
 
@@ -93,6 +94,17 @@ def test_devices_name_the_runs_that_occupy_them(api: Api, make: MAKE) -> None:
     (told,) = api.get("devices").json()["items"]
     assert (told["name"], told["slots"], told["is_away"]) == ("studio", 2, False)
     assert [(each["torch_name"], each["runs"]) for each in told["devices"]] == [("cpu", [run.pk]), ("cuda:1", [])]
+
+
+def test_hosts_tell_whether_their_worker_is_leaving(api: Api) -> None:
+    for state in ("working", "leaving", "left"):
+        machine(f"host {state}", state=state)
+    told = {each["name"]: (each["state"], each["is_away"]) for each in api.get("devices").json()["items"]}
+    assert told == {
+        "host working": ("working", False),
+        "host leaving": ("leaving", False),
+        "host left": ("left", True),
+    }
 
 
 def test_a_device_that_cannot_be_used_says_why(api: Api) -> None:

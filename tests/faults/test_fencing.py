@@ -1,15 +1,13 @@
 """A worker that stops and returns after its run has moved: nothing twice, nothing missing, one trainer."""
 
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import psutil
 import pytest
 import torch
 
-from tests.helpers.studio import REPOSITORY, Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 from trainingapp.engine.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -17,29 +15,6 @@ pytestmark = pytest.mark.slow
 EPOCHS = 3
 CONFIG: dict[str, Any] = {"epochs": EPOCHS, "images": 48, "autosave_minutes": 0.02, "keep_checkpoints": 2}
 STEPS = EPOCHS * 48 // 4
-
-WORKER = """
-import socket, sys
-socket.gethostname = lambda: {host!r}
-from django.core.management import execute_from_command_line
-execute_from_command_line(["manage.py", "run_huey"])
-"""
-
-
-def start_worker_on(studio: Studio, host: str) -> "subprocess.Popen[bytes]":
-    """A worker that takes itself for one on the machine of that name, and shares the disk."""
-    with studio.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER.format(host=host)],
-            cwd=REPOSITORY,
-            env=studio.env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    studio.processes.append(process)
-    return process
 
 
 def weights(studio: Studio, run: int) -> dict[str, torch.Tensor]:
@@ -64,7 +39,7 @@ def check_whole(studio: Studio, run: int, reference: int) -> None:
 @pytest.mark.parametrize("hosts", [("barn", "barn"), ("barn", "shed")])
 def test_a_worker_that_returns_late_has_lost_its_run(studio: Studio, hosts: tuple[str, str]) -> None:
     reference, run = studio.prepare(runs=2, start=False, **CONFIG)
-    first = start_worker_on(studio, hosts[0])
+    first = studio.start_worker(HOST_NAME=hosts[0])
     studio.manage("train", "start", str(reference))
     studio.wait_for_status(reference, "completed", 120)
     studio.manage("train", "start", str(run))
@@ -73,7 +48,7 @@ def test_a_worker_that_returns_late_has_lost_its_run(studio: Studio, hosts: tupl
     (old,) = studio.trainers()
     old.suspend()  # else it would be done before the other worker takes over
     psutil.Process(first.pid).suspend()
-    start_worker_on(studio, hosts[1])
+    studio.start_worker(HOST_NAME=hosts[1])
     if hosts[0] == hosts[1]:
         wait_for(lambda: studio.run(run)["phase"] == "recovering", 60, "the other worker takes the run over")
         old.resume()

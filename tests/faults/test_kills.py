@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 
+from tests.helpers.startup import NEVER_SAVED, at_start
 from tests.helpers.studio import Studio, wait_for
 from trainingapp.contract.system_series import SYSTEM
 from trainingapp.engine.checkpoint import load_checkpoint
@@ -136,4 +137,44 @@ def test_worker_stopped(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> 
     assert last["step"] == row["step"], "nothing has to be made again"
     studio.start_worker()
     studio.wait_for_status(run, "completed", 120)
+    check_equal(studio, run, undisturbed)
+
+
+def left_cause(studio: Studio, run: int) -> list[str]:
+    """Why the run was queued again, for each time."""
+    moves = [event["data"] for event in studio.events(run, "status") if event["data"].get("to") == "queued"]
+    return [move["cause"] for move in moves if move.get("from") == "running"]
+
+
+@pytest.mark.long
+def test_worker_that_leaves_hands_its_run_to_another(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
+    (run,) = studio.prepare(images=IMAGES, **CONFIG)
+    first = studio.start_worker("--once", HOST_NAME="barn")
+    assert middle(studio, run)["host"] == "barn"
+    studio.start_worker(HOST_NAME="shed")
+    wait_for(lambda: studio.host("shed"), 60, "the other worker reports")
+    first.send_signal(signal.SIGUSR1)
+    assert studio.stop(first, signal.SIGTERM) == 0, "a second signal changes nothing"
+    assert (studio.host("barn")["state"], studio.host("shed")["state"]) == ("left", "working")
+    row = studio.wait_for_status(run, "completed", 120)
+    assert (row["host"], row["attempt"], row["recoveries"]) == ("shed", 2, 0)
+    assert left_cause(studio, run) == ["left"]
+    assert not studio.rows("SELECT * FROM trainingapp_journalentry"), "nothing was recovered"
+    check_equal(studio, run, undisturbed)
+
+
+@pytest.mark.long
+def test_host_taken_away_before_its_run_was_saved(
+    studio: Studio, tmp_path: Path, undisturbed: tuple[Path, list[Any]]
+) -> None:
+    at_start(studio, tmp_path / "hook", NEVER_SAVED)
+    (run,) = studio.prepare(images=IMAGES, **CONFIG)
+    first = studio.start_worker("--once", HOST_NAME="barn", LEAVE_GRACE_S="600")
+    middle(studio, run)
+    first.send_signal(signal.SIGTERM)
+    wait_for(lambda: studio.host("barn")["state"] == "leaving", 15, "the worker is leaving")
+    studio.cut_power()
+    studio.start_worker(HOST_NAME="shed")
+    row = studio.wait_for_status(run, "completed", 120)
+    assert (row["host"], row["attempt"], row["recoveries"]) == ("shed", 2, 1)
     check_equal(studio, run, undisturbed)

@@ -67,6 +67,14 @@ from trainingapp.engine import control
 control.Control.ending = lambda self: None
 """
 
+#: The trainer hangs as soon as it is to save and exit.
+NEVER_SAVED = """
+import time
+from trainingapp.engine import control
+ending = control.Control.ending
+control.Control.ending = lambda self: time.sleep(3600) if ending(self) else None
+"""
+
 #: A system limit provides less memory than a batch of the run needs.
 LITTLE_MEMORY = """
 import resource, threading, time

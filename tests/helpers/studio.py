@@ -168,13 +168,13 @@ class Studio:
 
     # Processes
 
-    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def spawn(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
         """Start `manage.py` in a new session; its output goes to the log file beside the data folder."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", *arguments],
                 cwd=self.repository,
-                env=self.env,
+                env={**self.env, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -183,8 +183,8 @@ class Studio:
         self.processes.append(process)
         return process
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        return self.spawn("run_huey")
+    def start_worker(self, *options: str, **env: str) -> subprocess.Popen[bytes]:
+        return self.spawn("run_huey", *options, **env)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start the whole studio like `make run`, and wait until its web server responds."""
@@ -260,6 +260,10 @@ class Studio:
         """The numbers of all stored events, metrics among them, in order."""
         rows = self.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ? AND type != 'metrics'", run_id)
         return sorted([*(row["seq"] for row in rows), *(event["seq"] for event in self.events(run_id, "metrics"))])
+
+    def host(self, name: str) -> dict[str, Any]:
+        """The row of a host; empty while it has none."""
+        return next(iter(self.rows("SELECT * FROM trainingapp_host WHERE name = ?", name)), {})
 
     def wait_for_status(self, run_id: int, status: str, timeout_s: float = 60) -> dict[str, Any]:
         wait_for(lambda: self.status(run_id) == status, timeout_s, f"run {run_id} is {status}")

@@ -95,6 +95,18 @@ def test_devices(admin: User, dataset: Dataset) -> None:
     assert hosts["attic"]["is_away"]
 
 
+def test_hosts_that_are_leaving_or_have_left(db: None) -> None:
+    machine("barn", state="leaving")
+    machine("shed", gpus=1, state="left").devices.filter(kind="gpu").update(problem="driver")
+    text = run("devices")
+    states = {tuple(line.split()[:3]) for line in text.splitlines()[1:]}
+    assert states == {("cpu", "barn", "leaving"), ("cpu", "shed", "left"), ("cuda:0", "shed", "left")}
+    assert {host["name"]: host["state"] for host in json.loads(run("devices", "--json"))} == {
+        "barn": "leaving",
+        "shed": "left",
+    }
+
+
 def test_a_gpu_is_put_in_quarantine_and_released(admin: User, dataset: Dataset) -> None:
     busy_studio(admin, dataset)
     text = run("devices", "quarantine", "gpu-box:cuda:1", "--reason", "fan broken")

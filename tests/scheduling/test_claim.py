@@ -12,7 +12,7 @@ from tests.helpers.machines import asking, hold, machine
 from tests.helpers.threads import in_threads
 from trainingapp.models import Dataset, Device, DeviceHold, Host, TrainingRun
 from trainingapp.scheduling.placement import GB
-from trainingapp.scheduling.scheduler import claim_next, is_waiting
+from trainingapp.scheduling.scheduler import claim_next, has_run_for, is_waiting
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -41,6 +41,17 @@ def test_the_order_is_priority_then_rank_then_age_then_number(make: MAKE) -> Non
         assert claim() == expected
     assert claim() is None
     assert not is_waiting()
+
+
+@pytest.mark.parametrize("state", ["leaving", "left"])
+def test_a_host_whose_worker_is_leaving_delays_no_run(make: MAKE, state: str) -> None:
+    """It would get the run, since it has more memory, and never claims it."""
+    machine("barn", memory_gb=80, gpus=1, state=state)
+    machine(gpus=1)
+    run = queued(make, device="cuda")
+    assert has_run_for("here")
+    assert claim() == run
+    assert not has_run_for("here")
 
 
 def test_a_claim_stores_the_worker_and_the_device(make: MAKE) -> None:

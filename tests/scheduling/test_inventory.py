@@ -20,6 +20,7 @@ from trainingapp.models import Device, Host, TrainingRun
 from trainingapp.scheduling import inventory
 from trainingapp.scheduling.gpus import DriverReading, GpuReading, read_driver, visible_gpus
 from trainingapp.scheduling.placement import GB, read_cluster
+from trainingapp.supervision import short_stay, shutting_down
 
 MAKE = Callable[..., TrainingRun]
 
@@ -119,6 +120,59 @@ def test_an_absent_host_is_removed_unless_a_run_is_on_it(make: MAKE) -> None:
     Host.objects.exclude(name="here").update(seen_at=week)
     inventory.forget_gone()
     assert set(Host.objects.values_list("name", flat=True)) == {"busy", "here"}
+
+
+@pytest.mark.django_db
+def test_a_temporary_host_is_removed_after_a_day_unless_a_run_is_on_it(make: MAKE) -> None:
+    day = timezone.now() - timedelta(days=inventory.TEMPORARY_KEPT_DAYS, hours=1)
+    for name in ("lent", "lent and busy", "owned"):
+        machine(name, state="left", is_temporary=name != "owned")
+    hold(make("running"), Device.objects.get(host__name="lent and busy"))
+    Host.objects.update(seen_at=day)
+    inventory.forget_gone()
+    assert set(Host.objects.values_list("name", flat=True)) == {"lent and busy", "owned"}
+
+
+@pytest.mark.django_db
+def test_a_worker_is_leaving_then_has_left_and_is_back_with_its_next_reading() -> None:
+    assert refresh().takes_work
+    inventory.note_leaving("here", "here:1:2")
+    host = Host.objects.get()
+    assert (host.is_leaving, host.takes_work, host.is_away, host.has_left) == (True, False, False, False)
+    inventory.note_left("here", "here:1:2")
+    host = Host.objects.get()
+    assert (host.is_leaving, host.takes_work, host.is_away, host.has_left) == (False, False, True, True)
+    assert not read_cluster().alive
+    assert refresh().takes_work
+
+
+@pytest.mark.django_db
+def test_a_leaving_worker_that_reports_no_more_is_away() -> None:
+    machine(away=True, state="leaving")
+    host = Host.objects.get()
+    assert (host.is_away, host.is_leaving, host.has_left) == (True, False, False)
+
+
+@pytest.mark.django_db
+def test_a_host_with_another_worker_is_not_leaving() -> None:
+    refresh()
+    inventory.note_leaving("here", "here:7:8")
+    inventory.note_left("here", "here:7:8")
+    assert Host.objects.get().takes_work
+
+
+@pytest.mark.django_db
+def test_a_reading_tells_of_a_worker_that_is_stopped_or_temporary() -> None:
+    short_stay.set()
+    shutting_down.set()
+    try:
+        host = refresh()
+    finally:
+        short_stay.clear()
+        shutting_down.clear()
+    assert (host.state, host.is_temporary) == ("leaving", True)
+    host = refresh()
+    assert (host.state, host.is_temporary) == ("working", False)
 
 
 @pytest.mark.django_db

@@ -120,6 +120,12 @@ def test_a_device_that_only_an_absent_host_has(make: MAKE) -> None:
     assert reason == "Only attic has what it requires, and no worker is running there."
 
 
+def test_a_host_that_was_there_for_a_while_only_is_not_expected_again(make: MAKE) -> None:
+    machine()
+    machine("barn", gpus=1, state="left", is_temporary=True)
+    assert why_waiting(queued(make, device="cuda")) == "No host has a GPU."
+
+
 def test_the_time_before_which_it_does_not_start(make: MAKE) -> None:
     machine()
     run = queued(make)

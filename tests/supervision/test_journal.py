@@ -12,9 +12,11 @@ from tests.helpers.saved import flip_a_bit, open_folder
 from tests.helpers.saved import save as save_state
 from tests.helpers.world import line, store_events
 from tests.supervision.test_recovery import lost_worker
+from trainingapp.contract.messages.runs import WORKER_LEFT
 from trainingapp.models import Checkpoint, JournalEntry, TrainingRun
 from trainingapp.supervision import HOST, note_restart, recover_run, worker_id
 from trainingapp.supervision.journal import is_valid
+from trainingapp.supervision.outcome import LEFT
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -123,3 +125,11 @@ def test_runs_requeued_at_a_shutdown_are_recorded_once(make: MAKE) -> None:
     entry = JournalEntry.objects.get()
     assert (entry.run, entry.action, entry.message) == (run, "requeued", "The studio was stopped.")
     assert entry.evidence["steps_lost"] == 0
+
+
+def test_a_run_whose_worker_has_left_is_no_finding(make: MAKE) -> None:
+    """The studio was not stopped, and nothing had to be recovered."""
+    run = make("running", attempt=1, worker="a:1:2", host="a", step=30)
+    run.transition("queued", message=WORKER_LEFT(host="a"), data={"cause": LEFT})
+    note_restart()
+    assert not JournalEntry.objects.exists()

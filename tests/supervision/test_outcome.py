@@ -1,5 +1,6 @@
 """The outcome of a run after the end of its trainer."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,14 @@ def test_a_shutdown_of_the_studio_costs_no_recovery() -> None:
     assert outcome.to == "queued"
     assert "recoveries" not in outcome.fields
     assert "resumes when the studio starts again" in str(outcome.message)
+
+
+@pytest.mark.parametrize("end", [End(ended("interrupted"), 0), End(None, -9)])
+def test_a_worker_that_leaves_costs_no_recovery_and_is_not_the_end_of_the_studio(end: End) -> None:
+    outcome = judge(TrainingRun(host="barn", recoveries=3), replace(end, is_shutting_down=True, is_leaving=True))
+    assert (outcome.to, outcome.wait_s, outcome.data) == ("queued", 0.0, {"cause": "left"})
+    assert "recoveries" not in outcome.fields
+    assert str(outcome.message).startswith("The worker on barn has left.")
 
 
 # Retries

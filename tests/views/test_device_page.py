@@ -63,6 +63,26 @@ def test_runs_on_the_timeline_are_reached_by_links_of_a_table(
         assert len(rows) == bars, day
 
 
+def test_a_host_is_shown_as_leaving_while_its_runs_are_saved(user_client: Client, make: MAKE) -> None:
+    host = machine("barn", state="leaving")
+    hold(make("running", name="night shift", host="barn", heartbeat_at=timezone.now()), host.devices.get())
+    text = page(user_client)
+    assert re.search(r"</i>Leaving</span>", text), text
+    assert "Its worker takes nothing new." in text
+    assert "night shift" in text
+    assert "Online" not in text
+
+
+def test_a_host_that_has_left_is_listed_without_an_alarm(user_client: Client) -> None:
+    machine("barn", gpus=1, state="left").devices.filter(kind="gpu").update(problem="lost")
+    text = page(user_client)
+    assert "Hosts that have left" in text
+    assert re.search(r'<th scope="row"[^>]*>barn</th>.*?<td>cpu, cuda:0</td>', text, re.S)
+    assert "No host has reported yet" not in text
+    for alarm in ("unusable", "Offline", "Online", "Check again"):
+        assert alarm not in text
+
+
 def test_htmx_gets_only_the_list(user_client: Client) -> None:
     response = user_client.get(reverse("device_list"), headers={"HX-Request": "true", "HX-Target": "devices"})
     assert response.content.decode().lstrip().startswith('<div id="devices"')

@@ -47,6 +47,8 @@ def test_without_a_worker_it_is_not_ready(client: Client, make: Callable[..., Tr
     Host.objects.update(seen_at=timezone.now() + timedelta(hours=1))
     TrainingRun.objects.all().delete()
     assert unwell(client) == {"worker"}, "of a clock that was set back since"
+    Host.objects.update(seen_at=timezone.now(), state="leaving")
+    assert unwell(client) == {"worker"}, "it takes nothing"
 
 
 def test_with_a_missing_migration_it_is_not_ready(client: Client) -> None:

@@ -11,8 +11,8 @@ from trainingapp.models import Device, DeviceHold, Host
 
 @admin.register(Host)
 class HostAdmin(ReadOnlyAdmin):
-    list_display = ("name", "is_here", "slots", "cpu_cores", "memory", "disk", "load", "seen_at", "started_at")
-    list_filter = ("seen_at",)
+    list_display = ("name", "is_here", "state", "slots", "cpu_cores", "memory", "disk", "load", "seen_at", "started_at")
+    list_filter = ("state", "is_temporary", "seen_at")
     search_fields = ("name", "worker")
     readonly_fields = ("devices_link",)
 

@@ -486,7 +486,11 @@ class HostItem(Schema):
     """A machine with a worker."""
 
     name: str
-    is_away: bool = Field(description="Nothing was heard of its worker for longer than the lease.")
+    is_away: bool = Field(description="Its worker has left, or has sent no heartbeat for longer than the lease.")
+    state: Literal["working", "leaving", "left"] = Field(
+        description="What its worker last reported: leaving takes nothing new and saves its runs; left has ended as "
+        "intended."
+    )
     slots: int
     cpu_cores: int
     memory_bytes: int

@@ -23,6 +23,7 @@ from trainingapp.jobs.kinds import JobStopped, Lane, Work, kind_of
 from trainingapp.jobs.lease import message_fields
 from trainingapp.models import Job
 from trainingapp.models.text import storable
+from trainingapp.supervision.state import is_stopped_with
 from trainingapp.supervision.trainers import end_group, trainer_environment
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class EngineAttempt:
         if (error := self._read(ERROR_FILE)) is not None:
             return Outcome(failure=_message(error) or JOB_ERROR(error=str(error.get("message", ""))), error=error)
         self._is_reusable = False
-        if exit_status is None:
+        if exit_status is None or is_stopped_with(exit_status):
             return None
         return Outcome(failure=JOB_PROCESS_ENDED(exit_status=exit_status))
 

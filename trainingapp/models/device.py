@@ -17,9 +17,21 @@ EXPECTED_FOR = timedelta(days=7)
 class Host(models.Model):
     """A machine with a worker. Its worker writes the row; a host that is silent for longer than the lease is away."""
 
+    class State(models.TextChoices):
+        """What its worker last reported of itself."""
+
+        WORKING = "working", _("working")
+        #: It takes nothing new, and ends when its runs are saved.
+        LEAVING = "leaving", _("leaving")
+        #: It has ended as intended, and holds nothing.
+        LEFT = "left", _("left")
+
     name = models.CharField(_("name"), max_length=120, unique=True)
     #: Identity of the worker process that reports: "host:pid:start".
     worker = models.CharField(_("worker"), max_length=120, blank=True)
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.WORKING)
+    #: Its worker was started for a while only (`run_huey --once`): such a host is soon forgotten.
+    is_temporary = models.BooleanField(_("temporary"), default=False)
     #: Runs that may train at the same time on it.
     slots = models.PositiveIntegerField(_("slots"), default=1)
     cpu_cores = models.PositiveIntegerField(_("cores"), default=1)
@@ -45,9 +57,23 @@ class Host(models.Model):
 
     @property
     def is_away(self) -> bool:
-        """No worker of it has sent a heartbeat for longer than the lease."""
+        """Its worker has left, or has sent no heartbeat for longer than the lease."""
         lease = timedelta(seconds=settings.HEARTBEAT_LEASE_S)
-        return self.seen_at is None or self.seen_at < timezone.now() - lease
+        return self.has_left or self.seen_at is None or self.seen_at < timezone.now() - lease
+
+    @property
+    def has_left(self) -> bool:
+        return self.state == self.State.LEFT
+
+    @property
+    def is_leaving(self) -> bool:
+        """Its worker is saving its runs, and then ends."""
+        return self.state == self.State.LEAVING and not self.is_away
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether its worker reports and takes what is new."""
+        return self.state == self.State.WORKING and not self.is_away
 
 
 class Device(models.Model):

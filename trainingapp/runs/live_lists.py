@@ -78,8 +78,9 @@ class ListReader(Reader[Look]):
 
     @classmethod
     def rest(cls) -> tuple[object, ...]:
-        """What the list depends on besides: a run was deleted, or a host appeared or disappeared."""
-        return TrainingRun.objects.count(), Host.objects.filter(seen_at__gte=heartbeat_deadline()).count()
+        """What the list depends on besides: a run was deleted, or a host appeared, is leaving or disappeared."""
+        hosts = Host.objects.filter(seen_at__gte=heartbeat_deadline()).order_by("pk")
+        return TrainingRun.objects.count(), tuple(hosts.values_list("pk", "state"))
 
     async def take(self, found: Look) -> None:
         known: dict[int, tuple[object, ...]] = {

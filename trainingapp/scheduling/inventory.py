@@ -13,6 +13,7 @@ from typing import TypedDict
 import psutil
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from trainingapp.contract.messages import Message
@@ -21,6 +22,7 @@ from trainingapp.models import Device, Host, TrainingRun
 from trainingapp.scheduling.gpus import DriverReading, GpuReading, check_key, torch_has_cuda, torch_version
 from trainingapp.scheduling.placement import held_by_jobs, open_holds
 from trainingapp.supervision.device_checks import read_gpus
+from trainingapp.supervision.state import short_stay, shutting_down
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
 REFRESH_S = 4.0
@@ -31,6 +33,8 @@ SAME_MEMORY_BYTES = 1 << 26
 HIDDEN_SHARE = 0.05
 #: Days after which a silent machine is removed, with its devices.
 KEPT_DAYS = 7
+#: The same for machines whose worker was there for a while only: for as long as the timeline shows their runs.
+TEMPORARY_KEPT_DAYS = 1
 #: How exactly it is stored when a GPU could last be used.
 USABLE_STEP = timedelta(hours=1)
 
@@ -80,6 +84,21 @@ def ensure_host(host: str, worker: str) -> None:
     """Store the host where it has no row yet: a claim may come before the first regular reading."""
     if not Host.objects.filter(name=host).exists():
         refresh(host, worker)
+
+
+def note_leaving(host: str, worker: str) -> None:
+    """Store that the worker takes nothing new, and that it still reports. Called again until it ends."""
+    _note_state(host, worker, Host.State.LEAVING)
+
+
+def note_left(host: str, worker: str) -> None:
+    """Store that the worker has ended as intended."""
+    _note_state(host, worker, Host.State.LEFT)
+
+
+def _note_state(host: str, worker: str, state: Host.State) -> None:
+    """Only in what this worker wrote last: another one of the same host takes the row over."""
+    Host.objects.filter(name=host, worker=worker).update(state=state, seen_at=timezone.now())
 
 
 def refresh(host: str, worker: str, driver: DriverReading | None = None) -> Host:
@@ -154,11 +173,13 @@ def _usable(fields: DeviceReading, device: Device | None) -> DeviceReading:
 
 
 def forget_gone() -> None:
-    """Remove machines that have been silent for KEPT_DAYS, and GPUs that are gone for so long: a container has a new
-    name, and a slice a new UUID, each time it is created."""
-    silent_since = timezone.now() - timedelta(days=KEPT_DAYS)
+    """Remove machines that have been silent for KEPT_DAYS (or TEMPORARY_KEPT_DAYS), and GPUs that are gone for so long:
+    a container has a new name, and a slice a new UUID, each time it is created."""
+    now = timezone.now()
+    silent_since, left_since = now - timedelta(days=KEPT_DAYS), now - timedelta(days=TEMPORARY_KEPT_DAYS)
     busy = open_holds().values("device__host_id")
-    Host.objects.filter(seen_at__lt=silent_since).exclude(pk__in=busy).delete()
+    silent = Q(seen_at__lt=silent_since) | Q(seen_at__lt=left_since, is_temporary=True)
+    Host.objects.filter(silent).exclude(pk__in=busy).delete()
     gone = Device.objects.filter(kind=Device.Kind.GPU, is_present=False, usable_at__lt=silent_since)
     gone.exclude(pk__in=open_holds().values("device_id")).delete()
 
@@ -177,6 +198,8 @@ def _machine(host: str, worker: str, load: float, driver: DriverReading) -> dict
         folder = folder.parent
     return {
         "worker": worker,
+        "state": Host.State.LEAVING if shutting_down.is_set() else Host.State.WORKING,
+        "is_temporary": short_stay.is_set(),
         "slots": settings.MAX_TRAINING_PROCESSES,
         "cpu_cores": _cores(),
         "memory_bytes": memory.total,

@@ -216,13 +216,17 @@ class Obstacle:
 
 @dataclass
 class Machine:
-    """A host: at most `slots` runs train on it. `gpu_problem` says why its GPU driver cannot be queried."""
+    """A host: at most `slots` runs train on it. `gpu_problem` says why its GPU driver cannot be queried.
+
+    `is_away`: no worker of it takes anything. `is_temporary`: once away, it is not expected again.
+    """
 
     name: str
     slots: int
     is_away: bool
     gpu_problem: Message | None = None
     devices: list[DeviceSlot] = field(default_factory=list)
+    is_temporary: bool = False
 
     @property
     def run_count(self) -> int:
@@ -616,7 +620,13 @@ def read_cluster() -> ClusterState:
     A host that reports for the first time between the queries is left out with its devices until the next call.
     """
     machines = {
-        host.pk: Machine(host.name, host.slots, host.is_away, from_data(host.gpu_problem))
+        host.pk: Machine(
+            host.name,
+            host.slots,
+            is_away=not host.takes_work,
+            gpu_problem=from_data(host.gpu_problem),
+            is_temporary=host.is_temporary,
+        )
         for host in Host.objects.all()
     }
     devices: dict[int, DeviceSlot] = {}

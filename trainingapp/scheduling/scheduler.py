@@ -57,6 +57,11 @@ def claim_next(host: str, worker: str) -> TrainingRun | None:
             return run
 
 
+def has_run_for(host: str) -> bool:
+    """Whether a worker of this host could claim a run now."""
+    return first_fitting(_cluster_for(host), read_queue(), timezone.now(), host) is not None
+
+
 def is_waiting() -> bool:
     """Whether any run is queued whose time has come."""
     now = timezone.now()
@@ -242,7 +247,8 @@ def nowhere(cluster: ClusterState, request: Request) -> str:
     """Why no machine with a running worker has what the run requires."""
     if not cluster.alive:
         return _("No worker is running. Start one with “manage.py studio”.")
-    away = [machine.name for machine in cluster.machines if machine.is_away and machine.suited(request)]
+    expected = (machine for machine in cluster.machines if machine.is_away and not machine.is_temporary)
+    away = [machine.name for machine in expected if machine.suited(request)]
     if away:
         return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
     return _("No host has %(what)s.") % {"what": request_text(request)}

@@ -3,7 +3,7 @@
 from trainingapp.supervision.identity import HOST, worker_id
 from trainingapp.supervision.journal import note_restart
 from trainingapp.supervision.recovery import recover_lost_runs, recover_run
-from trainingapp.supervision.state import shutting_down
+from trainingapp.supervision.state import short_stay, shutting_down
 from trainingapp.supervision.supervision import supervise
 from trainingapp.supervision.trainers import drop_spare, warm_spare
 
@@ -13,6 +13,7 @@ __all__ = [
     "note_restart",
     "recover_lost_runs",
     "recover_run",
+    "short_stay",
     "shutting_down",
     "supervise",
     "warm_spare",

@@ -5,8 +5,9 @@ import socket
 from functools import cache
 
 import psutil
+from django.conf import settings
 
-HOST = socket.gethostname()
+HOST = str(settings.HOST_NAME or socket.gethostname())
 
 #: Seconds by which two readings of one process's start may differ (the clock of the machine is set now and then).
 START_TOLERANCE_S = 2.0

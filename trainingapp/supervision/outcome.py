@@ -21,8 +21,8 @@ from trainingapp.supervision.watchdog import Cause
 #: Written at every end: no process and no worker hold the run.
 RELEASED: dict[str, Any] = {"worker": "", "pid": None, "phase": "", "saving": "", "eta_s": None}
 
-#: `cause` in the event of a run that was queued again because its worker was stopped.
-SHUTDOWN = "shutdown"
+#: `cause` in the event of a run that was queued again because its worker was stopped, or was there for a while only.
+SHUTDOWN, LEFT = "shutdown", "left"
 
 #: The exit status of a trainer that could not write its failed event -> class of the failure.
 UNWRITTEN = {errno.ENOSPC: "disk_full", errno.EROFS: "read_only"}
@@ -54,6 +54,8 @@ class End:
     lines: list[str] = field(default_factory=list)
     is_worker_lost: bool = False
     is_shutting_down: bool = False
+    #: Whether its worker stays for a while only, so that its end is not that of the studio.
+    is_leaving: bool = False
     #: Why its supervisor terminated it, where it did.
     cause: Cause | None = None
     #: Whether the system has just killed a process because memory ran out.
@@ -123,11 +125,13 @@ def judge(run: TrainingRun, end: End) -> Outcome:
         return _out_of_time(run, end)
     if state == "stopped":
         return Outcome(Status.STOPPED, messages.STOPPED(), fields=NO_ERROR)
-    return _studio_stopped() if end.is_shutting_down else _failed(run, end)
+    return _given_back(run, end) if end.is_shutting_down else _failed(run, end)
 
 
-def _studio_stopped() -> Outcome:
+def _given_back(run: TrainingRun, end: End) -> Outcome:
     """Queued again without a wait and without counting as a restart: the worker ends, not the run."""
+    if end.is_leaving:
+        return Outcome(Status.QUEUED, messages.WORKER_LEFT(host=run.host), data={"cause": LEFT})
     return Outcome(Status.QUEUED, messages.STUDIO_STOPPED(), data={"cause": SHUTDOWN})
 
 
@@ -168,7 +172,7 @@ def _failed(run: TrainingRun, end: End) -> Outcome:
     if run.requested_action == RequestedAction.PAUSE:
         return Outcome(Status.PAUSED, sentences(messages.PAUSED(), reason), "warning", fields=NO_ERROR)
     if end.is_shutting_down and end.final is None:
-        return _studio_stopped()
+        return _given_back(run, end)
     return _retried(run, found, reason, end.batch_size)
 
 

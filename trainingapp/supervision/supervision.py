@@ -29,7 +29,7 @@ from trainingapp.supervision.memory_kills import MemoryKills, memory_kill_counte
 from trainingapp.supervision.outcome import RELEASED, UNWRITTEN, End, Outcome, disk_message, judge
 from trainingapp.supervision.requests import drop_requests
 from trainingapp.supervision.starting_points import starting_points
-from trainingapp.supervision.state import holding, shutting_down
+from trainingapp.supervision.state import holding, is_stopped_with, short_stay, shutting_down
 from trainingapp.supervision.trainers import (
     LOG_FILE,
     Trainer,
@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.15
 BEAT_S = 1.5
-#: Seconds that a trainer gets to save and exit when the worker is stopped.
-EXIT_S = 30.0
 #: Seconds for which a supervisor waits for a trainer that it has killed, and those while the worker is being stopped.
 UNKILLABLE_S, UNKILLABLE_AT_EXIT_S = 30.0, 5.0
 #: Seconds for which a worker that is being stopped still tries to reach the database.
@@ -103,13 +101,18 @@ class _Supervisor:
             self.store.final,
             exit_code,
             log_tail(self.folder, self.log_start, LINES_SEARCHED),
-            is_shutting_down=shutting_down.is_set(),
+            is_shutting_down=self._is_worker_stopped(exit_code),
+            is_leaving=short_stay.is_set(),
             cause=self.cause,
             is_memory_kill=self._memory_kills.has_one(),
             stuck_process=stuck,
         )
         settle(self.store, end)
         warm_spare()
+
+    def _is_worker_stopped(self, exit_code: int | None) -> bool:
+        is_interrupted = self.store.final is not None and self.store.final.state == "interrupted"
+        return is_stopped_with(exit_code, is_interrupted=is_interrupted)
 
     def _prepare(self) -> None:
         """Make the run's folder with config.json, without trainers, events or folders of others."""
@@ -205,10 +208,10 @@ class _Supervisor:
         if not shutting_down.is_set():
             return
         if self._exit_by is None:
-            self._exit_by = time.monotonic() + EXIT_S
+            self._exit_by = time.monotonic() + settings.LEAVE_GRACE_S
             trainer.close_input()
         elif time.monotonic() > self._exit_by and self._killed_at is None:
-            logger.error("The trainer of run %s did not exit within %d s.", self.store.run.pk, EXIT_S)
+            logger.error("The trainer of run %s did not exit within %d s.", self.store.run.pk, settings.LEAVE_GRACE_S)
             self._kill(trainer)
 
     def _warm_after_first_step(self, events: list[AnyEvent]) -> None:

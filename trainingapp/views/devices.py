@@ -25,11 +25,13 @@ from trainingapp.views.device_timeline import HOURS, timeline
 
 @require_safe
 def device_list(request: HttpRequest) -> HttpResponse:
-    """Every host with its devices; htmx gets the list alone."""
-    hosts = list(_hosts(request.user, timezone.now()))
+    """Every host with its devices, and those that have left; htmx gets the list alone."""
+    known = list(Host.objects.prefetch_related("devices__job"))
+    hosts = list(_hosts([host for host in known if not host.has_left], request.user, timezone.now()))
+    left = sorted((host for host in known if host.has_left), key=_last_seen, reverse=True)
     alone = request.headers.get("HX-Target") == "devices"
     controls = can(request.user, Verb.ADMINISTER)
-    context = {"section": "queue", "hosts": hosts, "hours": HOURS, "controls": controls}
+    context = {"section": "queue", "hosts": hosts, "left": left, "hours": HOURS, "controls": controls}
     return render(request, "devices/_hosts.html" if alone else "devices/list.html", context)
 
 
@@ -61,9 +63,14 @@ def device_release(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("device_list")
 
 
-def _hosts(user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:
+def _last_seen(host: Host) -> datetime:
+    assert host.seen_at is not None, "a host that has left has reported"
+    return host.seen_at
+
+
+def _hosts(hosts: list[Host], user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:
     holds, waiting, named = _holds_by_device(user, now), next_by_device(), named_to(user)
-    for host in sorted(Host.objects.prefetch_related("devices__job"), key=lambda host: (host.is_away, host.name)):
+    for host in sorted(hosts, key=lambda host: (host.is_away, host.name)):
         shown = (device for device in host.devices.all() if device.is_present or holds[device.pk] or device.was_usable)
         yield {
             "host": host,

@@ -124,7 +124,7 @@ def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
         "rows": rows,
         "more": queued_runs().count() - len(rows),
         "accuracy": forecast.accuracy(),
-        "has_live_host": any(not host.is_away for host in Host.objects.all()),
+        "has_live_host": any(host.takes_work for host in Host.objects.all()),
     }
     return render(request, "queue/_queue.html" if alone else "queue/queue.html", context)
 

@@ -12,6 +12,10 @@ FORCED_STOP = define("run_forced_stop", gettext_noop("Stopped by force."))
 STUDIO_STOPPED = define(
     "studio_stopped", gettext_noop("The studio was stopped; the run resumes when the studio starts again.")
 )
+WORKER_LEFT = define(
+    "worker_left",
+    gettext_noop("The worker on %(host)s has left. The run continues on any worker that has a device for it."),
+)
 NO_RESPONSE = define(
     "trainer_no_response",
     gettext_noop("The trainer did not respond within %(seconds)d s and was terminated."),

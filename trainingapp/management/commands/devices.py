@@ -72,13 +72,19 @@ def _device(name: str) -> Device:
 
 
 def _state(host: Host, device: Device) -> str:
-    if host.is_away or not device.is_present:
-        return "away" if host.is_away else "gone"
+    if host.is_away and not host.has_left:
+        return "away"
+    if not host.takes_work:
+        return host.state
+    if not device.is_present:
+        return "gone"
     return "quarantine" if device.quarantined_at else device.problem or "present"
 
 
 def _explanations(host: Host) -> Iterator[tuple[str, str]]:
-    """Why GPUs cannot be used, and what to do about it."""
+    """Why GPUs cannot be used, and what to do about it; nothing is to be done where no worker is expected."""
+    if host.has_left:
+        return
     if host.gpu_problem:
         yield host.name, text_of(host.gpu_problem)
     for device in host.devices.all():
@@ -110,6 +116,7 @@ def _record(host: Host, holds: list[DeviceHold]) -> dict[str, object]:
         "versions": host.versions,
         "gpu_problem": text_of(host.gpu_problem),
         "is_away": host.is_away,
+        "state": host.state,
         "seen_at": host.seen_at.isoformat() if host.seen_at else None,
         "devices": [
             {

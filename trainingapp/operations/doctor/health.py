@@ -81,11 +81,14 @@ def worker_problem() -> str:
 
 
 def living_hosts() -> set[str]:
-    """Names of the hosts whose worker sent a heartbeat within the lease, in its own row or in that of a run."""
+    """Names of the hosts whose worker sent a heartbeat within the lease, in its own row or in that of a run.
+
+    One that is leaving takes nothing: it counts as long as a run is on it.
+    """
     lease = timedelta(seconds=settings.HEARTBEAT_LEASE_S)
     # The upper bound excludes heartbeats of a clock that was set back since: they would look recent for hours.
     recent = (timezone.now() - lease, timezone.now() + lease)
-    reporting = Host.objects.filter(seen_at__range=recent).values_list("name", flat=True)
+    reporting = Host.objects.filter(seen_at__range=recent, state=Host.State.WORKING).values_list("name", flat=True)
     training = TrainingRun.objects.filter(status=Status.RUNNING, heartbeat_at__range=recent)
     return {*reporting, *training.values_list("host", flat=True)} - {""}
 
