@@ -142,6 +142,11 @@ class Environment(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{0,63}$",
         description="Name of this host in the studio, different on each host. Empty: the host name of the system.",
     )
+    CLUSTER_INTERFACE: str = Field(
+        "",
+        description="Network interface by which this host reaches other hosts, such as eth0, to train one run together "
+        "with them. Empty: runs on several hosts leave this host out.",
+    )
     MAX_TRAINING_PROCESSES: int = Field(
         default_factory=_default_training_processes,
         ge=1,
@@ -371,6 +376,7 @@ SECRET_KEY = env.SECRET_KEY or _kept_secret_key(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = env.ALLOWED_HOSTS
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
 HOST_NAME = env.HOST_NAME
+CLUSTER_INTERFACE = env.CLUSTER_INTERFACE
 MAX_TRAINING_PROCESSES = env.MAX_TRAINING_PROCESSES
 MAX_RUNS_PER_USER = env.MAX_RUNS_PER_USER
 MAX_RECOVERIES = env.MAX_RECOVERIES

@@ -198,7 +198,7 @@ def test_bounds_kinds_and_choices_are_those_of_the_model() -> None:
 #: Fields that decide when something is saved, shown, placed or chosen. All others change what a step computes.
 WITHOUT_EFFECT = {
     *("autosave_minutes", "best_metric", "checkpoint_every_epochs", "checkpoint_format", "device_count"),
-    *("devices_at_least",),
+    *("devices_at_least", "hosts_at_most"),
     *("early_stopping_epochs", "keep_best", "keep_checkpoints", "keep_days", "keep_every_epochs", "keep_gb"),
     *("keep_history_days",),
     *("log_every_steps", "min_free_memory_gb", "num_workers", "share_device"),

@@ -405,8 +405,8 @@ class BaseRunConfig(BaseModel):
         Setting(
             _("Number of devices"),
             _(
-                "Devices of one host that train the run together; on the CPU, slots. The batches of a step are shared "
-                "among them, so gradient accumulation should be a multiple of their number."
+                "Devices that train the run together; on the CPU, slots. The batches of a step are shared among them, "
+                "so gradient accumulation should be a multiple of their number."
             ),
             Section.MACHINE,
             changes_result=False,
@@ -426,6 +426,21 @@ class BaseRunConfig(BaseModel):
             advanced=True,
         ),
     ] = 0
+    hosts_at_most: Annotated[
+        int,
+        Field(ge=1, le=64),
+        Setting(
+            _("Hosts at most"),
+            _(
+                "Takes the devices of the run from up to so many hosts, of those that are set up to train together. "
+                "The network between them limits the speed. 1: all devices are of one host."
+            ),
+            Section.MACHINE,
+            changes_result=False,
+            unit=Unit.HOSTS,
+            advanced=True,
+        ),
+    ] = 1
     reduction: Annotated[
         ReductionChoice,
         Setting(

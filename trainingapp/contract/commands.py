@@ -9,6 +9,7 @@ A request with an `id` other than 0 is confirmed by a `RequestDone` event with t
 fields are kept, and a command that is unknown is skipped with a warning: the supervisor may be of a later version.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, TypeAdapter
@@ -66,6 +67,16 @@ Command: TypeAlias = Annotated[
 ]
 
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Command)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The one line that a rank above 0 takes on its standard input: where the store of rank 0 is, and the network
+    interface over which this rank reaches the others."""
+
+    address: str
+    port: int
+    interface: str
 
 
 def parse_command(line: bytes | str) -> Command:

@@ -143,6 +143,13 @@ class CheckpointSaved(Event):
     stored_bytes: dict[str, int] | None = None
 
 
+class Listening(Event):
+    """Rank 0 of a run on several hosts waits for the ranks of the others, at "address:port"; stored with the run."""
+
+    type: Literal["listening"] = "listening"
+    address: str
+
+
 class SampleSaved(Event):
     """An image file relative to RUN_DIR. The kind "batch" is a training batch as the model sees it."""
 
@@ -229,7 +236,9 @@ class OtherEvent(Event):
 
 
 AnyStatus: TypeAlias = Started | Ended | Failed | RequestDone | ResumeCheck
-AnyEvent: TypeAlias = Log | Metrics | System | Progress | CheckpointSaved | SampleSaved | AnyStatus | OtherEvent
+AnyEvent: TypeAlias = (
+    Log | Metrics | System | Progress | CheckpointSaved | SampleSaved | Listening | AnyStatus | OtherEvent
+)
 
 _BY_TYPE: dict[str, type[AnyEvent]] = {
     "log": Log,
@@ -238,6 +247,7 @@ _BY_TYPE: dict[str, type[AnyEvent]] = {
     "progress": Progress,
     "checkpoint": CheckpointSaved,
     "sample": SampleSaved,
+    "listening": Listening,
 }
 _BY_STATE: dict[str, type[AnyStatus]] = {
     "started": Started,

@@ -32,6 +32,10 @@ LOCK_FILE = "trainer.lock"
 PREVIEW_FILE = "batch.webp"
 TENSORBOARD_DIR = "tensorboard"
 LOCK_WAIT_S = 15.0
+#: Where the ranks of one host meet.
+LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
+#: The exit status of a rank whose operation failed because another had ended: it is not the cause.
+EXIT_PEER_LOST = 3
 
 
 class RunConfigError(MessageError, ValueError):
@@ -74,9 +78,18 @@ class RunSpec:
     devices: tuple[str, ...] = ()
     #: As `device_uuid`, for each of `devices`.
     device_uuids: tuple[str, ...] = ()
+    #: The host of each of `devices`, where they are on several; the trainer runs on the first. Empty: all are on one.
+    hosts: tuple[str, ...] = ()
+    #: Where rank 0 listens for the other ranks: an address of its host, and the network interface that has it.
+    address: str = LOOPBACK
+    interface: str = LOOPBACK_INTERFACE
     #: About the files at `start_from` and `fork_from`; None: the file is used without a check of its hash.
     start_from_stored: Stored | None = None
     fork_from_stored: Stored | None = None
+
+    def is_elsewhere(self, rank: int) -> bool:
+        """Whether the process of this rank runs on another host than the trainer."""
+        return bool(self.hosts) and self.hosts[rank] != self.hosts[0]
 
 
 def read_config_file(run_dir: Path) -> dict[str, Any]:
@@ -123,6 +136,9 @@ def read_run_spec(run_dir: Path, values: dict[str, Any]) -> RunSpec:
         uuids[0] if uuids else "",
         devices,
         uuids,
+        tuple(values.get("hosts") or ()),
+        values.get("address") or LOOPBACK,
+        values.get("interface") or LOOPBACK_INTERFACE,
         **stored,
     )
 
@@ -130,7 +146,8 @@ def read_run_spec(run_dir: Path, values: dict[str, Any]) -> RunSpec:
 def _assigned_devices(run_dir: Path, values: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The devices of the attempt and their UUIDs: the lists, or the one device that an attempt without lists has.
 
-    Raises BadConfig for names that are not of devices, for CPU slots beside GPUs, and for a GPU that is there twice.
+    Raises BadConfig for names that are not of devices, for CPU slots beside GPUs, and for a GPU that is there twice on
+    one host.
     """
     one, one_uuid = values.get("device", ""), values.get("device_uuid", "")
     devices = values.get("devices") or ([one] if one else [])
@@ -141,8 +158,11 @@ def _assigned_devices(run_dir: Path, values: dict[str, Any]) -> tuple[tuple[str,
     for device in devices:
         if not re.fullmatch(r"cpu|cuda:\d+", str(device)):
             raise BadConfig(DEVICE_INVALID(path=path, device=repr(device)))
-    is_mixed, gpus = "cpu" in devices and set(devices) != {"cpu"}, [one for one in devices if one != "cpu"]
-    if is_mixed or len(set(gpus)) < len(gpus) or (uuids and len(uuids) != len(devices)):
+    hosts = values.get("hosts") or [""] * len(devices)
+    is_mixed = "cpu" in devices and set(devices) != {"cpu"}
+    gpus = [place for place in zip(hosts, devices, strict=False) if place[1] != "cpu"]
+    is_unequal = len(hosts) != len(devices) or (uuids and len(uuids) != len(devices))
+    if is_mixed or len(set(gpus)) < len(gpus) or is_unequal:
         raise BadConfig(DEVICES_INVALID(path=path, devices=devices))
     return tuple(devices), tuple(map(str, uuids))
 

@@ -87,6 +87,7 @@ class Unit(Enum):
     PROCESSES = npgettext("a unit", "process", "processes")
     THREADS = npgettext("a unit", "thread", "threads")
     DEVICES = npgettext("a unit", "device", "devices")
+    HOSTS = npgettext("a unit", "host", "hosts")
     GB = ("a unit", "GB", "GB")
 
     @property

@@ -5,7 +5,8 @@ save and leave. With --no-control, or on a terminal, it is not watched. With --s
 "ready" and waits for a first line {"run_dir": ..., "log_file": ...}. --job FOLDER does the job in that folder, --jobs
 those that standard input names (see jobs/work.py). --export-checkpoint FILE --to OUT writes a checkpoint as a file for
 others: OUT.pt for torch.load, or its weights as OUT.safetensors. --gpu-check measures what the engine does on the GPU.
---rank R is a process that a trainer on several devices starts for each further device (see rank_processes.py).
+--rank R is a process that a trainer on several devices, or the worker of another host, starts for each further device
+(see rank_processes.py).
 
 Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 from trainingapp.contract.errors import Failure, StillRunning, classify
 from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, Failed
-from trainingapp.contract.run_directory import read_config_file, read_run_spec, run_lock
+from trainingapp.contract.run_directory import EXIT_PEER_LOST, read_config_file, read_run_spec, run_lock
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
 from trainingapp.engine.postponed_compiler import postpone_compiler
@@ -144,16 +145,17 @@ def _follow(options: argparse.Namespace, lines: LineReader) -> int:
     """Be a rank above 0 of the attempt that the parent process makes."""
     from trainingapp.engine.data.batches import end_with_parent  # loads torch, so not at the top
     from trainingapp.engine.follower import follow
-    from trainingapp.engine.rank_processes import EXIT_PEER_LOST, Reports
+    from trainingapp.engine.rank_processes import Reports
     from trainingapp.engine.ranks import PeerLost
 
     end_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # rank 0 decides
-    reports = Reports(options.report)
+    reports = Reports(options.rank, options.report)
     waiting.follow_load()
     try:
-        follow(options.run_dir, options.rank, lines, reports, unwanted_fds=[options.report])
+        unwanted_fds = [options.report] if options.report else []
+        follow(options.run_dir, options.rank, lines, reports, unwanted_fds=unwanted_fds)
     except PeerLost as error:
         logger.info("Another rank has ended: %s", error)
         return EXIT_PEER_LOST

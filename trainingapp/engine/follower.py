@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from trainingapp.contract.commands import Meeting
 from trainingapp.contract.config import with_epochs
 from trainingapp.contract.run_directory import RunSpec, read_config_file, read_run_spec
 from trainingapp.engine.compilation import compile_network
@@ -21,8 +22,8 @@ from trainingapp.engine.device import Precision, choose_precision, device_for, p
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.memory import limit_to_share
 from trainingapp.engine.norms import tensor_norms
-from trainingapp.engine.rank_processes import HOST, Reports, Setup
-from trainingapp.engine.ranks import PATIENCE_S, Order, Ranks, Word
+from trainingapp.engine.rank_processes import SETUP, Reports, Setup
+from trainingapp.engine.ranks import PATIENCE_S, Order, PeerLost, Ranks, Word, communicating
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.shared_step import share_with
 from trainingapp.engine.small_convolutions import guard_small_convolutions
@@ -31,22 +32,31 @@ from trainingapp.engine.step import epoch_batches, training_step
 from trainingapp.engine.tasks.registry import make_task, read_dataset
 from trainingapp.engine.validation import evaluate_share
 
+#: Seconds in which the store of rank 0 must be reached, which listens already.
+CONNECT_S = 60.0
+
 logger = logging.getLogger("trainingapp.engine")
 
 
 def follow(run_dir: Path, rank: int, lines: LineReader, reports: Reports, *, unwanted_fds: list[int]) -> None:
-    """Be rank `rank` of the attempt until rank 0 ends it. `lines` has the setup.
+    """Be rank `rank` of the attempt until rank 0 ends it. `lines` says where rank 0 is.
 
     Loader processes close `unwanted_fds`. Raises PeerLost where another rank has ended, and what training raises.
     """
     line = lines.read_line()
     if line is None:  # rank 0 has ended before it began to train
         return
-    setup = Setup(**json.loads(line))
-    spec = _spec_of(read_run_spec(run_dir, read_config_file(run_dir)), rank, setup)
+    meeting = Meeting(**json.loads(line))
+    store = reports.store = _store(meeting)
+    with communicating():
+        setup = Setup(**json.loads(store.get(SETUP)))
+    run = read_run_spec(run_dir, read_config_file(run_dir))
+    if run.attempt != setup.attempt:  # a later attempt has begun meanwhile
+        raise PeerLost(f"This is attempt {setup.attempt}, the run is at attempt {run.attempt}.")
+    spec = _spec_of(run, rank, setup)
     state = _prepare(spec, setup, unwanted_fds)
     reports.ready()
-    ranks = Ranks.join(rank, setup.world, _store(setup), state.device)
+    ranks = Ranks.join(rank, setup.world, store, state.device, meeting.interface)
     # What the run begins with, whether that is new, pretrained or from a checkpoint.
     state.restore(torch.load(io.BytesIO(ranks.receive()), map_location="cpu", weights_only=True))
     share_with(state, ranks)
@@ -74,10 +84,15 @@ def _prepare(spec: RunSpec, setup: Setup, unwanted_fds: list[int]) -> TrainingSt
     return new_state(spec, task, model, precision, Algorithms(setup.deterministic), cpu_threads=setup.cpu_threads)
 
 
-def _store(setup: Setup) -> "torch.distributed.Store":
+def _store(meeting: Meeting) -> "torch.distributed.Store":
+    """The store of rank 0. Raises PeerLost where it cannot be reached."""
     from torch.distributed import TCPStore
 
-    return TCPStore(HOST, setup.port, setup.world, False, timedelta(seconds=PATIENCE_S), wait_for_workers=False)
+    limit = timedelta(seconds=CONNECT_S)
+    with communicating():
+        store = TCPStore(meeting.address, meeting.port, None, False, limit, wait_for_workers=False)
+    store.set_timeout(timedelta(seconds=PATIENCE_S))
+    return store
 
 
 def _obey(ranks: Ranks, state: TrainingState, precision: Precision) -> None:

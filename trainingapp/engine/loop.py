@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError, classify
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.events import EndState, EventLog, Failed, Started
+from trainingapp.contract.events import EndState, EventLog, Failed, Listening, Started
 from trainingapp.contract.loading import MB
 from trainingapp.contract.messages import Message, sentences
 from trainingapp.contract.messages.loading import IMAGES_CACHED, IMAGES_NOT_CACHED
@@ -144,14 +144,15 @@ def rank_count(spec: RunSpec, found: Found | None) -> tuple[int, Message | None]
 def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -> None:
     """Have the other ranks build the network, and give them what the run begins with."""
     setup = Setup(
+        attempt=events.attempt,
         world=processes.world,
-        port=processes.port,
         batch_size=state.config.batch_size,
         cpu_threads=state.cpu_threads,
         deterministic=state.algorithms.deterministic,
         computation=state.task.computation,
     )
-    ranks, content = processes.connect(setup, state.device), io.BytesIO()
+    ranks = processes.connect(setup, state.device, lambda address: events.write(Listening(address=address)))
+    content = io.BytesIO()
     torch.save(state.checkpoint_content(), content)
     ranks.send(content.getvalue())
     if warning := share_with(state, ranks):

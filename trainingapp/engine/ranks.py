@@ -79,16 +79,16 @@ class Ranks:
         self._longest_s = 0.0
 
     @classmethod
-    def join(cls, rank: int, world: int, store: "Store", device: torch.device) -> "Ranks":
-        """Form the process group with the others. Raises PeerLost."""
+    def join(cls, rank: int, world: int, store: "Store", device: torch.device, interface: str) -> "Ranks":
+        """Form the process group with the others, over this network interface. Raises PeerLost."""
         import torch.distributed as dist  # a run on one device does not need it
 
         # Without a name, gloo takes the address of the host's name, which other machines may reach.
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            os.environ.setdefault(name, "lo")
+            os.environ.setdefault(name, interface)
         ranks = cls(rank, world)
         limit_s = ranks.response_s if rank == 0 else PATIENCE_S
-        with ranks._communicating():
+        with communicating():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
                 store=store,
@@ -96,7 +96,6 @@ class Ranks:
                 world_size=world,
                 timeout=datetime.timedelta(seconds=limit_s),
             )
-        ranks.collective_s = 0.0
         return ranks
 
     @property
@@ -225,8 +224,16 @@ class Ranks:
     def _communicating(self) -> Iterator[None]:
         began = time.perf_counter()
         try:
-            yield
-        except RuntimeError as error:
-            raise PeerLost(str(error)) from error
+            with communicating():
+                yield
         finally:
             self.collective_s += time.perf_counter() - began
+
+
+@contextmanager
+def communicating() -> Iterator[None]:
+    """Raise PeerLost for the errors of an operation with other ranks, or with the store in which they meet."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLost(str(error)) from error

@@ -10,6 +10,7 @@ from trainingapp.models.recovery import FailureRule, JournalEntry
 from trainingapp.models.run import TrainingRun
 from trainingapp.models.run_value import RunValue
 from trainingapp.models.series import SeriesChunk
+from trainingapp.models.share import RunShare
 from trainingapp.models.sharing import Team
 from trainingapp.models.sweep import Sweep, Trial
 from trainingapp.models.weights import Weights, WeightsAlias
@@ -33,6 +34,7 @@ __all__ = [
     "NotificationSettings",
     "Occurrence",
     "RunEvent",
+    "RunShare",
     "RunValue",
     "SavedView",
     "SeriesChunk",

@@ -42,6 +42,8 @@ class Host(models.Model):
     load = models.FloatField(_("load"), default=0)
     #: Versions of what trains there: {"python": ..., "torch": ..., "driver": ...}
     versions = models.JSONField(_("versions"), default=dict, blank=True)
+    #: Where other hosts reach it, to train one run together; empty where they do not.
+    address = models.CharField(_("address"), max_length=64, blank=True)
     #: Why no GPU of it can be used, as message data; empty where the driver can be asked.
     gpu_problem = models.JSONField(_("problem of the GPU driver"), default=dict, blank=True)
     started_at = models.DateTimeField(_("worker started"), null=True, blank=True)
@@ -74,6 +76,12 @@ class Host(models.Model):
     def takes_work(self) -> bool:
         """Whether its worker reports and takes what is new."""
         return self.state == self.State.WORKING and not self.is_away
+
+
+def mark_away(host: str) -> None:
+    """Let the host count as away until its worker reports again, which it does every few seconds."""
+    lease = timedelta(seconds=settings.HEARTBEAT_LEASE_S)
+    Host.objects.filter(name=host).update(seen_at=timezone.now() - lease)
 
 
 class Device(models.Model):
@@ -229,8 +237,11 @@ class DeviceHold(models.Model):
 
 
 def rank_devices(holds: models.QuerySet[DeviceHold]) -> list[Device]:
-    """The devices that an attempt holds, in the order of its ranks: one for each, a CPU as often as it has slots."""
-    in_order = holds.select_related("device__host").order_by("device__index", "pk")
+    """The devices that an attempt holds, in the order of its ranks: one for each, a CPU as often as it has slots.
+
+    They were stored in this order: those of the host with rank 0 first, and those of one host by their numbers.
+    """
+    in_order = holds.select_related("device__host").order_by("pk")
     return [hold.device for hold in in_order for _slot in range(hold.slots)]
 
 

@@ -360,6 +360,11 @@ class TrainingRun(Shared):
         return float(hours * 3600)
 
     @property
+    def hosts_at_most(self) -> int:
+        """The hosts from which it may take its devices."""
+        return int(self.config.get("hosts_at_most", 1))
+
+    @property
     def allowed_recoveries(self) -> int:
         """Automatic restarts before a user must act."""
         return int(settings.MAX_RECOVERIES) if self.max_recoveries is None else self.max_recoveries
@@ -426,6 +431,8 @@ class TrainingRun(Shared):
             stored.save(update_fields=[*changes, "event_seq", "updated_at"])
             if self.status == Status.RUNNING:
                 DeviceHold.objects.filter(run_id=self.pk, released_at=None).update(released_at=now)
+                if stored.hosts_at_most > 1:
+                    stored.shares.filter(ended_at=None).update(ended_at=now)
             run_moved.send(
                 TrainingRun, run=stored, before=self.status, requested=requested, message=message, level=level
             )

@@ -18,10 +18,11 @@ from django.utils import timezone
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.devices import GPU_CPU_BUILD, GPU_UNCHECKED
-from trainingapp.models import Device, Host, TrainingRun
+from trainingapp.models import Device, Host, RunShare, TrainingRun
 from trainingapp.scheduling.gpus import DriverReading, GpuReading, check_key, torch_has_cuda, torch_version
 from trainingapp.scheduling.placement import held_by_jobs, open_holds
 from trainingapp.supervision.device_checks import read_gpus
+from trainingapp.supervision.identity import cluster_address, worker_id
 from trainingapp.supervision.state import short_stay, shutting_down
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
@@ -208,6 +209,7 @@ def _machine(host: str, worker: str, load: float, driver: DriverReading) -> dict
         "load": load,
         "versions": {**_versions(), **_driver_versions(driver)},
         "gpu_problem": _driver_problem(host, driver),
+        "address": cluster_address(),
         "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
         "seen_at": timezone.now(),
     }
@@ -296,6 +298,10 @@ def _ours(host: str) -> set[int]:
     for pid in running.values_list("pid", flat=True):
         if pid is not None and pid not in below:
             below |= {pid, *_descendants(pid)}
+    # Ranks of runs of other hosts are children of the worker that has taken their share.
+    for worker in RunShare.objects.filter(host=host, ended_at=None, node_rank__gt=0).values_list("worker", flat=True):
+        if worker and worker != worker_id():
+            below |= _descendants(int(worker.split(":")[1]))
     return below
 
 

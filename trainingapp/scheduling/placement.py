@@ -5,7 +5,7 @@ written once, here. Nothing in this module writes to the database.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.utils import timezone
 from trainingapp.contract.messages import Message, from_data
 from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun
 from trainingapp.models.device import EXPECTED_FOR
-from trainingapp.models.run import Status, is_put_off
+from trainingapp.models.run import DEVICE_TEXT_LENGTH, Status, is_put_off
 
 GB = 1 << 30
 #: Share of a GPU's memory that other programs may use before the GPU counts as occupied by them; the second one is that
@@ -38,8 +38,8 @@ QUEUE_ORDER = ("-priority", "queue_rank", "queued_at", "id")
 class Request:
     """What a run requires: `kind` is auto, cpu or gpu; `index` selects one GPU.
 
-    It trains on `count` devices of one host, and starts with `at_least` of them as well: GPUs of one kind, or slots of
-    the CPU. The memory is that of each GPU, or of the whole run on a CPU.
+    It trains on `count` devices of at most `hosts` hosts, and starts with `at_least` of them as well: GPUs of one kind,
+    or slots of CPUs. The memory is that of each GPU, or of the whole run on a CPU.
     """
 
     kind: str = "auto"
@@ -48,14 +48,16 @@ class Request:
     at_least: int = 1
     memory_bytes: int = 0
     is_sharing: bool = False
+    hosts: int = 1
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Request":
         """The request of a stored configuration. One that is older than a field gets the default of the field."""
         device = str(config.get("device", "auto"))
         index = device.partition(":")[2]
-        count = int(config.get("device_count", 1))
-        if device != "cpu":  # a GPU without a batch of its own in each step would be idle; slots may be so on purpose
+        count, hosts = int(config.get("device_count", 1)), int(config.get("hosts_at_most", 1))
+        # A GPU without a batch of its own in each step would be idle, or a whole host. Slots may be so on purpose.
+        if device != "cpu" or hosts > 1:
             count = min(count, int(config.get("accumulation_steps", 1)))
         return cls(
             kind={"auto": "auto", "cpu": "cpu"}.get(device, "gpu"),
@@ -64,7 +66,13 @@ class Request:
             at_least=min(count, int(config.get("devices_at_least", 0)) or count),
             memory_bytes=round(float(config.get("min_free_memory_gb", 0)) * GB),
             is_sharing=bool(config.get("share_device", False)),
+            hosts=min(hosts, count),
         )
+
+    @property
+    def part(self) -> "Request":
+        """What each of its devices must fulfil where they may be on several hosts."""
+        return replace(self, count=1, at_least=1, hosts=1)
 
     def fewest(self, kind: str) -> int:
         """The fewest devices of this kind that it starts with: a processor is one, whatever the number of its slots."""
@@ -185,23 +193,36 @@ class DeviceSlot:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a run is given: GPUs of one host, or `slots` of its processor."""
+    """What a run is given: GPUs, or slots of processors. Those of the host that has rank 0 come first."""
 
     devices: tuple[DeviceSlot, ...]
-    slots: int = 1
+    #: The slots of each processor; empty: one of each device.
+    slots: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[DeviceSlot, int]]:
+        """Each device with the number of slots."""
+        return list(zip(self.devices, self.slots or (1,) * len(self.devices), strict=True))
 
     @property
     def host(self) -> str:
         return self.devices[0].host
 
     @property
+    def hosts(self) -> list[str]:
+        """The host of rank 0, and the others."""
+        return list(dict.fromkeys(device.host for device in self.devices))
+
+    @property
     def count(self) -> int:
-        return self.slots * len(self.devices)
+        return sum(slots for _device, slots in self.parts)
 
     @property
     def text(self) -> str:
-        """For people, such as "cpu" or "cuda:0, cuda:1"; of many devices the first and the last are named."""
+        """For people, such as "cpu" or "cuda:0, cuda:1"; of many devices or hosts the first and the last are named."""
         names = [device.torch_name for device in self.devices]
+        if len(self.hosts) > 1:
+            return f"{names[0]} … {names[-1]} ({self.hosts[-1]})"[:DEVICE_TEXT_LENGTH]
         return ", ".join(names) if len(names) <= LISTED else f"{names[0]} … {names[-1]}"
 
 
@@ -219,6 +240,7 @@ class Machine:
     """A host: at most `slots` runs train on it. `gpu_problem` says why its GPU driver cannot be queried.
 
     `is_away`: no worker of it takes anything. `is_temporary`: once away, it is not expected again.
+    Only a host with an `address` trains runs together with others, if these have the same version of torch.
     """
 
     name: str
@@ -227,6 +249,8 @@ class Machine:
     gpu_problem: Message | None = None
     devices: list[DeviceSlot] = field(default_factory=list)
     is_temporary: bool = False
+    address: str = ""
+    torch: str = ""
 
     @property
     def run_count(self) -> int:
@@ -246,22 +270,29 @@ class Machine:
 
         Where there are GPUs, or were lately, auto means a GPU: a run never trains on the CPU because a GPU failed.
         """
+        right = [
+            device
+            for device in self.right(request, avoided)
+            if device.kind == "gpu" or device.capacity >= request.at_least
+        ]
+        # One that is gone is waited for only where there is no other.
+        return _complete([device for device in right if device.is_present], request) or _complete(right, request)
+
+    def right(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[DeviceSlot]:
+        """The devices of which the request may have some, whether or not they are enough."""
         kind = request.kind
         if kind == "auto":
             kind = "gpu" if any(device.kind == "gpu" and device.is_expected for device in self.devices) else "cpu"
-        right = [
+        return [
             device
             for device in self.devices
             if device.kind == kind
             and request.index in (None, device.index)
-            and (kind == "gpu" or device.capacity >= request.at_least)
             and not (request.count > 1 and device.is_slice)
             # A device whose memory is not known is not excluded.
             and (not device.memory_bytes or device.memory_bytes >= request.memory_bytes)
             and device.device_id not in avoided
         ]
-        # One that is gone is waited for only where there is no other.
-        return _complete([device for device in right if device.is_present], request) or _complete(right, request)
 
     def suited(self, request: Request) -> list[DeviceSlot]:
         """The devices of all groups."""
@@ -309,6 +340,10 @@ def _lack_of_memory(device: DeviceSlot, request: Request, free_bytes: int) -> Ob
         missing = request.memory_bytes - free_bytes
         return Obstacle("memory", device, missing) if missing > 0 else None
     return Obstacle("foreign", device) if device.is_used_by_others else None
+
+
+Linked = list[tuple[Machine, list[DeviceSlot]]]
+"""Hosts that can train a run together, with their devices of one kind."""
 
 
 @dataclass
@@ -362,14 +397,44 @@ class ClusterState:
         ]
 
     def suited(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[tuple[Machine, DeviceSlot]]:
-        """The devices of these groups."""
-        return [(machine, device) for machine, group in self.groups(request, avoided) for device in group]
+        """The devices of these groups, and those of hosts that can train the run together."""
+        groups = self.groups(request, avoided)
+        known = {device.device_id for _machine, group in groups for device in group}
+        together = [one for linked in self.linked(request, avoided) for one in linked]
+        return [(machine, device) for machine, group in groups for device in group] + [
+            (machine, device) for machine, group in together for device in group if device.device_id not in known
+        ]
+
+    def linked(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[Linked]:
+        """The hosts that can train the run together: those with an address, one version of torch, and devices of one
+        kind, of which the best `hosts` hosts have enough. Devices to be avoided are left out where others are enough.
+
+        None for a run that stays on one host.
+        """
+        if request.hosts == 1:
+            return []
+        found = self._linked(request, avoided)
+        if avoided and not any(_most(linked, request) >= request.at_least for linked in found):
+            found = self._linked(request, frozenset())
+        return found
+
+    def _linked(self, request: Request, avoided: frozenset[int]) -> list[Linked]:
+        found: dict[tuple[str, str, str], Linked] = {}
+        for machine in self.alive:
+            by_kind: dict[tuple[str, str, str], list[DeviceSlot]] = {}
+            for device in machine.right(request, avoided) if machine.address else ():
+                if device.is_present:
+                    name = device.name if device.kind == "gpu" else ""
+                    by_kind.setdefault((machine.torch, device.kind, name), []).append(device)
+            for kind, devices in by_kind.items():
+                found.setdefault(kind, []).append((machine, devices))
+        return [linked for linked in found.values() if _most(linked, request) >= request.at_least]
 
     def is_over_limit(self, owner_id: int) -> bool:
         return bool(self.most_per_user) and self.running_of.get(owner_id, 0) >= self.most_per_user
 
     def fit(self, run: Waiting, host: str = "") -> Assignment | None:
-        """The best devices that the run fits on now, on `host` where possible."""
+        """The best devices that the run fits on now, on `host` where possible: it then has rank 0."""
         request = run.request
 
         def rank(device: DeviceSlot) -> tuple[bool, int, str, int]:
@@ -382,38 +447,61 @@ class ClusterState:
             fitting = [device for device in group if machine.obstacle(device, request) is None]
             if len(fitting) >= request.fewest(group[0].kind):
                 found.append(_best_of(sorted(fitting, key=rank), request))
-        # As many devices as possible first, then the own host.
+        found += [across for linked in self.linked(request, run.avoided) if (across := self._across(linked, run, host))]
+        # As many devices as possible first, then as few hosts as possible, then the own host.
         return min(
             found,
             key=lambda assignment: (
                 -assignment.count,
+                len(assignment.hosts),
                 assignment.host != host,
                 *max(rank(device) for device in assignment.devices),
             ),
             default=None,
         )
 
+    def _across(self, linked: Linked, run: Waiting, host: str) -> Assignment | None:
+        """Devices of several of these hosts: of those that have the most free ones, so that it takes few of them."""
+        request, part = run.request, run.request.part
+        free: list[tuple[int, bool, str, list[tuple[DeviceSlot, int]]]] = []
+        for machine, devices in linked:
+            if self.is_open(machine):
+                parts = [(one, one.free_slots) for one in devices if machine.obstacle(one, part) is None]
+                parts = [(one, 1 if one.kind == "gpu" else slots) for one, slots in parts]
+                free.append((-sum(slots for _one, slots in parts), machine.name != host, machine.name, parts))
+        free.sort(key=lambda one: one[:3])
+        chosen, left = list[tuple[DeviceSlot, int]](), request.count
+        for _free, _is_other, _name, parts in free[: request.hosts]:
+            for device, slots in parts:
+                if left and slots:
+                    chosen.append((device, min(slots, left)))
+                    left -= chosen[-1][1]
+        if request.count - left < request.at_least:
+            return None
+        chosen.sort(key=lambda one: one[0].host != host)  # rank 0 on the own host; the order stays otherwise
+        return Assignment(tuple(device for device, _slots in chosen), tuple(slots for _device, slots in chosen))
+
     def fits(self, request: Request, assignment: Assignment) -> bool:
         """Whether what was chosen for the request is still free."""
         suited = {device.device_id: (machine, device) for machine, device in self.suited(request)}
-        found = [suited[device.device_id] for device in assignment.devices if device.device_id in suited]
+        found = [(*suited[one.device_id], slots) for one, slots in assignment.parts if one.device_id in suited]
+        wanted = request if len(assignment.hosts) == 1 else request.part
         return len(found) == len(assignment.devices) and all(
-            machine.obstacle(device, request) is None
-            and (device.kind == "gpu" or device.free_slots >= assignment.slots)
-            for machine, device in found
+            machine.obstacle(device, wanted) is None and (device.kind == "gpu" or device.free_slots >= slots)
+            for machine, device, slots in found
         )
 
     def take(self, run: Waiting, assignment: Assignment) -> None:
         request = run.request
-        for device in assignment.devices:
+        for device, slots in assignment.parts:
             is_shared = request.is_sharing and device.kind == "gpu"
-            device.holds.append(Hold(run.pk, run.name, assignment.slots, request.memory_bytes, is_shared))
+            device.holds.append(Hold(run.pk, run.name, slots, request.memory_bytes, is_shared))
             self._idle.pop(device.host, None)
         self.running_of[run.owner_id] = self.running_of.get(run.owner_id, 0) + 1
 
     def reserve(self, run: Waiting) -> bool:
-        """Reserve what the run waits for on one host: the one on which the fewest devices or slots have to become free.
-        Returns whether there was something to reserve.
+        """Reserve what the run waits for: on the host, or the hosts, on which the fewest devices or slots have to
+        become free. Returns whether there was something to reserve.
 
         It is all that the run starts with, so that a run for several devices collects them as they become free. Nothing
         is reserved where only other programs are in the way: the studio cannot know when those end, and other runs
@@ -428,8 +516,12 @@ class ClusterState:
                 found = _reservation(machine, group, run)
                 if found is not None and (best is None or found.rank < best.rank):
                     best = found
-        for device in best.devices if best else ():
-            device.reserved_slots, device.reserved_for = (run.request.at_least if device.kind == "cpu" else 1), run
+        for linked in self.linked(run.request, run.avoided):
+            found = _reservation_across(linked, run)
+            if found is not None and (best is None or found.rank < best.rank):
+                best = found
+        for device, slots in best.parts if best else ():
+            device.reserved_slots, device.reserved_for = slots, run
             self._idle.pop(device.host, None)
         return best is not None
 
@@ -487,15 +579,26 @@ def _usable(group: Iterable[DeviceSlot]) -> int:
 def _best_of(fitting: list[DeviceSlot], request: Request) -> Assignment:
     """The first of these devices, as many as requested, or as many free slots of a processor."""
     if fitting[0].kind == "cpu":
-        return Assignment((fitting[0],), min(request.count, fitting[0].free_slots))
+        return Assignment((fitting[0],), (min(request.count, fitting[0].free_slots),))
     return Assignment(tuple(sorted(fitting[: request.count], key=lambda device: device.index)))
+
+
+def _most(linked: Linked, request: Request) -> int:
+    """The devices, or slots, that a run gets at most from as many of these hosts as it may have."""
+    sizes = sorted((_size(devices) for _machine, devices in linked), reverse=True)
+    return sum(sizes[: request.hosts])
+
+
+def _size(devices: Iterable[DeviceSlot]) -> int:
+    """GPUs, or slots of a processor, that can be used."""
+    return sum(device.capacity for device in devices if device.is_usable)
 
 
 @dataclass(frozen=True)
 class _Reservation:
-    """Devices that a run may wait for; the lowest `rank` is the best."""
+    """Devices that a run may wait for, with the slots of each; the lowest `rank` is the best."""
 
-    devices: list[DeviceSlot]
+    parts: list[tuple[DeviceSlot, int]]
     rank: tuple[int, int, str, int]
 
 
@@ -521,7 +624,81 @@ def _reservation(machine: Machine, group: list[DeviceSlot], run: Waiting) -> _Re
     possible.sort(key=lambda device: (missing(device), device.taken, device.index))
     devices = possible[:fewest]
     taken = sum(device.taken for device in devices)
-    return _Reservation(devices, (sum(map(missing, devices)), taken, machine.name, devices[0].index))
+    parts = [(device, request.at_least if device.kind == "cpu" else 1) for device in devices]
+    return _Reservation(parts, (sum(map(missing, devices)), taken, machine.name, devices[0].index))
+
+
+@dataclass(frozen=True)
+class _Stock:
+    """What a run may wait for on one of several hosts: units are GPUs, or slots of a processor."""
+
+    machine: Machine
+    devices: list[DeviceSlot]
+    free: int
+    size: int
+
+
+def _reservation_across(linked: Linked, run: Waiting) -> _Reservation | None:
+    """What the run may wait for on several of these hosts. None where they have too little to wait for."""
+    request, part = run.request, run.request.part
+    stocks = []
+    for machine, devices in linked:
+        possible = [
+            device
+            for device in devices
+            if device.is_usable
+            and not device.reserved_slots
+            and _lack_of_memory(device, part, device.emptied_bytes) is None
+        ]
+        if possible:
+            possible.sort(key=lambda device: (-_free_units(machine, device, part), device.taken, device.index))
+            free = sum(_free_units(machine, device, part) for device in possible)
+            stocks.append(_Stock(machine, possible, free, _size(possible)))
+    chosen = _fullest(stocks, request)
+    left, missing, parts = request.at_least, request.at_least, list[tuple[DeviceSlot, int]]()
+    # What is free first, whatever the host: the rest has to become free.
+    for is_free in (True, False):
+        for stock in chosen:
+            for device in stock.devices:
+                units = _free_units(stock.machine, device, part)
+                units = min(left, units if is_free else device.capacity - units)
+                if units > 0:
+                    parts.append((device, units))
+                    left -= units
+                    missing -= units if is_free else 0
+    if left:
+        return None
+    slots: dict[int, tuple[DeviceSlot, int]] = {}
+    for device, units in parts:
+        slots[device.device_id] = (device, units + slots.get(device.device_id, (device, 0))[1])
+    found = list(slots.values())
+    taken = sum(device.taken for device, _units in found)
+    return _Reservation(found, (missing, taken, found[0][0].host, found[0][0].index))
+
+
+def _free_units(machine: Machine, device: DeviceSlot, part: Request) -> int:
+    """1 for a GPU, or the slots of a processor, that the run can have now."""
+    if machine.obstacle(device, part) is not None:
+        return 0
+    return 1 if device.kind == "gpu" else device.free_slots
+
+
+def _fullest(stocks: list[_Stock], request: Request) -> list[_Stock]:
+    """At most `hosts` of the stocks with enough units, those with the most free ones where that is possible."""
+    chosen, size, free = list[_Stock](), 0, 0
+    rest = sorted(stocks, key=lambda stock: (-stock.free, -stock.size, stock.machine.name))
+    while rest and len(chosen) < request.hosts and free < request.at_least:
+        for stock in rest:
+            others = sorted((one.size for one in rest if one is not stock), reverse=True)
+            reachable = size + stock.size + sum(others[: request.hosts - len(chosen) - 1])
+            if reachable >= request.at_least:
+                break
+        else:
+            return []
+        chosen.append(stock)
+        rest.remove(stock)
+        size, free = size + stock.size, free + stock.free
+    return chosen
 
 
 def in_turn(
@@ -626,6 +803,8 @@ def read_cluster() -> ClusterState:
             is_away=not host.takes_work,
             gpu_problem=from_data(host.gpu_problem),
             is_temporary=host.is_temporary,
+            address=host.address,
+            torch=str(host.versions.get("torch", "")),
         )
         for host in Host.objects.all()
     }

@@ -16,7 +16,7 @@ from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.messages.runs import ATTEMPT_STARTS
 from trainingapp.contract.storage.durable import is_writable
-from trainingapp.models import DeviceHold, Host, Job, TrainingRun
+from trainingapp.models import DeviceHold, Host, Job, RunShare, TrainingRun
 from trainingapp.models.run import Status, TransitionError, is_put_off
 from trainingapp.presentation.messages import rendered
 from trainingapp.scheduling.inventory import ensure_host
@@ -26,6 +26,7 @@ from trainingapp.scheduling.placement import (
     Assignment,
     ClusterState,
     DeviceSlot,
+    Linked,
     Machine,
     Obstacle,
     Request,
@@ -79,11 +80,11 @@ def _cluster_for(host: str) -> ClusterState:
 def _claim(chosen: Waiting, assignment: Assignment, host: str, worker: str) -> TrainingRun | None:
     """Write status and holds in one transaction, all or none; None when something has changed since the choice.
 
-    The locks are taken in the order host, user, run: the first prevents two workers of a host from assigning a device
+    The locks are taken in the order hosts (by name), user, run: the first prevent two workers from assigning a device
     twice, the second prevents two hosts from exceeding a user's limit.
     """
     with transaction.atomic():
-        Host.objects.select_for_update().get(name=host)
+        list(Host.objects.select_for_update().filter(name__in=assignment.hosts).order_by("name"))
         cluster = _cluster_for(host)
         if cluster.most_per_user:
             get_user_model()._default_manager.select_for_update().get(pk=chosen.owner_id)
@@ -99,15 +100,33 @@ def _claim(chosen: Waiting, assignment: Assignment, host: str, worker: str) -> T
                 run=run,
                 run_name=run.name,
                 attempt=run.attempt,
-                slots=assignment.slots,
+                slots=slots,
                 memory_bytes=request.memory_bytes,
                 is_shared=request.is_sharing and device.kind == "gpu",
                 taken_at=run.heartbeat_at or timezone.now(),
             )
-            for device in assignment.devices
+            for device, slots in assignment.parts
         ]
         DeviceHold.objects.bulk_create(held)
+        if len(assignment.hosts) > 1:
+            RunShare.objects.bulk_create(_shares(run, assignment.hosts))
     return run
+
+
+def _shares(run: TrainingRun, hosts: list[str]) -> list[RunShare]:
+    """The shares of an attempt that has just begun; the workers of the other hosts take theirs."""
+    now = run.heartbeat_at or timezone.now()
+    return [
+        RunShare(
+            run=run,
+            attempt=run.attempt,
+            node_rank=number,
+            host=host,
+            worker=run.worker if number == 0 else "",
+            heartbeat_at=now,
+        )
+        for number, host in enumerate(hosts)
+    ]
 
 
 def _start(run: TrainingRun, assignment: Assignment, host: str, worker: str) -> bool:
@@ -204,15 +223,20 @@ def in_a_moment() -> str:
 
 
 def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> str:
-    groups = cluster.groups(run.request, run.avoided)
-    if not groups:
-        return nowhere(cluster, run.request)
+    groups, request = cluster.groups(run.request, run.avoided), run.request
+    linked = cluster.linked(request, run.avoided)
+    if not groups and not linked:
+        return nowhere(cluster, request)
     lines = []
-    if run.request.at_least > 1:
+    if linked:
+        groups = max(linked, key=lambda found: sum(_free(machine, group, run) for machine, group in found))
+        lines.append(_too_few_together(groups, run))
+        request = request.part
+    elif request.at_least > 1:
         groups = [max(groups, key=lambda found: _free(found[0], found[1], run))]
         lines.append(_too_few(*groups[0], run))
     suited = [(machine, device) for machine, group in groups for device in group]
-    obstacles = [(machine.obstacle(device, run.request, run.pk), machine) for machine, device in suited]
+    obstacles = [(machine.obstacle(device, request, run.pk), machine) for machine, device in suited]
     # First what somebody can do something about.
     obstacles.sort(key=lambda item: item[0] is not None and item[0].device.is_usable)
     found = [_sentence(obstacle, machine, run.pk, named) for obstacle, machine in obstacles if obstacle]
@@ -233,6 +257,17 @@ def _free(machine: Machine, group: list[DeviceSlot], run: Waiting) -> int:
     return sum(machine.obstacle(device, run.request, run.pk) is None for device in group)
 
 
+def _too_few_together(linked: Linked, run: Waiting) -> str:
+    """What a run that may have several hosts waits for."""
+    free = sorted((_free(machine, group, run) for machine, group in linked), reverse=True)
+    values = {"needed": run.request.at_least, "hosts": run.request.hosts, "free": sum(free[: run.request.hosts])}
+    if linked[0][1][0].kind == "cpu":
+        return _("It needs %(needed)d free CPU slots on up to %(hosts)d hosts; %(free)d are free there.") % values
+    text = _("It needs %(needed)d free GPUs of one kind on up to %(hosts)d hosts; %(free)d are free there.") % values
+    is_reserved = any(one.reserved_for is run and not one.holds for _machine, group in linked for one in group)
+    return " ".join([text, _("Free GPUs are reserved for this run.")] if is_reserved else [text])
+
+
 def _too_few(machine: Machine, group: list[DeviceSlot], run: Waiting) -> str:
     """What a run for several devices waits for on the host that has most of them."""
     values = {"needed": run.request.at_least, "host": machine.name, "free": _free(machine, group, run)}
@@ -251,6 +286,11 @@ def nowhere(cluster: ClusterState, request: Request) -> str:
     away = [machine.name for machine in expected if machine.suited(request)]
     if away:
         return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
+    if request.hosts > 1:
+        lines = [_("No %(hosts)d hosts that can train together have %(what)s.")]
+        if any(not machine.address for machine in cluster.alive):
+            lines.append(_("Hosts without the setting CLUSTER_INTERFACE are left out."))
+        return " ".join(lines) % {"hosts": request.hosts, "what": request_text(request)}
     return _("No host has %(what)s.") % {"what": request_text(request)}
 
 

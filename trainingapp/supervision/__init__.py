@@ -3,6 +3,7 @@
 from trainingapp.supervision.identity import HOST, worker_id
 from trainingapp.supervision.journal import note_restart
 from trainingapp.supervision.recovery import recover_lost_runs, recover_run
+from trainingapp.supervision.shares import take_shares
 from trainingapp.supervision.state import short_stay, shutting_down
 from trainingapp.supervision.supervision import supervise
 from trainingapp.supervision.trainers import drop_spare, warm_spare
@@ -16,6 +17,7 @@ __all__ = [
     "short_stay",
     "shutting_down",
     "supervise",
+    "take_shares",
     "warm_spare",
     "worker_id",
 ]

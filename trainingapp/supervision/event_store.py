@@ -16,6 +16,7 @@ from trainingapp.contract.events import (
     Ended,
     Event,
     Failed,
+    Listening,
     Log,
     Metrics,
     Progress,
@@ -275,6 +276,8 @@ def _apply(row: TrainingRun, event: AnyEvent) -> None:
             _supersede(row, event)
         case RequestDone():
             confirm_request(row, event)
+        case Listening():
+            row.shares.filter(attempt=row.attempt, node_rank=0).update(address=event.address)
         case ResumeCheck():
             row.resume_check = event.model_dump(
                 mode="json", include={"verdict", "difference", "reason", "changes", "attempt", "step"}

@@ -1,4 +1,4 @@
-"""The identity of a worker process, and whether it is alive."""
+"""The identity of this host and of a worker process, and whether a process is alive."""
 
 import os
 import socket
@@ -11,6 +11,12 @@ HOST = str(settings.HOST_NAME or socket.gethostname())
 
 #: Seconds by which two readings of one process's start may differ (the clock of the machine is set now and then).
 START_TOLERANCE_S = 2.0
+
+
+def cluster_address() -> str:
+    """The IPv4 address at which other hosts reach this one; empty where no interface is set, or it has none now."""
+    addresses = psutil.net_if_addrs().get(settings.CLUSTER_INTERFACE, [])
+    return next((str(one.address) for one in addresses if one.family == socket.AF_INET), "")
 
 
 @cache

@@ -11,6 +11,7 @@ from trainingapp.contract.config import parse_config, smaller_batch
 from trainingapp.contract.events import Ended, Failed, event_message
 from trainingapp.contract.messages import VERBATIM, Message, sentences
 from trainingapp.contract.messages import runs as messages
+from trainingapp.contract.messages.ranks import WORKER_LEAVES
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import FailureRule, TrainingRun
 from trainingapp.models.run import NO_ERROR, RequestedAction, Status
@@ -60,6 +61,10 @@ class End:
     cause: Cause | None = None
     #: Whether the system has just killed a process because memory ran out.
     is_memory_kill: bool = False
+    #: Which of its ranks on other hosts were lost, where some were.
+    lost_share: Message | None = None
+    #: The host of ranks whose worker was stopped, so that the run was to save.
+    left_host: str = ""
     #: Its trainer, where it was killed and does not end: it hangs in a driver, or waits for a lost disk.
     stuck_process: ProcessRecord | None = None
     #: Step of the newest checkpoint; None where there is none.
@@ -81,6 +86,8 @@ class End:
             return "stuck_trainer"
         if self.cause == "hang":
             return "hang"
+        if self.lost_share:
+            return "lost_rank"
         if self.is_memory_kill and self.exit_code == -signal.SIGKILL:
             return "out_of_memory"
         return "lost_worker" if self.is_worker_lost else "lost_trainer"
@@ -125,6 +132,8 @@ def judge(run: TrainingRun, end: End) -> Outcome:
         return _out_of_time(run, end)
     if state == "stopped":
         return Outcome(Status.STOPPED, messages.STOPPED(), fields=NO_ERROR)
+    if end.left_host:
+        return Outcome(Status.QUEUED, WORKER_LEAVES(host=end.left_host))
     return _given_back(run, end) if end.is_shutting_down else _failed(run, end)
 
 
@@ -223,7 +232,12 @@ def _retried(run: TrainingRun, found: Diagnosis, reason: Message, batch_size: in
 
 
 def _reason(run: TrainingRun, end: End, rule: Rule) -> Message:
-    """Why the attempt failed: by the trainer's own message, else by how the process ended."""
+    """Why the attempt failed: by the trainer's own message, else by how the process ended.
+
+    Of ranks on other hosts, their workers know more than the trainer, which sees that a connection has ended.
+    """
+    if end.lost_share and end.error_class == "lost_rank":
+        return end.lost_share
     if isinstance(end.final, Failed):
         return event_message(end.final) or VERBATIM(text=end.final.message)
     if end.exit_code in UNWRITTEN:

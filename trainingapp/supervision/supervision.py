@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from trainingapp.contract.commands import Pause, Stop
 from trainingapp.contract.events import EVENTS_FILE, AnyEvent, Failed, Metrics, Progress, Started, message_fields
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.runs import START_FAILED
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
@@ -24,8 +25,10 @@ from trainingapp.models.run import RequestedAction, Status
 from trainingapp.scheduling.quarantine import note_end
 from trainingapp.supervision.event_store import EventStore, LostRunError, is_sign_of_life
 from trainingapp.supervision.failures import LINES_SEARCHED, diagnose, own_rules
+from trainingapp.supervision.identity import cluster_address
 from trainingapp.supervision.log_rate_limit import trim_log
 from trainingapp.supervision.memory_kills import MemoryKills, memory_kill_counter
+from trainingapp.supervision.other_hosts import OtherHosts, other_hosts
 from trainingapp.supervision.outcome import RELEASED, UNWRITTEN, End, Outcome, disk_message, judge
 from trainingapp.supervision.requests import drop_requests
 from trainingapp.supervision.starting_points import starting_points
@@ -76,6 +79,9 @@ class _Supervisor:
         self._next_beat = time.monotonic()
         self._exit_by: float | None = None
         self._killed_at: float | None = None
+        self._others = other_hosts(run)
+        self._lost_share: Message | None = None
+        self._left_host = ""
         self._first_step: int | None = None
 
     def work(self) -> None:
@@ -97,6 +103,9 @@ class _Supervisor:
         if exit_code is None:
             logger.error("The trainer of run %s was killed and does not end; it was left behind.", self.store.run.pk)
             stuck = abandon(self.folder)
+        if self._others is not None:
+            lost_share = self._others.end(exit_code, self._beat)
+            self._lost_share = self._lost_share or lost_share
         end = End(
             self.store.final,
             exit_code,
@@ -105,6 +114,8 @@ class _Supervisor:
             is_leaving=short_stay.is_set(),
             cause=self.cause,
             is_memory_kill=self._memory_kills.has_one(),
+            lost_share=self._lost_share,
+            left_host=self._left_host,
             stuck_process=stuck,
         )
         settle(self.store, end)
@@ -181,6 +192,8 @@ class _Supervisor:
                 self.log_start = 0
         if any(map(is_sign_of_life, events)):
             self._watchdog.note_event()
+        if self._others is not None and self._others.look_when_due():
+            self._check_others(self._others, trainer)
         cause = self._watchdog.verdict(self.store.run)
         if cause is None or (cause == "hang" and self.store.has_news()):  # it may have reported something just now
             return
@@ -193,6 +206,16 @@ class _Supervisor:
         if cause in ("hang", "unanswered"):
             trainer.dump_stacks()
         self._kill(trainer)
+
+    def _check_others(self, others: OtherHosts, trainer: Trainer) -> None:
+        """End the attempt where ranks on another host are lost; have it save where their worker is being stopped."""
+        if problem := others.problem:
+            logger.warning("The trainer of run %s is terminated. %s", self.store.run.pk, problem)
+            self._lost_share = problem
+            self._kill(trainer)
+        elif others.leaving and not self._left_host:
+            self._left_host = others.leaving
+            trainer.close_input()
 
     def _kill(self, trainer: Trainer) -> None:
         """Its end is waited for in the loop, which sends heartbeats meanwhile."""
@@ -296,9 +319,12 @@ def assigned_devices(run: TrainingRun) -> dict[str, object]:
     devices = rank_devices(run.holds.filter(attempt=run.attempt, released_at=None))
     if not devices:
         return {}
+    hosts = [device.host.name for device in devices]
     found: dict[str, object] = {"device": devices[0].torch_name, "device_uuid": devices[0].uuid}
     if len(devices) > 1:
         found["devices"] = [device.torch_name for device in devices]
         if all(device.uuid for device in devices):
             found["device_uuids"] = [device.uuid for device in devices]
+    if len(set(hosts)) > 1:
+        found |= {"hosts": hosts, "address": cluster_address(), "interface": settings.CLUSTER_INTERFACE}
     return found

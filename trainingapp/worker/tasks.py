@@ -24,7 +24,7 @@ from trainingapp.runs import history, series_migration
 from trainingapp.runs.sweeps import advance as sweeps
 from trainingapp.scheduling import forecast, inventory
 from trainingapp.scheduling.scheduler import claim_next, is_waiting
-from trainingapp.supervision import HOST, recover_lost_runs, shutting_down, supervise, worker_id
+from trainingapp.supervision import HOST, recover_lost_runs, shutting_down, supervise, take_shares, worker_id
 
 logger = logging.getLogger(__name__)
 
@@ -163,8 +163,10 @@ def convert_metrics() -> None:
 
 
 def check_for_work() -> None:
-    """Recover lost runs, start queued runs while slots are free, and execute jobs that no running worker holds."""
+    """Recover lost runs, start queued runs while slots are free, take shares of runs of other hosts, and execute jobs
+    that no running worker holds."""
     recover_lost_runs(then=wake_trainer)
+    take_shares()
     if is_waiting() and has_free_slot():
         wake_trainer()
     if forecast.is_missing():

@@ -1,6 +1,8 @@
 """Messages about the ranks of a run: the processes that train it together, one on each of its devices."""
 
-from trainingapp.contract.messages import define, gettext_noop, ngettext
+import signal
+
+from trainingapp.contract.messages import Message, define, gettext_noop, ngettext
 
 EXIT_STATUS = define("rank_exit_status", gettext_noop("exit status %(status)d"))
 EXIT_SIGNAL = define("rank_exit_signal", gettext_noop("signal %(number)d, %(name)s"))
@@ -11,6 +13,25 @@ RANK_LOST = define(
 RANKS_SILENT = define(
     "ranks_silent",
     gettext_noop("These ranks did not respond for %(seconds)d s: %(ranks)s. All ranks of the attempt were ended."),
+)
+RANKS_AWAY = define(
+    "ranks_away",
+    gettext_noop(
+        "The connection to ranks on other hosts was lost, or they did not respond for %(seconds)d s: %(ranks)s. All "
+        "ranks of the attempt were ended."
+    ),
+)
+SHARE_LOST = define(
+    "rank_share_lost",
+    gettext_noop("The ranks on %(host)s ended unexpectedly (%(exit)s). All ranks of the attempt were ended."),
+)
+HOST_SILENT = define(
+    "rank_host_silent",
+    gettext_noop("The worker on %(host)s, which had ranks of the run, is lost. All ranks of the attempt were ended."),
+)
+WORKER_LEAVES = define(
+    "rank_worker_leaves",
+    gettext_noop("The worker on %(host)s, which had ranks of the run, was stopped. The run waits for devices again."),
 )
 RANKS_DIFFER = define(
     "ranks_differ",
@@ -63,3 +84,10 @@ STATISTICS_ROUNDED = define(
         "differ from those on one in the last digits. Weights do not depend on them."
     ),
 )
+
+
+def exit_text(status: int) -> Message:
+    """The exit status of a process; negative for the number of the signal that ended it."""
+    if status >= 0:
+        return EXIT_STATUS(status=status)
+    return EXIT_SIGNAL(number=-status, name=signal.Signals(-status).name)
