@@ -39,8 +39,8 @@ def held(studio: Studio, attempt: int) -> list[dict[str, Any]]:
     return studio.rows(sql, attempt)
 
 
-def weights(studio: Studio, run: int) -> dict[str, torch.Tensor]:
-    content = load_checkpoint(studio.data_dir / "runs" / str(run) / "checkpoints" / f"epoch_{EPOCHS}.pt")
+def weights(studio: Studio, run: int, epochs: int = EPOCHS) -> dict[str, torch.Tensor]:
+    content = load_checkpoint(studio.data_dir / "runs" / str(run) / "checkpoints" / f"epoch_{epochs}.pt")
     state: dict[str, torch.Tensor] = content["model_state_dict"]
     return state
 
