@@ -49,7 +49,7 @@ from trainingapp.models import Dataset, Device, Host, TrainingRun
 user = User.objects.create_user("ada")
 dataset = Dataset.objects.create(name="pets", owner=user, source="/nowhere", status="ready")
 for name in ("one", "two"):
-    machine(name, slots=SLOTS, gpus=4)
+    machine(name, slots=SLOTS, gpus=4, address=f"{name}.example.org")
 Device.objects.filter(host__name="two", kind="gpu", index=3).update(name="Another")
 Host.objects.update(seen_at=timezone.now() + timedelta(hours=1))
 draw = random.Random(5)
@@ -59,22 +59,26 @@ for rank in range(RUNS):
     least = draw.choice([0, 0, max(1, count - 1)])
     config = asking(device=draw.choice(["cuda", "cuda", "cpu"]), device_count=count, devices_at_least=least)
     config["accumulation_steps"] = 4
+    config["hosts_at_most"] = draw.choice([1, 1, 2]) if count > 1 else 1
     runs.append(TrainingRun(name="r", owner=user, dataset=dataset, task="classification", config=config,
                             status="queued", queue_rank=rank, queued_at=timezone.now()))
 TrainingRun.objects.bulk_create(runs)
 """
 
 VERDICT = """
-from trainingapp.models import DeviceHold, TrainingRun
+from trainingapp.models import DeviceHold, RunShare, TrainingRun
 holds = DeviceHold.objects.order_by("taken_at", "pk").select_related("device__host")
 result = {
     "attempts": list(TrainingRun.objects.filter(status="completed").values_list("attempt", flat=True)),
     "asked": {str(run.pk): run.config for run in TrainingRun.objects.all()},
     "holds": [
         {"run": str(hold.run_id), "device": hold.device_id, "slots": hold.slots, "kind": hold.device.kind,
-         "group": [hold.device.host.name, hold.device.name, hold.taken_at.timestamp()],
+         "host": hold.device.host.name, "group": [hold.device.name, hold.taken_at.timestamp()],
          "start": hold.taken_at.timestamp(), "end": hold.released_at.timestamp()}
         for hold in holds
+    ],
+    "shares": [
+        [str(share.run_id), share.node_rank, share.host, share.ended_at is None] for share in RunShare.objects.all()
     ],
 }
 """
@@ -101,7 +105,12 @@ def test_each_run_gets_all_of_its_devices_and_no_device_is_given_twice(
         asked = found["asked"][run]
         count = sum(hold["slots"] for hold in holds)
         assert (asked["devices_at_least"] or asked["device_count"]) <= count <= asked["device_count"]
-        assert len({tuple(hold["group"]) for hold in holds}) == 1, "one host, one kind, at one moment"
+        assert len({tuple(hold["group"]) for hold in holds}) == 1, "one kind, at one moment"
+        hosts = list(dict.fromkeys(hold["host"] for hold in holds))
+        assert len(hosts) <= asked["hosts_at_most"]
+        expected = [[run, number, host, False] for number, host in enumerate(hosts)] if len(hosts) > 1 else []
+        assert [share for share in found["shares"] if share[0] == run] == expected
+    assert found["shares"], "some of the runs had devices of both hosts"
     kinds = {hold["device"]: hold["kind"] for hold in found["holds"]}
     most = most_at_once((hold["device"], hold["start"], hold["end"], hold["slots"]) for hold in found["holds"])
     assert len(most) == len(kinds)

@@ -24,11 +24,11 @@ NOW = datetime(2026, 11, 30, tzinfo=UTC)
 KINDS = ("NVIDIA H200", "NVIDIA T4")
 
 
-def cluster_of(hosts: list[tuple[int, list[str]]]) -> ClusterState:
-    """Hosts with so many slots, and GPUs of these names."""
+def cluster_of(hosts: list[tuple[int, list[str]]], *, linked: bool = True) -> ClusterState:
+    """Hosts with so many slots, and GPUs of these names; they can train runs together if `linked`."""
     machines, number = [], 0
     for place, (slots, gpus) in enumerate(hosts):
-        machine = Machine(f"host {place}", slots, is_away=False)
+        machine = Machine(f"host {place}", slots, is_away=False, address=f"10.0.0.{place}" if linked else "")
         for index, name in enumerate(["", *gpus]):
             number += 1
             kind, capacity = ("gpu", 1) if name else ("cpu", slots)
@@ -45,10 +45,10 @@ def waiting(pk: int, **request: Any) -> Waiting:
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     kind, count = draw(st.sampled_from(["cpu", "gpu", "auto"])), draw(st.integers(1, 4))
-    at_least = draw(st.integers(1, count))
+    at_least, hosts = draw(st.integers(1, count)), draw(st.integers(1, count))
     if draw(st.booleans()):
-        return Request(kind, count=count, at_least=at_least)
-    return Request(kind, count=count, at_least=at_least, memory_bytes=8 * GB, is_sharing=True)
+        return Request(kind, count=count, at_least=at_least, hosts=hosts)
+    return Request(kind, count=count, at_least=at_least, memory_bytes=8 * GB, is_sharing=True, hosts=hosts)
 
 
 HOSTS = st.lists(
@@ -78,11 +78,12 @@ class Played:
             assert machine.run_count <= machine.slots
 
     def check(self, run: Waiting, assignment: Assignment) -> None:
-        """All or none, of one host and one kind, each device once."""
+        """All or none, of no more hosts than allowed and one kind, each device once."""
         devices = assignment.devices
+        assert 1 <= len({device.host for device in devices}) <= run.request.hosts
         assert run.request.at_least <= assignment.count <= run.request.count
         assert len({device.device_id for device in devices}) == len(devices)
-        assert len({(device.host, device.kind, device.name) for device in devices}) == 1
+        assert len({(device.kind, device.name) for device in devices}) == 1
         assert run.request.kind in ("auto", devices[0].kind)
         assert len(devices) == 1 or not any(device.is_slice for device in devices)
 
@@ -127,13 +128,10 @@ def test_the_host_with_the_least_to_give_back_is_found_in_any_cluster(
     ahead = Waiting(1, "ahead", 1, data.draw(requests()))
     cluster.reserve(ahead)
     run = Waiting(2, "gang", 1, gang)
-    possible = [
-        found
-        for machine, group in cluster.groups(gang)
-        if (found := placement._reservation(machine, group, run)) is not None
-    ]
-    best = min(possible, key=lambda found: found.rank, default=None)
-    expected = {device.device_id for device in best.devices} if best else set()
+    possible = [placement._reservation(machine, group, run) for machine, group in cluster.groups(gang)]
+    possible += [placement._reservation_across(linked, run) for linked in cluster.linked(gang)]
+    best = min((found for found in possible if found is not None), key=lambda found: found.rank, default=None)
+    expected = {device.device_id for device, _slots in best.parts} if best else set()
     assert cluster.reserve(run) == bool(best)
     devices = [device for machine in cluster.machines for device in machine.devices]
     assert {device.device_id for device in devices if device.reserved_for is run} == expected
@@ -210,3 +208,70 @@ def test_of_many_devices_a_text_names_the_first_and_the_last() -> None:
     devices = tuple(cluster_of([(8, [KINDS[0]] * 6)]).machines[0].devices[1:])
     assert Assignment(devices[:2]).text == "cuda:0, cuda:1"
     assert Assignment(devices).text == "cuda:0 … cuda:5"
+
+
+def gang_of(count: int, hosts: int, kind: str = "gpu", **request: Any) -> Waiting:
+    return waiting(1, kind=kind, count=count, at_least=request.pop("at_least", count), hosts=hosts, **request)
+
+
+def test_a_run_takes_devices_of_as_many_hosts_as_it_may() -> None:
+    hosts = [(8, [KINDS[0]] * 2), (8, [KINDS[0]] * 2), (8, [KINDS[0]])]
+    cluster = cluster_of(hosts)
+    assert cluster.fit(gang_of(3, 1)) is None
+    found = cluster.fit(gang_of(3, 2), "host 1")
+    assert found is not None
+    assert (found.hosts, found.count, found.text) == (["host 1", "host 0"], 3, "cuda:0 … cuda:0 (host 0)")
+    assert cluster.fit(gang_of(5, 2)) is None
+    found = cluster.fit(gang_of(5, 3), "host 2")
+    assert found is not None
+    assert (found.host, found.count) == ("host 2", 5)
+    assert cluster_of(hosts, linked=False).fit(gang_of(3, 3)) is None, "without addresses they do not reach each other"
+    cluster.machines[0].torch = "2.13"
+    assert cluster.fit(gang_of(4, 2)) is None, "another version of torch adds in another order"
+
+
+def test_slots_of_several_processors() -> None:
+    cluster = cluster_of([(2, []), (1, []), (1, [])])
+    found = cluster.fit(gang_of(4, 3, "cpu"), "host 1")
+    assert found is not None
+    assert (found.hosts[0], sorted(found.slots), found.count) == ("host 1", [1, 1, 2], 4)
+    assert cluster.fit(gang_of(4, 2, "cpu")) is None
+    found = cluster.fit(gang_of(4, 2, "cpu", at_least=3))
+    assert found is not None
+    assert found.slots == (2, 1)
+
+
+def test_one_host_is_better_than_several_for_the_same_number_of_devices() -> None:
+    cluster = cluster_of([(8, [KINDS[0]]), (8, [KINDS[0]] * 2)])
+    found = cluster.fit(gang_of(2, 2), "host 0")
+    assert found is not None
+    assert found.hosts == ["host 1"]
+
+
+def test_what_a_run_on_several_hosts_waits_for_is_kept_free() -> None:
+    cluster = cluster_of([(8, [KINDS[0]] * 2), (8, [KINDS[0]] * 2), (8, [KINDS[0]] * 2)])
+    gpus = [device for machine in cluster.machines for device in machine.devices if device.kind == "gpu"]
+    for pk, device in enumerate([gpus[0], gpus[2], gpus[3]]):  # one of the first host, all of the second
+        cluster.take(waiting(100 + pk), Assignment((device,)))
+    gang, small = gang_of(4, 2), waiting(2, kind="gpu")
+    found = [assignment for _run, assignment in in_turn(cluster, [gang, small], NOW)]
+    assert found == [None, None], "the three free ones are reserved"
+    assert [device.index for device in gpus if device.reserved_for is gang] == [0, 1, 0, 1]
+    assert {device.host for device in gpus if device.reserved_for is gang} == {"host 0", "host 2"}
+    cluster.release(100, 1)
+    (_run, assignment), *_rest = in_turn(cluster, [gang, small], NOW)
+    assert assignment is not None
+    assert assignment.count == 4
+
+
+def test_hosts_with_the_most_free_devices_are_left_out_where_the_others_would_be_too_few() -> None:
+    """Two hosts must have eight: the one with two free devices would leave the other one with too few."""
+    cluster = cluster_of([(8, [KINDS[0]] * 5), (8, [KINDS[0]] * 2), (8, [KINDS[0]] * 4)])
+    for machine in (cluster.machines[0], cluster.machines[2]):
+        for device in machine.devices[2:]:
+            cluster.take(waiting(100 + device.device_id), Assignment((device,)))
+    gang = gang_of(8, 2)
+    assert cluster.fit(gang) is None
+    assert cluster.reserve(gang)
+    reserved = {device.host for machine in cluster.machines for device in machine.devices if device.reserved_for}
+    assert reserved == {"host 0", "host 2"}
