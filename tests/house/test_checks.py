@@ -112,6 +112,16 @@ def test_more_trainers_than_cores_get_a_warning(settings: Any) -> None:
     assert checks.check_capacity() == []
 
 
+def test_an_interface_without_an_address_gets_a_warning(settings: Any) -> None:
+    assert checks.check_cluster_interface() == []
+    settings.CLUSTER_INTERFACE = "lo"
+    assert checks.check_cluster_interface() == []
+    settings.CLUSTER_INTERFACE = "nowhere0"
+    (message,) = checks.check_cluster_interface()
+    assert message.id == "cvstudio.W010"
+    assert "lo" in str(message.hint)
+
+
 def test_a_production_profile_passes_every_check_for_deployment(studio_env: dict[str, str]) -> None:
     import subprocess
     import sys

@@ -21,7 +21,7 @@ from tests.supervision.test_recovery import lost_worker
 from trainingapp.contract.device_report import failed_report
 from trainingapp.contract.storage.index import read_index, write_index
 from trainingapp.engine.checkpoint import load_checkpoint
-from trainingapp.models import AuditEntry, Checkpoint, Dataset, Host, TrainingRun
+from trainingapp.models import AuditEntry, Checkpoint, Dataset, Host, RunShare, TrainingRun
 from trainingapp.operations import doctor
 from trainingapp.operations.doctor import Finding, examination, machine
 from trainingapp.supervision import device_checks
@@ -321,3 +321,15 @@ def test_a_failed_repair_does_not_prevent_others(ready: Dataset, monkeypatch: An
     monkeypatch.setattr("trainingapp.management.commands.doctor.examine", lambda: found)
     code, text = run_doctor("--fix", "--yes")
     assert (code, "no right to" in text) == (1, True)
+
+
+def test_a_share_of_an_attempt_that_is_over_is_closed(make: MAKE) -> None:
+    run = make("running", attempt=2, worker="w", host="studio", heartbeat_at=timezone.now())
+    for attempt in (1, 2):
+        RunShare.objects.create(run=run, attempt=attempt, node_rank=1, host="barn", heartbeat_at=timezone.now())
+    found = [finding for finding in problems() if "barn" in finding.message]
+    assert [finding.severity for finding in found] == ["warning"]
+    assert "attempt 1 is over" in found[0].message
+    assert found[0].repair is not None
+    assert found[0].repair() == "The share was stored as ended."
+    assert [share.attempt for share in RunShare.objects.filter(ended_at=None)] == [2]

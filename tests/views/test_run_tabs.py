@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from tests.helpers.world import started, store_events
 from trainingapp.accounts import sharing as sharing_verbs
 from trainingapp.contract.events import Failed, message_fields
 from trainingapp.contract.messages import Message
-from trainingapp.models import TrainingRun
+from trainingapp.contract.messages.ranks import EXIT_STATUS, SHARE_LOST
+from trainingapp.models import RunShare, TrainingRun
 from trainingapp.supervision.event_store import EventStore
 from trainingapp.supervision.outcome import End
 from trainingapp.supervision.supervision import settle
@@ -200,6 +202,16 @@ def test_without_javascript_the_name_has_a_page(user_client: Client, run: Traini
     assert response.headers["Location"] == reverse("run_edit", args=[run.pk])
 
 
+def ranks_shown(client: Client, run: TrainingRun) -> list[list[str]]:
+    """The texts of the cells of each rank."""
+    page = html(client.get(reverse("run_detail", args=[run.pk]))).replace("\xa0", " ")
+    table = page.partition('id="ranks-title"')[2].partition("</table>")[0]
+    return [
+        [re.sub(r"(?:<[^>]*>|\s)+", " ", cell).strip() for cell in re.findall(r"<t[hd] .*?</t[hd]>", row, re.S)]
+        for row in re.findall(r"<tr>\s*<th scope=\"row\".*?</tr>", table, re.S)
+    ]
+
+
 def test_the_overview_shows_the_ranks_of_a_run_on_several_devices(user_client: Client, make: MAKE) -> None:
     host = machine(slots=4, gpus=3)
     config = asking(device="cuda", device_count=2, accumulation_steps=2)
@@ -209,19 +221,31 @@ def test_the_overview_shows_the_ranks_of_a_run_on_several_devices(user_client: C
     for index in (0, 2):
         hold(run, host.devices.get(kind="gpu", index=index))
 
-    def ranks() -> list[list[str]]:
-        page = html(user_client.get(reverse("run_detail", args=[run.pk]))).replace("\xa0", " ")
-        table = page.partition('id="ranks-title"')[2].partition("</table>")[0]
-        return [
-            [re.sub(r"(?:<[^>]*>|\s)+", " ", cell).strip() for cell in re.findall(r"<t[hd] .*?</t[hd]>", row, re.S)]
-            for row in re.findall(r"<tr>\s*<th scope=\"row\".*?</tr>", table, re.S)
-        ]
-
     names = ["cuda:0 NVIDIA Test · here", "cuda:2 NVIDIA Test · here"]
-    assert ranks() == [["0", names[0], "running", "–", "0 bytes"], ["1", names[1], "running", "50 %", "4.0 GB"]]
+    assert ranks_shown(user_client, run) == [
+        ["0", names[0], "running", "–", "0 bytes"],
+        ["1", names[1], "running", "50 %", "4.0 GB"],
+    ]
     lost = Message("rank_lost", {"rank": 1, "device": "cuda:2", "exit": "signal 9"})
     settle(EventStore(run), End(Failed(error_class="lost_rank", lines=[], **message_fields(lost)), exit_code=1))
-    assert [row[:3] for row in ranks()] == [["0", names[0], "ended"], ["1", names[1], "lost"]]
+    assert [row[:3] for row in ranks_shown(user_client, run)] == [["0", names[0], "ended"], ["1", names[1], "lost"]]
     run.refresh_from_db()
     TrainingRun.objects.filter(pk=run.pk).update(attempt=9)
-    assert ranks() == [], "nothing is known of the attempt yet"
+    assert ranks_shown(user_client, run) == [], "nothing is known of the attempt yet"
+
+
+def test_the_overview_shows_the_hosts_of_the_ranks(user_client: Client, make: MAKE) -> None:
+    config = asking(device="cuda", device_count=2, accumulation_steps=2, hosts_at_most=2)
+    now = timezone.now()
+    run = make("running", config=config, attempt=1, worker="w", host="there", heartbeat_at=now)
+    for number, name in enumerate(("there", "here")):
+        hold(run, machine(name, gpus=1).devices.get(kind="gpu"))
+        beat = now - timedelta(minutes=number + 1)
+        RunShare.objects.create(run=run, attempt=1, node_rank=number, host=name, heartbeat_at=beat)
+    found = ranks_shown(user_client, run)
+    assert [row[1] for row in found] == ["cuda:0 NVIDIA Test · there", "cuda:0 NVIDIA Test · here"]
+    assert [row[-1] for row in found] == [f"{now:%H:%M:%S}", f"{now - timedelta(minutes=2):%H:%M:%S}"]
+    settle(EventStore(run), End(None, -9, lost_share=SHARE_LOST(host="here", exit=EXIT_STATUS(status=1))))
+    assert [row[2] for row in ranks_shown(user_client, run)] == ["ended", "lost"]
+    page = html(user_client.get(reverse("device_list")))
+    assert "together with cuda:0 (here)" in page

@@ -6,7 +6,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.admin.base import ReadOnlyAdmin, StudioAdmin, admin_link, list_link
-from trainingapp.models import Device, DeviceHold, Host
+from trainingapp.models import Device, DeviceHold, Host, RunShare
 
 
 @admin.register(Host)
@@ -81,3 +81,16 @@ class DeviceHoldAdmin(ReadOnlyAdmin):
     @admin.display(description=_("run"), ordering="run")
     def run_link(self, hold: DeviceHold) -> SafeString | str:
         return admin_link(hold.run)
+
+
+@admin.register(RunShare)
+class RunShareAdmin(ReadOnlyAdmin):
+    list_display = ("run_link", "attempt", "node_rank", "host", "heartbeat_at", "is_leaving", "exit_code", "ended_at")
+    list_filter = ("host", "ended_at")
+    search_fields = ("run__name", "host", "worker")
+    list_select_related = ("run",)
+    readonly_fields = ("run_link",)
+
+    @admin.display(description=_("run"), ordering="run")
+    def run_link(self, share: RunShare) -> SafeString | str:
+        return admin_link(share.run)

@@ -498,6 +498,7 @@ class HostItem(Schema):
     disk_free_bytes: int
     load: float
     seen_at: datetime | None
+    address: str = Field(description="Where other hosts reach it to train one run together; empty where they do not.")
     gpu_problem: str = Field(description="Why its GPU driver cannot be queried; empty where it can.")
     devices: list[DeviceItem]
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 from trainingapp.contract.storage.durable import is_writable
+from trainingapp.supervision.identity import cluster_address
 
 #: File systems on which the locks of SQLite are unreliable, so that concurrent writers can damage the database.
 NETWORK_FILESYSTEMS = frozenset(
@@ -188,3 +189,17 @@ def check_pool(**kwargs: object) -> list[CheckMessage]:
         return []
     hint = "pip install 'cvstudio[prod]', or set DATABASE_POOL to 0."
     return [Error("DATABASE_POOL needs the package psycopg_pool.", hint=hint, id="cvstudio.E008")]
+
+
+@register("network")
+def check_cluster_interface(**kwargs: object) -> list[CheckMessage]:
+    """Warn where runs on several hosts would leave this host out because of its setting."""
+    if not settings.CLUSTER_INTERFACE or cluster_address():
+        return []
+    return [
+        Warning(
+            f"CLUSTER_INTERFACE: {settings.CLUSTER_INTERFACE} has no IPv4 address on this host.",
+            hint=f"Name one of {', '.join(sorted(psutil.net_if_addrs()))}, or leave it empty.",
+            id="cvstudio.W010",
+        )
+    ]

@@ -57,8 +57,9 @@ ADVICE: dict[str, Advice] = {
     "lost_rank": Advice(
         _("A process of the run was lost repeatedly"),
         _(
-            "A run on several devices has one process for each. The message names the one that ended; the log has its "
-            "last output. Check that device, then resume: the run continues from its newest checkpoint."
+            "A run on several devices has one process for each. The message names the one that ended, or its host; the "
+            "log has its last output. Check that device, that host and the network between the hosts, then resume: the "
+            "run continues from its newest checkpoint."
         ),
     ),
     "ranks_differ": Advice(

@@ -32,7 +32,7 @@ from trainingapp.models.text import row_numbered
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.limits import Limits
-from trainingapp.scheduling.placement import most_devices, read_cluster
+from trainingapp.scheduling.placement import linked_hosts, most_devices, read_cluster
 
 Given = Mapping[str, object] | None
 """What a form is filled from: a request's POST data, or nothing for a new form."""
@@ -291,6 +291,12 @@ def devices_text() -> str:
     return " " + gettext("Available on one host: %(gpus)s, or %(slots)s.") % {"gpus": gpus, "slots": slots}
 
 
+def hosts_text() -> str:
+    """How many hosts can train a run together, as a sentence behind others; empty where none can."""
+    count = linked_hosts(read_cluster())
+    return " " + gettext("Set up here: %(count)d.") % {"count": count} if count > 1 else ""
+
+
 def studio_limits() -> dict[str, float]:
     """The limits of runs without limits of their own."""
     return {
@@ -352,6 +358,8 @@ class RunForm(LimitsForm):
         help_text = self.fields["device_count"].help_text
         # Read from the database when it is shown.
         self.fields["device_count"].help_text = format_lazy("{}{}", help_text, lazy(cache(devices_text), str)())
+        help_text = self.fields["hosts_at_most"].help_text
+        self.fields["hosts_at_most"].help_text = format_lazy("{}{}", help_text, lazy(cache(hosts_text), str)())
         self._prepare()
         mark_errors(self)
 

@@ -1,11 +1,12 @@
 """The ranks of a run on several devices: the processes that train it together, one on each device."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.messages import from_data, nested
-from trainingapp.contract.messages.ranks import RANK_LOST
+from trainingapp.contract.messages.ranks import HOST_SILENT, RANK_LOST, SHARE_LOST
 from trainingapp.models import Device, TrainingRun
 from trainingapp.models.device import rank_devices
 from trainingapp.presentation.text import Text
@@ -19,6 +20,8 @@ class Rank:
     device: Device
     state: Text
     is_lost: bool
+    #: The last heartbeat of the worker on the host of the rank; None where all ranks are on one host.
+    heartbeat_at: datetime | None = None
 
     @property
     def memory_used(self) -> int:
@@ -31,8 +34,19 @@ def ranks_of(run: TrainingRun) -> list[Rank]:
     devices = rank_devices(run.holds.filter(attempt=run.attempt))[: int(run.config.get("accumulation_steps", 1))]
     if len(devices) < 2:
         return []
-    lost = set() if run.is_running else _lost_ranks(run.error_message_data)
-    return [Rank(number, device, _state(run, number in lost), number in lost) for number, device in enumerate(devices)]
+    lost = set[object]() if run.is_running else _lost(run.error_message_data)
+    heartbeats = _heartbeats(run) if len({device.host_id for device in devices}) > 1 else {}
+    found = []
+    for number, device in enumerate(devices):
+        is_lost = bool({number, device.host.name} & lost)
+        found.append(Rank(number, device, _state(run, is_lost), is_lost, heartbeats.get(device.host.name)))
+    return found
+
+
+def _heartbeats(run: TrainingRun) -> dict[str, datetime | None]:
+    """By host; the worker of the first one supervises the run."""
+    shares = run.shares.filter(attempt=run.attempt).values_list("host", "node_rank", "heartbeat_at")
+    return {host: heartbeat_at if node_rank else run.heartbeat_at for host, node_rank, heartbeat_at in shares}
 
 
 def _state(run: TrainingRun, is_lost: bool) -> Text:
@@ -43,8 +57,10 @@ def _state(run: TrainingRun, is_lost: bool) -> Text:
     return _("starting") if run.phase == "starting" else _("running")
 
 
-def _lost_ranks(data: object) -> set[int]:
-    """The numbers in messages about lost ranks, which may be sentences of a longer message."""
+def _lost(data: object) -> set[object]:
+    """The numbers of ranks and the names of hosts in messages about lost ones, which may be sentences of a longer
+    message."""
     message = from_data(data)
-    found = nested(message) if message else ()
-    return {int(str(one.params["rank"])) for one in found if one.code == RANK_LOST.code}
+    found = list(nested(message)) if message else []
+    ranks = {int(str(one.params["rank"])) for one in found if one.code == RANK_LOST.code}
+    return ranks | {str(one.params["host"]) for one in found if one.code in (SHARE_LOST.code, HOST_SILENT.code)}

@@ -763,6 +763,11 @@ def most_devices(cluster: ClusterState) -> Most:
     return Most(max(gpus, default=0), max((machine.slots for machine in cluster.alive), default=0))
 
 
+def linked_hosts(cluster: ClusterState) -> int:
+    """The hosts with a running worker that can train runs together."""
+    return sum(bool(machine.address) for machine in cluster.alive)
+
+
 def queued_runs() -> QuerySet[TrainingRun]:
     """The queue in its order."""
     return TrainingRun.objects.filter(status=Status.QUEUED).order_by(*QUEUE_ORDER)

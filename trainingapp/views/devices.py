@@ -92,15 +92,20 @@ def _holds_by_device(user: AnyUser, now: datetime) -> dict[int, list[DeviceHold]
     of_deleted = is_administrator(user)
     holds = DeviceHold.objects.filter(recent).annotate(is_seen=sees(user, TrainingRun, "run_id"))
     together: dict[tuple[int | None, int], list[DeviceHold]] = defaultdict(list)
-    for hold in holds.select_related("run", "device").order_by("taken_at", "device__index", "pk"):
+    for hold in holds.select_related("run", "device__host").order_by("taken_at", "pk"):
         hold.is_seen = hold.is_seen if hold.run_id else of_deleted
         found[hold.device_id].append(hold)
         together[hold.run_id, hold.attempt].append(hold)
     for of_attempt in together.values():
         for one in of_attempt if of_attempt[0].run_id else ():
-            others = ", ".join(other.device.torch_name for other in of_attempt if other is not one)
+            others = ", ".join(_named_from(one.device, other.device) for other in of_attempt if other is not one)
             one.others = others  # type: ignore[attr-defined]
     return found
+
+
+def _named_from(here: Device, device: Device) -> str:
+    """The device as it is named among those of `here`: with its host where that is another one."""
+    return device.torch_name if device.host_id == here.host_id else f"{device.torch_name} ({device.host.name})"
 
 
 def _device(host: Host, device: Device, holds: list[DeviceHold], now: datetime) -> dict[str, object]:

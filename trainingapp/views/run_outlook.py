@@ -78,7 +78,15 @@ def _devices(config: RunConfig, wanted: Request, cluster: ClusterState) -> str:
         )
     else:
         text = _("%(devices)d devices share the %(steps)d batches of each optimizer step, %(images)d images in all.")
-    return text % values
+    lines = [text % values]
+    if wanted.hosts > 1 and not cluster.groups(wanted):
+        lines.append(
+            _(
+                "No single host has them: gradients pass through the network between the hosts at each step, which "
+                "limits the speed."
+            )
+        )
+    return " ".join(lines)
 
 
 def _loading(config: RunConfig, machine: Machine, device: DeviceSlot) -> str:

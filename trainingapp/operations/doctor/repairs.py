@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from trainingapp.contract.storage.sizes import unneeded_packs
-from trainingapp.models import Checkpoint, TrainingRun, trash
+from trainingapp.models import Checkpoint, RunShare, TrainingRun, trash
 from trainingapp.models.run import Status
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.checkpoint_files import BusyError, held
@@ -69,6 +70,12 @@ def recover(run: TrainingRun) -> str:
     run.refresh_from_db()
     values = {"id": run.pk, "name": run.name, "status": Status(run.status).label}
     return _("Run %(id)d “%(name)s” is now %(status)s.") % values
+
+
+def end_share(pk: int) -> str:
+    """Store that a share of a run has ended, unless that is stored by now."""
+    RunShare.objects.filter(pk=pk, ended_at=None).update(ended_at=timezone.now())
+    return _("The share was stored as ended.")
 
 
 def force_stop(run: TrainingRun) -> str:

@@ -13,6 +13,7 @@ from trainingapp.models.run import Status
 from trainingapp.operations.doctor import repairs
 from trainingapp.operations.doctor.finding import Finding, ok
 from trainingapp.operations.doctor.health import living_hosts
+from trainingapp.operations.doctor.shares import orphaned_shares
 
 #: Minutes after which a request that was not carried out is reported.
 LONG_MINUTES = 10
@@ -20,7 +21,7 @@ LONG_MINUTES = 10
 
 def stuck_runs() -> Iterator[Finding]:
     """Running without a heartbeat, queued without a worker, or not ending although that was requested."""
-    found = [*_running_without_progress()]
+    found = [*_running_without_progress(), *orphaned_shares()]
     waiting = TrainingRun.objects.filter(status=Status.QUEUED).count()
     if waiting and not living_hosts():
         message = ngettext(
