@@ -109,7 +109,7 @@ def _devices(result: Result, devices: int) -> Iterator[Line]:
         return
     used = min(devices, result["accumulation_steps"])
     text = _(
-        "The run needs %(devices)d devices of one host at the same time; the memory is that of each. The other lines "
+        "The run needs %(devices)d devices at the same time; the memory is that of each. The other lines "
         "were measured on one: with %(used)d an epoch takes %(epoch)s or longer, because gradients have to be added."
     ) % {
         "devices": devices,
