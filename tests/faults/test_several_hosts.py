@@ -69,6 +69,7 @@ def test_two_hosts_give_the_result_of_one_device(studio: Studio) -> None:
     leader, other = shares(studio, 1)
     assert {leader["host"], other["host"]} == {"barn", "shed"}
     assert row["host"] == leader["host"]
+    assert row["device"] == f"cpu … {other['host']}/cpu"
     assert (leader["exit_code"], other["exit_code"]) == (0, 0)
     assert leader["address"].startswith("127.0.0.1:")
     held = studio.rows("SELECT device_id, slots, released_at IS NULL AS is_open FROM trainingapp_devicehold")

@@ -45,7 +45,7 @@ def test_a_claim_takes_devices_of_both_hosts_or_none(make: MAKE, settings: Any, 
     busy.transition("completed")
     run = claim("there")
     assert run == gang
-    assert (run.host, run.device) == ("there", "cuda:0 … cuda:1 (here)")
+    assert (run.host, run.device) == ("there", "cuda:0 … here/cuda:1")
     shares = list(RunShare.objects.order_by("node_rank"))
     assert [(share.host, share.attempt, share.worker) for share in shares] == [
         ("there", 1, "there:1:2"),
@@ -91,12 +91,12 @@ def test_it_starts_on_one_host_where_it_may(make: MAKE) -> None:
 @pytest.mark.parametrize(
     ("addresses", "config", "reason"),
     [
-        (("a", "b"), {"device_count": 5}, "No 2 hosts that can train together have 5 GPUs of one kind."),
+        (("a", "b"), {"device_count": 5}, "No hosts that can train together have 5 GPUs of one kind on up to 2 hosts."),
         (
             ("a", ""),
             {"device_count": 4},
-            "No 2 hosts that can train together have 4 GPUs of one kind. Hosts without the setting CLUSTER_INTERFACE "
-            "are left out.",
+            "No hosts that can train together have 4 GPUs of one kind on up to 2 hosts. Hosts without the setting "
+            "CLUSTER_INTERFACE are left out.",
         ),
     ],
 )

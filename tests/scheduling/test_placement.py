@@ -220,7 +220,7 @@ def test_a_run_takes_devices_of_as_many_hosts_as_it_may() -> None:
     assert cluster.fit(gang_of(3, 1)) is None
     found = cluster.fit(gang_of(3, 2), "host 1")
     assert found is not None
-    assert (found.hosts, found.count, found.text) == (["host 1", "host 0"], 3, "cuda:0 … cuda:0 (host 0)")
+    assert (found.hosts, found.count, found.text) == (["host 1", "host 0"], 3, "cuda:0 … host 0/cuda:0")
     assert cluster.fit(gang_of(5, 2)) is None
     found = cluster.fit(gang_of(5, 3), "host 2")
     assert found is not None

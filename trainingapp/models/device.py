@@ -205,6 +205,10 @@ class Device(models.Model):
         """As torch and the configuration name it: cpu, cuda:0, cuda:1 ..."""
         return "cpu" if self.kind == self.Kind.CPU else f"cuda:{self.index}"
 
+    def named_beside(self, other: "Device") -> str:
+        """Its name beside a device: with its host where that is another one."""
+        return self.torch_name if self.host_id == other.host_id else f"{self.torch_name} ({self.host.name})"
+
 
 class DeviceHold(models.Model):
     """A run that has, or had, a device: what the timeline shows. `released_at` is null while it holds it."""

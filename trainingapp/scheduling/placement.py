@@ -16,7 +16,7 @@ from django.utils import timezone
 from trainingapp.contract.messages import Message, from_data
 from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun
 from trainingapp.models.device import EXPECTED_FOR
-from trainingapp.models.run import DEVICE_TEXT_LENGTH, Status, is_put_off
+from trainingapp.models.run import Status, is_put_off
 
 GB = 1 << 30
 #: Share of a GPU's memory that other programs may use before the GPU counts as occupied by them; the second one is that
@@ -30,6 +30,8 @@ JOB = 0
 PAGE = 20
 #: Devices that the text of an assignment names individually.
 LISTED = 4
+#: Characters of the name of a host in it.
+SHOWN_OF_HOST = 20
 #: The order of the queue: the first is claimed first.
 QUEUE_ORDER = ("-priority", "queue_rank", "queued_at", "id")
 
@@ -222,7 +224,7 @@ class Assignment:
         """For people, such as "cpu" or "cuda:0, cuda:1"; of many devices or hosts the first and the last are named."""
         names = [device.torch_name for device in self.devices]
         if len(self.hosts) > 1:
-            return f"{names[0]} … {names[-1]} ({self.hosts[-1]})"[:DEVICE_TEXT_LENGTH]
+            return f"{names[0]} … {self.hosts[-1][:SHOWN_OF_HOST]}/{names[-1]}"
         return ", ".join(names) if len(names) <= LISTED else f"{names[0]} … {names[-1]}"
 
 

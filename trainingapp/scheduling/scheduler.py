@@ -287,10 +287,10 @@ def nowhere(cluster: ClusterState, request: Request) -> str:
     if away:
         return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
     if request.hosts > 1:
-        lines = [_("No %(hosts)d hosts that can train together have %(what)s.")]
+        lines = [_("No hosts that can train together have %(what)s.") % {"what": request_text(request)}]
         if any(not machine.address for machine in cluster.alive):
             lines.append(_("Hosts without the setting CLUSTER_INTERFACE are left out."))
-        return " ".join(lines) % {"hosts": request.hosts, "what": request_text(request)}
+        return " ".join(lines)
     return _("No host has %(what)s.") % {"what": request_text(request)}
 
 
@@ -310,6 +310,8 @@ def request_text(request: Request) -> str:
     if request.memory_bytes:
         memory = f"{request.memory_bytes / GB:g} GB"
         what = _("%(device)s with %(memory)s of free memory") % {"device": what, "memory": memory}
+    if request.hosts > 1:
+        what = _("%(device)s on up to %(hosts)d hosts") % {"device": what, "hosts": request.hosts}
     return _("%(device)s, shared") % {"device": what} if request.is_sharing else what
 
 

@@ -60,7 +60,8 @@ def take_shares() -> list[threading.Thread]:
     for share in RunShare.objects.filter(IN_PROGRESS, host=HOST, worker="", node_rank__gt=0).select_related("run"):
         taken = RunShare.objects.filter(pk=share.pk, worker="", ended_at=None)
         if taken.update(worker=worker_id(), heartbeat_at=timezone.now()):
-            threads.append(threading.Thread(target=work_share, args=(share,), name=f"share-{share.pk}"))
+            name = f"share-{share.pk}"
+            threads.append(threading.Thread(target=work_share, args=(share,), name=name, daemon=False))
             threads[-1].start()
     return threads
 

@@ -98,14 +98,9 @@ def _holds_by_device(user: AnyUser, now: datetime) -> dict[int, list[DeviceHold]
         together[hold.run_id, hold.attempt].append(hold)
     for of_attempt in together.values():
         for one in of_attempt if of_attempt[0].run_id else ():
-            others = ", ".join(_named_from(one.device, other.device) for other in of_attempt if other is not one)
+            others = ", ".join(other.device.named_beside(one.device) for other in of_attempt if other is not one)
             one.others = others  # type: ignore[attr-defined]
     return found
-
-
-def _named_from(here: Device, device: Device) -> str:
-    """The device as it is named among those of `here`: with its host where that is another one."""
-    return device.torch_name if device.host_id == here.host_id else f"{device.torch_name} ({device.host.name})"
 
 
 def _device(host: Host, device: Device, holds: list[DeviceHold], now: datetime) -> dict[str, object]:

@@ -134,7 +134,10 @@ def _running(holds: Iterable[DeviceHold]) -> list[Held]:
     by_run: dict[int | None, list[DeviceHold]] = {}
     for hold in holds:
         by_run.setdefault(hold.run_id, []).append(hold)
-    return [Held(of_run[0], ", ".join(hold.device.torch_name for hold in of_run)) for of_run in by_run.values()]
+    return [
+        Held(of_run[0], ", ".join(hold.device.named_beside(of_run[0].device) for hold in of_run))
+        for of_run in by_run.values()
+    ]
 
 
 def _rows(request: HttpRequest) -> list[Row]:
