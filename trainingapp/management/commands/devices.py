@@ -114,6 +114,7 @@ def _record(host: Host, holds: list[DeviceHold]) -> dict[str, object]:
     return {
         **{name: getattr(host, name) for name in names},
         "versions": host.versions,
+        "address": host.address,
         "gpu_problem": text_of(host.gpu_problem),
         "is_away": host.is_away,
         "state": host.state,
