@@ -51,6 +51,7 @@ def test_a_claim_takes_devices_of_both_hosts_or_none(make: MAKE, settings: Any, 
         ("there", 1, "there:1:2"),
         ("here", 1, ""),
     ]
+    assert run.hosts == ["there", "here"]
     ranks = [(device.host.name, device.torch_name) for device in rank_devices(run.holds.all())]
     assert ranks == [("there", "cuda:0"), ("there", "cuda:1"), ("here", "cuda:0"), ("here", "cuda:1")]
     assert "is used by" in why_waiting(small)
@@ -75,6 +76,8 @@ def test_one_that_stays_on_one_host_has_no_shares(make: MAKE) -> None:
     run = together(make, device_count=2)
     assert claim() == run
     assert not RunShare.objects.exists(), "one host has enough"
+    run.refresh_from_db()
+    assert run.hosts == ["here"]
     run.folder.mkdir(parents=True)
     write_config(run)
     assert "hosts" not in json.loads((run.folder / "config.json").read_text())

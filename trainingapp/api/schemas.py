@@ -256,6 +256,7 @@ class TrainingRunResponse(_Run, Sharing):
     max_recoveries: int | None = Field(description="Its own number of automatic restarts; null: the studio's.")
     attempt: int = Field(description="Counts the trainer processes.")
     recoveries: int = Field(description="Automatic restarts since a user last started it.")
+    hosts: list[str] = Field(description="The hosts that train it, or trained it last; the first supervises it.")
     error_lines: list[str] = Field(description="Lines of the log that show the error.")
     forked_from: int | None = Field(description="Number of the run that it was made from.")
     verbs: list[str] = Field(description="What may be asked of it as it stands.")

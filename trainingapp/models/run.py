@@ -365,6 +365,12 @@ class TrainingRun(Shared):
         return int(self.config.get("hosts_at_most", 1))
 
     @property
+    def hosts(self) -> list[str]:
+        """The hosts of the newest attempt; the first one has rank 0. Empty before the first attempt."""
+        shares = self.shares.filter(attempt=self.attempt) if self.hosts_at_most > 1 else self.shares.none()
+        return list(shares.order_by("node_rank").values_list("host", flat=True)) or [self.host] * bool(self.host)
+
+    @property
     def allowed_recoveries(self) -> int:
         """Automatic restarts before a user must act."""
         return int(settings.MAX_RECOVERIES) if self.max_recoveries is None else self.max_recoveries

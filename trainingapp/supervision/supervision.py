@@ -103,8 +103,8 @@ class _Supervisor:
         if exit_code is None:
             logger.error("The trainer of run %s was killed and does not end; it was left behind.", self.store.run.pk)
             stuck = abandon(self.folder)
-        if self._others is not None:
-            lost_share = self._others.end(exit_code, self._beat)
+        if (others := self._others) is not None:
+            lost_share = retried(lambda: others.end(exit_code, self._beat))
             self._lost_share = self._lost_share or lost_share
         end = End(
             self.store.final,
@@ -192,7 +192,7 @@ class _Supervisor:
                 self.log_start = 0
         if any(map(is_sign_of_life, events)):
             self._watchdog.note_event()
-        if self._others is not None and self._others.look_when_due():
+        if self._others is not None and retried(self._others.look_when_due):
             self._check_others(self._others, trainer)
         cause = self._watchdog.verdict(self.store.run)
         if cause is None or (cause == "hang" and self.store.has_news()):  # it may have reported something just now
