@@ -82,6 +82,16 @@ def test_several_devices_are_one_for_each_rank(tmp_path: Path) -> None:
     assert order(tmp_path, {}).devices == ()
 
 
+def test_devices_of_several_hosts_may_have_the_same_number(tmp_path: Path) -> None:
+    given = {"devices": ["cuda:0", "cuda:1", "cuda:0"], "hosts": ["barn", "barn", "shed"]}
+    spec = order(tmp_path, {}, **given, address="10.0.0.1", interface="eth1")
+    assert [spec.is_elsewhere(rank) for rank in range(3)] == [False, False, True]
+    assert (spec.address, spec.interface) == ("10.0.0.1", "eth1")
+    alone = order(tmp_path, {}, devices=["cpu", "cpu"])
+    assert (alone.hosts, alone.address, alone.interface) == ((), "127.0.0.1", "lo")
+    assert not alone.is_elsewhere(1)
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -90,6 +100,8 @@ def test_several_devices_are_one_for_each_rank(tmp_path: Path) -> None:
         {"devices": ["cpu", "cuda:0"]},
         {"devices": ["cuda:0", "cuda:0"]},
         {"devices": ["cuda:0", "cuda:1"], "device_uuids": ["GPU-a"]},
+        {"devices": ["cuda:0", "cuda:0"], "hosts": ["barn", "barn"]},
+        {"devices": ["cuda:0", "cuda:1"], "hosts": ["barn"]},
     ],
 )
 def test_an_invalid_assignment_of_several_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
