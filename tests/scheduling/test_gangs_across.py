@@ -111,6 +111,15 @@ def test_why_none_can_train_it(make: MAKE, addresses: tuple[str, str], config: d
     assert why_waiting(gang) == reason
 
 
+def test_a_gpu_that_cannot_be_used_is_named_and_blocks_nobody(make: MAKE) -> None:
+    linked("here", slots=4, gpus=2)
+    there = linked("there", slots=4, gpus=2)
+    there.devices.filter(kind="gpu", index=1).update(quarantined_at=timezone.now(), quarantine_cause="manual")
+    gang, small = together(make), queued(make, "small", device="cuda")
+    assert claim() == small
+    assert "2 are free there. cuda:1 on there cannot be used now." in why_waiting(gang)
+
+
 def test_each_slot_on_another_host_needs_a_batch_of_each_step(make: MAKE) -> None:
     linked("here", slots=2)
     linked("there", slots=2)

@@ -4,7 +4,7 @@ The scheduler claims by these rules, the pages explain waits by them and the for
 written once, here. Nothing in this module writes to the database.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -409,18 +409,19 @@ class ClusterState:
 
     def linked(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[Linked]:
         """The hosts that can train the run together: those with an address, one version of torch, and devices of one
-        kind, of which the best `hosts` hosts have enough. Devices to be avoided are left out where others are enough.
+        kind, of which the best `hosts` hosts have enough. Devices to be avoided are left out where others can be used.
 
         None for a run that stays on one host.
         """
         if request.hosts == 1:
             return []
-        found = self._linked(request, avoided)
-        if avoided and not any(_most(linked, request) >= request.at_least for linked in found):
-            found = self._linked(request, frozenset())
-        return found
+        if avoided:
+            others = self._linked(request, avoided)
+            if any(_most(linked, request, _usable_units) >= request.at_least for linked in others):
+                return others
+        return self._linked(request)
 
-    def _linked(self, request: Request, avoided: frozenset[int]) -> list[Linked]:
+    def _linked(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[Linked]:
         found: dict[tuple[str, str, str], Linked] = {}
         for machine in self.alive:
             by_kind: dict[tuple[str, str, str], list[DeviceSlot]] = {}
@@ -430,7 +431,7 @@ class ClusterState:
                     by_kind.setdefault((machine.torch, device.kind, name), []).append(device)
             for kind, devices in by_kind.items():
                 found.setdefault(kind, []).append((machine, devices))
-        return [linked for linked in found.values() if _most(linked, request) >= request.at_least]
+        return [linked for linked in found.values() if _most(linked, request, _capacity) >= request.at_least]
 
     def is_over_limit(self, owner_id: int) -> bool:
         return bool(self.most_per_user) and self.running_of.get(owner_id, 0) >= self.most_per_user
@@ -465,18 +466,17 @@ class ClusterState:
     def _across(self, linked: Linked, run: Waiting, host: str) -> Assignment | None:
         """Devices of several of these hosts: of those that have the most free ones, so that it takes few of them."""
         request, part = run.request, run.request.part
-        free: list[tuple[int, bool, str, list[tuple[DeviceSlot, int]]]] = []
-        for machine, devices in linked:
-            if self.is_open(machine):
-                parts = [(one, one.free_slots) for one in devices if machine.obstacle(one, part) is None]
-                parts = [(one, 1 if one.kind == "gpu" else slots) for one, slots in parts]
-                free.append((-sum(slots for _one, slots in parts), machine.name != host, machine.name, parts))
-        free.sort(key=lambda one: one[:3])
+        offers = [
+            (machine.name, [(one, units) for one in devices if (units := _free_units(machine, one, part))])
+            for machine, devices in linked
+            if self.is_open(machine)
+        ]
+        offers.sort(key=lambda offer: (-sum(units for _device, units in offer[1]), offer[0] != host, offer[0]))
         chosen, left = list[tuple[DeviceSlot, int]](), request.count
-        for _free, _is_other, _name, parts in free[: request.hosts]:
-            for device, slots in parts:
-                if left and slots:
-                    chosen.append((device, min(slots, left)))
+        for _name, parts in offers[: request.hosts]:
+            for device, units in parts:
+                if left:
+                    chosen.append((device, min(units, left)))
                     left -= chosen[-1][1]
         if request.count - left < request.at_least:
             return None
@@ -585,15 +585,20 @@ def _best_of(fitting: list[DeviceSlot], request: Request) -> Assignment:
     return Assignment(tuple(sorted(fitting[: request.count], key=lambda device: device.index)))
 
 
-def _most(linked: Linked, request: Request) -> int:
-    """The devices, or slots, that a run gets at most from as many of these hosts as it may have."""
-    sizes = sorted((_size(devices) for _machine, devices in linked), reverse=True)
+def _most(linked: Linked, request: Request, count: Callable[[Iterable[DeviceSlot]], int]) -> int:
+    """The most that a run gets from as many of these hosts as it may have; `count` counts what one of them gives."""
+    sizes = sorted((count(devices) for _machine, devices in linked), reverse=True)
     return sum(sizes[: request.hosts])
 
 
-def _size(devices: Iterable[DeviceSlot]) -> int:
-    """GPUs, or slots of a processor, that can be used."""
-    return sum(device.capacity for device in devices if device.is_usable)
+def _capacity(devices: Iterable[DeviceSlot]) -> int:
+    """GPUs, or slots of a processor."""
+    return sum(device.capacity for device in devices)
+
+
+def _usable_units(devices: Iterable[DeviceSlot]) -> int:
+    """Those of them that can be used."""
+    return _capacity(device for device in devices if device.is_usable)
 
 
 @dataclass(frozen=True)
@@ -655,7 +660,7 @@ def _reservation_across(linked: Linked, run: Waiting) -> _Reservation | None:
         if possible:
             possible.sort(key=lambda device: (-_free_units(machine, device, part), device.taken, device.index))
             free = sum(_free_units(machine, device, part) for device in possible)
-            stocks.append(_Stock(machine, possible, free, _size(possible)))
+            stocks.append(_Stock(machine, possible, free, _capacity(possible)))
     chosen = _fullest(stocks, request)
     left, missing, parts = request.at_least, request.at_least, list[tuple[DeviceSlot, int]]()
     # What is free first, whatever the host: the rest has to become free.
