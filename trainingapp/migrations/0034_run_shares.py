@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trainingapp", "0031_sweeps"),
+        ("trainingapp", "0033_temporary_hosts"),
     ]
 
     operations = [
