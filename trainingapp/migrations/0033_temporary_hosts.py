@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trainingapp", "0031_sweeps"),
+        ("trainingapp", "0032_cross_validation"),
     ]
 
     operations = [
