@@ -181,7 +181,7 @@ class RankProcesses:
         return self.ranks
 
     def _are_ready(self) -> bool:
-        return all(one.is_ready for one in (*self._processes, *self._elsewhere))
+        return all(one.is_ready for one in self._processes) and all(one.is_ready for one in self._elsewhere)
 
     def _wait_for(self, condition: Callable[[], Found], timeout_s: float = threading.TIMEOUT_MAX) -> Found:
         """Wait until the condition is true; returns its result. Meanwhile, the reports of ranks elsewhere are read."""

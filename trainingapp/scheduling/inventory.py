@@ -300,9 +300,9 @@ def _ours(host: str) -> set[int]:
             below |= {pid, *_descendants(pid)}
     # Ranks of runs of other hosts are children of the worker that has taken their share.
     for worker in RunShare.objects.filter(host=host, ended_at=None, node_rank__gt=0).values_list("worker", flat=True):
-        pid = worker.partition(":")[2].partition(":")[0]
-        if pid.isdigit() and worker != worker_id():
-            below |= _descendants(int(pid))
+        number = worker.partition(":")[2].partition(":")[0]
+        if number.isdigit() and worker != worker_id():
+            below |= _descendants(int(number))
     return below
 
 

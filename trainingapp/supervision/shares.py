@@ -25,7 +25,7 @@ from trainingapp.models.run import Status
 from trainingapp.supervision.identity import HOST, worker_id
 from trainingapp.supervision.log_rate_limit import trim_log
 from trainingapp.supervision.state import shutting_down
-from trainingapp.supervision.supervision import BEAT_S, EXIT_S, POLL_S, retried
+from trainingapp.supervision.supervision import BEAT_S, POLL_S, retried
 from trainingapp.supervision.trainers import KILLED_S, Trainer
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class _Share:
     def _is_over(self) -> bool:
         """Whether the ranks are to end now. Sends a heartbeat when it is due."""
         if shutting_down.is_set() and self._exit_by is None:
-            self._exit_by = time.monotonic() + EXIT_S
+            self._exit_by = time.monotonic() + settings.LEAVE_GRACE_S
             retried(lambda: RunShare.objects.filter(pk=self._share.pk).update(is_leaving=True))
         if self._exit_by is not None and time.monotonic() > self._exit_by:
             return True

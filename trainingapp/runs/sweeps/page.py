@@ -119,10 +119,11 @@ def spread_of(sweep: Sweep) -> Spread | None:
 
 def _spreads(sweeps: Sequence[Sweep]) -> dict[int, Spread]:
     numbers = [sweep.pk for sweep in sweeps if sweep.repeated_field]
-    done = Trial.objects.filter(sweep__in=numbers, state=TrialState.COMPLETED, value__isnull=False)
+    done = Trial.objects.filter(sweep__in=numbers, state=TrialState.COMPLETED)
     found: dict[int, Spread] = {}
     for number, value in done.order_by("sweep", "number").values_list("sweep_id", "value"):
-        found.setdefault(number, Spread([])).values.append(value)
+        if value is not None:
+            found.setdefault(number, Spread([])).values.append(value)
     return found
 
 
