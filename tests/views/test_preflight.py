@@ -132,7 +132,7 @@ def test_a_run_beyond_the_time_limit_gets_a_warning(settings: Any) -> None:
 def test_for_several_devices_the_result_of_one_is_explained() -> None:
     (found,) = (one for one in preflight_lines(result(accumulation_steps=4), 2) if one.title == "Devices")
     assert found.level == "good"
-    assert "needs 2 devices of one host" in found.text
+    assert "needs 2 devices at the same time" in found.text
     assert "with 2 an epoch takes 16 s or longer" in found.text
     (found,) = (one for one in preflight_lines(result(accumulation_steps=1), 2) if one.title == "Devices")
     assert (found.level, "with 1 an epoch takes 32 s or longer" in found.text) == ("warning", True)
