@@ -128,13 +128,15 @@ def test_requests_are_carried_out_by_all_ranks(new_run, when: str) -> None:
     assert_same_run(shared, straight, epochs=2 if when == "an evaluation of a validation" else 3)
 
 
+COMPILED = {"compile": True, "model": "timm/resnet10t", "epochs": 1, "freeze_epochs": 0, "freeze": "none"}
 #: What else a run can do, beside `HARD`. Early stopping ends it, because it learns nothing.
 FURTHER: dict[str, dict[str, Any]] = {
     "bfloat16": {"amp": "on"},
     "early stopping": {"epochs": 9, "early_stopping_epochs": 1, "learning_rate": 1e-12, "freeze": "none"},
     "folds": {"folds": 3, "fold": 1},
     "several labels": {"label_mode": "multi", "class_balance": "weights", "cutmix": 1.0},
-    "compiled": {"compile": True, "model": "timm/resnet10t", "epochs": 1, "freeze_epochs": 0, "freeze": "none"},
+    "compiled": COMPILED,
+    "compiled, a batch for one rank only": {**COMPILED, "batch_size": 64},
 }
 
 

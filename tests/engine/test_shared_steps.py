@@ -21,7 +21,13 @@ from trainingapp.engine.alternating import alternating
 from trainingapp.engine.checkpoint import Found
 from trainingapp.engine.loop import rank_count
 from trainingapp.engine.ranks import Ranks
-from trainingapp.engine.running_statistics import RunningStatistics, _sum_rounded_once, rounding_of
+from trainingapp.engine.running_statistics import (
+    Rounding,
+    RunningStatistics,
+    _sum_rounded_once,
+    rounding_of,
+    rounding_within,
+)
 from trainingapp.engine.tasks.registry import make_task
 
 CPU = torch.device("cpu")
@@ -71,6 +77,44 @@ def test_statistics_of_single_batches_become_those_of_all(
     for (name, one), other in zip(straight.named_buffers(), shared.buffers(), strict=True):
         assert torch.equal(one, other), name
     assert [norm.momentum for norm in shared if isinstance(norm, nn.BatchNorm2d)] == [momentum, momentum]
+
+
+@pytest.mark.slow
+def test_the_formulas_of_a_compiled_network_are_found() -> None:
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(32, momentum=0.1), nn.BatchNorm2d(64, momentum=0.03)]
+    network = nn.Sequential(nn.Conv2d(3, 32, 3), norms[0], nn.ReLU(), nn.Conv2d(32, 64, 3), norms[1])
+    network.compile(dynamic=False)
+    batches = torch.randn(4, 4, 3, 12, 12)
+    rounding = rounding_within(network, lambda: network(batches[0]))
+    assert rounding.is_known
+    begin = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for batch in batches:
+        network(batch)
+    straight = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(begin)
+    with RunningStatistics(network, rounding) as statistics:
+        rows = []
+        for batch in batches:
+            network(batch)
+            rows.append(statistics.taken())
+        statistics.replay(torch.stack(rows))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, straight[name]), name
+    torch._dynamo.reset()
+
+
+def test_formulas_that_do_not_fit_are_unknown() -> None:
+    norm = nn.BatchNorm1d(3)
+    batch = torch.randn(4, 3)
+
+    def compute() -> None:
+        norm(batch)
+        norm.running_var += 0.1
+
+    rounding = rounding_within(norm, compute)
+    assert not rounding.is_known
+    assert Rounding.from_data(rounding.as_data()) == rounding
 
 
 def test_a_norm_that_a_batch_does_not_reach_keeps_its_statistics() -> None:

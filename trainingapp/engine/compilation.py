@@ -5,12 +5,15 @@ on the sizes that came before it, and an attempt that resumes within an epoch se
 """
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from trainingapp.contract.errors import is_out_of_memory
 from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.ranks import RANK_NOT_COMPILED
 from trainingapp.contract.messages.training import NOT_COMPILED
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.seeding import rng_state, set_rng_state
@@ -25,7 +28,8 @@ logger = logging.getLogger(__name__)
 def compile_network(state: TrainingState) -> Message | None:
     """Compile the network of a run whose configuration says so; returns why it trains without, if it does.
 
-    Whether it works is found with one batch, which leaves weights, averages and random numbers as they were.
+    Whether it works is found with one batch, which leaves weights, averages and random numbers as they were. All ranks
+    train with it, or none: gradients that are added must come from the same kernels. Raises PeerLost.
     """
     if not getattr(state.config, "compile", False):
         return None
@@ -40,39 +44,60 @@ def compile_network(state: TrainingState) -> Message | None:
     state.model.compile(dynamic=False)
     reason = _try(state)
     torch._dynamo.config.suppress_errors = True
-    if reason is None:
+    if state.ranks.agree(reason is None):
         return None
     state.model._compiled_call_impl = None  # undoes `compile`
     torch._dynamo.reset()
-    return NOT_COMPILED(reason=reason)
+    return NOT_COMPILED(reason=reason or RANK_NOT_COMPILED())
+
+
+def is_compiled(model: nn.Module) -> bool:
+    return model._compiled_call_impl is not None
+
+
+def first_loss(state: TrainingState) -> Callable[[], torch.Tensor] | None:
+    """Computes the loss of the first batch of this rank, each time the same; None where it has none in this epoch."""
+    batch = next(state.task.train_batches(state.epoch, skip=0), None)
+    if batch is None:
+        return None
+    randomness = rng_state(state.device)
+
+    def compute() -> torch.Tensor:
+        set_rng_state(randomness, state.device)
+        with state.precision.autocast():
+            return state.task.loss(state.model, batch, state.task.training_meter())
+
+    return compute
 
 
 def _try(state: TrainingState) -> str | None:
     """Why one batch cannot be computed with the compiled network; None where it can."""
-    randomness = rng_state(state.device)
-    buffers = {name: buffer.clone() for name, buffer in state.model.named_buffers()}
     set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
     try:
-        with state.precision.autocast():
-            batch = next(state.task.train_batches(state.epoch, skip=0))
-            loss = state.task.loss(state.model, batch, state.task.training_meter())
-        loss.backward()
+        with unchanged(state):
+            if loss := first_loss(state):
+                loss().backward()
     except Exception as error:
         if is_out_of_memory(error) or not _is_of_compiler(error):
             raise
         logger.warning("The network could not be compiled.", exc_info=error)
         return next(iter(str(error).strip().splitlines()), type(error).__name__)
-    finally:
-        state.optimizer.zero_grad(set_to_none=True)
-        _restore(state.model, buffers)
-        set_rng_state(randomness, state.device)
     return None
 
 
-def _restore(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
+@contextmanager
+def unchanged(state: TrainingState) -> Iterator[None]:
+    """Within, batches may be computed: no gradients are left, and averages and random numbers are as before."""
+    randomness = rng_state(state.device)
+    buffers = {name: buffer.clone() for name, buffer in state.model.named_buffers()}
+    try:
+        yield
+    finally:
+        state.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in state.model.named_buffers():
+                buffer.copy_(buffers[name])
+        set_rng_state(randomness, state.device)
 
 
 def _is_of_compiler(error: Exception) -> bool:

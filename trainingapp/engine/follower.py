@@ -25,7 +25,7 @@ from trainingapp.engine.norms import tensor_norms
 from trainingapp.engine.rank_processes import SETUP, Reports, Setup
 from trainingapp.engine.ranks import PATIENCE_S, Order, PeerLost, Ranks, Word, communicating
 from trainingapp.engine.seeding import seed_everything
-from trainingapp.engine.shared_step import share_with
+from trainingapp.engine.shared_step import share_steps, share_with
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import TrainingState, new_state
 from trainingapp.engine.step import epoch_batches, training_step
@@ -61,6 +61,7 @@ def follow(run_dir: Path, rank: int, lines: LineReader, reports: Reports, *, unw
     state.restore(torch.load(io.BytesIO(ranks.receive()), map_location="cpu", weights_only=True))
     share_with(state, ranks)
     compile_network(state)
+    share_steps(state)
     _obey(ranks, state, state.precision)
 
 

@@ -57,7 +57,7 @@ from trainingapp.engine.requests import RequestHandler
 from trainingapp.engine.resume_check import ResumeChecker
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import seed_everything
-from trainingapp.engine.shared_step import share_with
+from trainingapp.engine.shared_step import share_steps, share_with
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
 from trainingapp.engine.step import epoch_batches, training_step
@@ -102,8 +102,9 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
         del weights  # would occupy memory for the whole run
         if isinstance(processes, RankProcesses):
             _connect(processes, state, events)
-        if why_not := compile_network(state):
-            events.log(why_not, "warning")
+        for remark in (compile_network(state), share_steps(state)):
+            if remark:
+                events.log(remark, "warning")
         report, resume_check = Reporter(events, state, folder), ResumeChecker(spec.run_dir, state, events, found)
         saving = Saving(folder, state, report, resume_check)
         requests = RequestHandler(control, state, precision, report, saving)
@@ -155,8 +156,7 @@ def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -
     content = io.BytesIO()
     torch.save(state.checkpoint_content(), content)
     ranks.send(content.getvalue())
-    if warning := share_with(state, ranks):
-        events.log(warning, "warning")
+    share_with(state, ranks)
 
 
 def _end_attempt(events: EventLog, error: EngineError) -> None:

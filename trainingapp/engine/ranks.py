@@ -117,12 +117,19 @@ class Ranks:
         return Order(Word(word), epoch, step)
 
     def _agree(self, numbers: torch.Tensor) -> torch.Tensor:
-        """The numbers of rank 0; the others give zeros. A sum, so that rank 0 notices a rank that does not respond."""
+        """The sum of the numbers of all ranks; where it is those of rank 0, the others give zeros.
+
+        A sum, so that rank 0 notices a rank that does not respond.
+        """
         import torch.distributed as dist
 
         with self._communicating():
             dist.all_reduce(numbers)
         return numbers
+
+    def agree(self, is_true: bool) -> bool:
+        """Whether it is true on all ranks, each of which has to ask."""
+        return is_true if self.world == 1 else int(self._agree(torch.tensor([is_true]).long())) == self.world
 
     def send(self, content: bytes) -> None:
         """Give all other ranks the content, which they `receive`."""

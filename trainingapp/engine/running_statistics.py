@@ -67,6 +67,21 @@ class Rounding:
     variance: Formula = FORMULAS[0]
     is_known: bool = True
 
+    def as_data(self) -> list[int]:
+        """Numbers for `from_data`."""
+        return [FORMULAS.index(self.mean), FORMULAS.index(self.variance), int(self.is_known)]
+
+    @classmethod
+    def from_data(cls, numbers: list[int]) -> Self:
+        mean, variance, is_known = numbers
+        return cls(FORMULAS[mean], FORMULAS[variance], bool(is_known))
+
+    @classmethod
+    def that_fits(cls, fits: Callable[[Formula, int], bool]) -> Self:
+        """The formulas that fit: the first argument of `fits` is one, the second is 0 for means, 1 for variances."""
+        mean, variance = (next((one for one in FORMULAS if fits(one, place)), None) for place in (0, 1))
+        return cls(mean or FORMULAS[0], variance or FORMULAS[0], is_known=bool(mean and variance))
+
 
 def rounding_of(device: torch.device, dtype: torch.dtype | None, memory_format: torch.memory_format) -> Rounding:
     """Find the formulas that give what the kernels for images of this type and format give, bit by bit."""
@@ -76,11 +91,41 @@ def rounding_of(device: torch.device, dtype: torch.dtype | None, memory_format: 
         for momentum in TRIED_MOMENTA:
             batches = [torch.randn(shape, generator=generator) * 3 + 0.7 for _ in range(4)]
             tried.append(_Trial.of([one.to(device, dtype, memory_format=memory_format) for one in batches], momentum))
-    mean, variance = (
-        next((formula for formula in FORMULAS if all(trial.fits(formula, place) for trial in tried)), None)
-        for place in (0, 1)
-    )
-    return Rounding(mean or FORMULAS[0], variance or FORMULAS[0], is_known=bool(mean and variance))
+    return Rounding.that_fits(lambda formula, place: all(trial.fits(formula, place) for trial in tried))
+
+
+def rounding_within(model: nn.Module, compute: Callable[[], object]) -> Rounding:
+    """Find the formulas by which a network in training mode updates its norms where `compute` has it compute a batch.
+
+    For kernels that a compiler made for this network. `compute` computes the same batch each time; the statistics are
+    changed.
+    """
+    norms = _norms_of(model)
+    buffers = _statistics_of(norms)
+
+    def begin() -> None:
+        generator = torch.Generator().manual_seed(0)
+        for buffer in buffers:
+            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+        for norm in norms:
+            _tensor(norm.num_batches_tracked).fill_(1)
+
+    begin()
+    compute()
+    updated = [buffer.clone() for buffer in buffers]
+    begin()
+    with RunningStatistics(model, Rounding()) as statistics:
+        compute()
+        taken = statistics.taken()
+
+    def fits(formula: Formula, place: int) -> bool:
+        begin()
+        with RunningStatistics(model, Rounding(formula, formula)) as statistics:
+            statistics.replay(taken.unsqueeze(0))
+        part = slice(place * len(norms), (place + 1) * len(norms))
+        return all(map(torch.equal, buffers[part], updated[part]))
+
+    return Rounding.that_fits(fits)
 
 
 @dataclass(frozen=True)
@@ -134,11 +179,9 @@ class RunningStatistics:
 
     def __init__(self, model: nn.Module, rounding: Rounding) -> None:
         self._rounding = rounding
-        norms = [one for one in model.modules() if isinstance(one, _BatchNorm) and one.training]
-        self._norms = [one for one in norms if one.track_running_stats and one.running_mean is not None]
+        self._norms = _norms_of(model)
         self._momenta = [one.momentum for one in self._norms]
-        self._buffers = [_tensor(one.running_mean) for one in self._norms]
-        self._buffers += [_tensor(one.running_var) for one in self._norms]
+        self._buffers = _statistics_of(self._norms)
         self._device = next(model.parameters()).device
         self._calls = [_tensor(one.num_batches_tracked) for one in self._norms]
 
@@ -210,6 +253,17 @@ class RunningStatistics:
             [part[half:] if late else part[:half] for part in (running_S, found_S, factor_S)] for late in (False, True)
         )
         return torch.cat([self._rounding.mean(*means), self._rounding.variance(*variances)])
+
+
+def _norms_of(model: nn.Module) -> list[_BatchNorm]:
+    """The norms that update running statistics in the mode that the model is in."""
+    norms = [one for one in model.modules() if isinstance(one, _BatchNorm) and one.training]
+    return [one for one in norms if one.track_running_stats and one.running_mean is not None]
+
+
+def _statistics_of(norms: list[_BatchNorm]) -> list[torch.Tensor]:
+    """The means of all norms, then their variances."""
+    return [*(_tensor(one.running_mean) for one in norms), *(_tensor(one.running_var) for one in norms)]
 
 
 def _tensor(buffer: torch.Tensor | None) -> torch.Tensor:

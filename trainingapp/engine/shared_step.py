@@ -4,6 +4,7 @@ Rank r computes the batches r, r + W, ... of the step. What a batch leaves besid
 meter, the statistics of its batch norms) is gathered and added in the order of the batches, as one process would.
 """
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -12,12 +13,14 @@ import torch
 from trainingapp.contract.errors import BadConfig
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.ranks import NORM_CALLED_AGAIN, STATISTICS_ROUNDED
+from trainingapp.engine.compilation import first_loss, is_compiled, unchanged
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import Precision
+from trainingapp.engine.freezing import set_training
 from trainingapp.engine.gradients import Seen, backward
 from trainingapp.engine.ranks import Ranks, Word
 from trainingapp.engine.reduction import REDUCTIONS, Reduction
-from trainingapp.engine.running_statistics import Rounding, RunningStatistics, rounding_of
+from trainingapp.engine.running_statistics import Rounding, RunningStatistics, rounding_of, rounding_within
 from trainingapp.engine.state import TrainingState
 from trainingapp.engine.tasks.task import Meter
 
@@ -93,13 +96,36 @@ def _add(meter: Meter, sums: torch.Tensor) -> None:
         tensor += part.view(tensor.shape).to(tensor.dtype)
 
 
-def share_with(state: TrainingState, ranks: Ranks) -> Message | None:
-    """Have the run compute on all ranks from here on; returns a warning. To be called before the first batch is made.
-
-    The warning is that the kernels of this device update running statistics in an unknown way.
-    """
-    memory_format = torch.channels_last if state.config.channels_last else torch.contiguous_format
-    rounding = rounding_of(state.device, state.precision.dtype, memory_format)
-    state.ranks, state.shared_gradients = ranks, SharedSteps(ranks, rounding).gradients
+def share_with(state: TrainingState, ranks: Ranks) -> None:
+    """Give this rank its part of the batches. To be called before the first batch is made."""
+    state.ranks = ranks
     state.task.share(ranks)
+
+
+def share_steps(state: TrainingState) -> Message | None:
+    """Have the steps of the run computed by all ranks, by the kernels that it has now; returns a warning of rank 0.
+
+    The warning is that these kernels update running statistics in an unknown way. What rank 0 has found holds for all,
+    so that they remain equal on hosts whose processors differ. Raises PeerLost.
+    """
+    ranks = state.ranks
+    if ranks.world == 1:
+        return None
+    if ranks.is_first:
+        rounding = _rounding(state)
+        ranks.send(json.dumps(rounding.as_data()).encode())
+    else:
+        rounding = Rounding.from_data(json.loads(ranks.receive()))
+    state.shared_gradients = SharedSteps(ranks, rounding).gradients
     return None if rounding.is_known else STATISTICS_ROUNDED()
+
+
+def _rounding(state: TrainingState) -> Rounding:
+    loss = first_loss(state) if is_compiled(state.model) else None
+    if loss is None:
+        memory_format = torch.channels_last if state.config.channels_last else torch.contiguous_format
+        return rounding_of(state.device, state.precision.dtype, memory_format)
+    # Also where the first epochs are frozen: what a compiler made for some norms does not tell of others.
+    set_training(state.model, state.head_prefixes, frozen=False)
+    with unchanged(state):
+        return rounding_within(state.model, loss)

@@ -77,6 +77,9 @@ TOGETHER_FAST = define(
         "results differ in the last digits."
     ),
 )
+RANK_NOT_COMPILED = define(
+    "rank_not_compiled", gettext_noop("another of its devices cannot compile the network, and all compute alike.")
+)
 STATISTICS_ROUNDED = define(
     "ranks_statistics_rounded",
     gettext_noop(
