@@ -150,7 +150,8 @@ def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, s
     # Of many thousand checkpoints the newest are read, by their numbers and one by one: a join would sort all.
     of_task = visible_to(user, TrainingRun.objects.filter(pk=OuterRef("run_id"), task=task))
     kept = Checkpoint.objects.filter(Q(is_best=True) | Q(is_last=True), Exists(of_task)).order_by("-pk")
-    rows = list(kept.values_list("run_id", "file", "epoch")[:CHECKPOINTS_OFFERED])
+    # Django asks the database also where no run can be seen.
+    rows = [] if of_task.query.is_empty() else list(kept.values_list("run_id", "file", "epoch")[:CHECKPOINTS_OFFERED])
     numbers = {run for run, _file, _epoch in rows}
     runs = TrainingRun.objects.filter(pk__in=numbers).values_list("pk", "name", "config__model")
     shown = {pk: {"run": name, "model": model or ""} for pk, name, model in runs}

@@ -58,13 +58,14 @@ class Case:
 class Section:
     """Checks that belong together. Those that do not begin in time are skipped, and the result says so.
 
-    The time is `budget_s`, or less where all sections together have less.
+    The time is `budget_s`, or less where all sections together have less, unless all that follows `depends_on_it`.
     """
 
     name: str
     title: str
     budget_s: float
     cases: Callable[[Plan], Sequence[Case]]
+    depends_on_it: bool = False
 
 
 class NotApplicable(Exception):

@@ -128,4 +128,4 @@ def cases(plan: Plan) -> list[Case]:
     ]
 
 
-SECTION = Section("environment", "What the machine has", 60, cases)
+SECTION = Section("environment", "What the machine has", 60, cases, depends_on_it=True)

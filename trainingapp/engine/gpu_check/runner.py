@@ -57,7 +57,7 @@ class Runner:
         """
         began = time.monotonic()
         budgets_s = section.budget_s + sum(one.budget_s for one in following)
-        share = min(1.0, max(0.0, self._deadline - began) / budgets_s)
+        share = 1.0 if section.depends_on_it else min(1.0, max(0.0, self._deadline - began) / budgets_s)
         ends = began + share * section.budget_s
         pending = list(section.cases(self._plan))
         results: list[CaseResult] = []
