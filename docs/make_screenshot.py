@@ -27,14 +27,25 @@ from pathlib import Path
 from typing import Final, Literal
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "docs" / "screenshot.png"
 RUN_NAME = "Demo scenes with resnet18"
 EPOCHS, EPOCHS_BEFORE_THE_IMAGE = 12, 8
+SETTINGS = {"model": "resnet18", "epochs": EPOCHS, "image_size": 64, "augmentation": "medium"}
 DEADLINE_S = 3600
 SECOND_NAME = "Demo scenes with another seed"
+#: Options of `manage.py sweep create`, by name. Their trials are short.
+SWEEPS = {
+    "Learning rate and weight decay": (
+        "--range=learning_rate=1e-4..1e-1,log",
+        "--range=weight_decay=0..0.1",
+        "--trials=9",
+    ),
+    "Three folds": ("--sampler=folds", "--folds=3"),
+}
+TRIAL_EPOCHS = 2
 WIDTHS = (390, 1280, 1920)
 Theme = Literal["light", "dark"]
 THEMES: Final[tuple[Theme, ...]] = ("light", "dark")
@@ -56,6 +67,12 @@ PAGES = {
     "run-in-training": "/runs/2/",
     "compare": "/compare/?runs=1,2",
     "compare-significance": "/compare/?runs=1,2&tab=significance",
+    "sweeps": "/sweeps/",
+    "new-sweep": "/sweeps/new/",
+    "sweep": "/sweeps/1/",
+    "sweep-budgets": "/sweeps/1/edit/",
+    "cross-validation": "/sweeps/2/",
+    "new-run-of-a-fold": "/runs/new/?clone=12",
     "datasets": "/datasets/",
     "import": "/datasets/import/",
     "dataset": "/datasets/1/",
@@ -71,7 +88,9 @@ PAGES = {
     "search": "/search/?q=demo",
     "disk": "/disk/",
     "audit": "/audit/",
+    "journal": "/journal/",
     "account": "/account/",
+    "tokens": "/account/tokens/",
     "admin": "/admin/",
 }
 #: In a picture of a whole page, bars that stay in view would lie in the middle of it.
@@ -129,10 +148,15 @@ def _take_picture_of_the_readme(chromium: Browser, env: dict[str, str], address:
 
 
 def _complete(env: dict[str, str]) -> None:
-    """Wait for the first run. A second one waits in the queue and then trains."""
+    """Wait for the first run and for the sweeps. A second run waits in the queue and then trains."""
     _create_run(env, SECOND_NAME, "--set=seed=1")
     _wait_for_epoch(env, 1, EPOCHS)
     _manage(env, "weights", "save", "1", "--name", "scenes")
+    given = [f"--set={key}={value}" for key, value in {**SETTINGS, "epochs": TRIAL_EPOCHS}.items()]
+    for number, (name, options) in enumerate(SWEEPS.items(), 1):
+        place = ("--dataset", "Demo scenes", "--owner", "admin", "--start")
+        _manage(env, "sweep", "create", name, *place, *given, *options)
+        _wait_for_sweep(env, number)  # the numbers of the runs follow from that
 
 
 def _take_all(
@@ -142,7 +166,9 @@ def _take_all(
     pages = {name: path for name, path in PAGES.items() if only in name}
     folder.mkdir(parents=True, exist_ok=True)
     for width, theme, language in looks:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        viewport: ViewportSize = {"width": width, "height": 900}
+        # The policy of the pages forbids the style of a screenshot.
+        context = chromium.new_context(viewport=viewport, color_scheme=theme, bypass_csp=True)
         page = context.new_page()
         _sign_in(page, address, password)
         context.add_cookies([{"name": "django_language", "value": language, "url": address}])
@@ -163,8 +189,7 @@ def _prepare(env: dict[str, str]) -> None:
 
 
 def _create_run(env: dict[str, str], name: str, *options: str) -> None:
-    settings = {"model": "resnet18", "epochs": EPOCHS, "image_size": 64, "augmentation": "medium"}
-    given = [f"--set={key}={value}" for key, value in settings.items()]
+    given = [f"--set={key}={value}" for key, value in SETTINGS.items()]
     _manage(env, "train", "create", name, "--dataset", "Demo scenes", "--start", *given, *options)
 
 
@@ -212,6 +237,16 @@ def _wait_for_epoch(env: dict[str, str], number: int, epoch: int) -> None:
             return
         time.sleep(1)
     raise TimeoutError(f"The run did not reach epoch {epoch}.")
+
+
+def _wait_for_sweep(env: dict[str, str], number: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        sweep = json.loads(_manage(env, "sweep", "show", str(number), "--json"))
+        if sweep["status"] != "running":
+            return
+        time.sleep(2)
+    raise TimeoutError("The sweep did not end.")
 
 
 def _free_port() -> int:

@@ -97,6 +97,18 @@ export function padded([low, high], isLog = false, fromZero = false) {
   return [low - space, high + space];
 }
 
+/** A range of shares, which are not below 0 or above 1: with a little space there, for lines along the edge. */
+export function withinShare([low, high]) {
+  return [Math.max(low, -0.06 * high), Math.min(high, 1 + 0.06 * (1 - low))];
+}
+
+/** The distances between the marks of an axis that counts: 1, 2, 5, 10, 20 ... up to `highest`. */
+export function wholeSteps(highest = 1e9) {
+  const found = [];
+  for (let power = 1; power <= highest; power *= 10) found.push(power, 2 * power, 5 * power);
+  return found;
+}
+
 /** The value at `index`, or the closest one before it; null when there is none. Without an index: the newest. */
 export function valueAt(values, index) {
   let at = index === null || index === undefined ? values.length - 1 : index;

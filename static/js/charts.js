@@ -26,7 +26,7 @@
 //
 // Keyboard: a chart that has the focus moves its cursor with the arrow keys, zooms with + and -, and shows everything
 // with Escape.
-import { clock, csvText, extent, padded, placeOf, smoothed, table, valueAt, valueRange, zoomRange } from "./chart_data.js";
+import { clock, csvText, extent, padded, placeOf, smoothed, table, valueAt, valueRange, wholeSteps, withinShare, zoomRange } from "./chart_data.js";
 import { metricText, numberText, numbersApart } from "./numbers.js";
 
 const STORED = "studio-charts";
@@ -158,7 +158,8 @@ class Chart {
     const isFromZero = this.box.dataset.fromZero !== undefined;
     if (isFromZero && this.isShare) return [0, 1];
     const found = valueRange(this.data[0], this.shownColumns(), this.group.window(), isLog);
-    return padded(found || (isLog ? [0.1, 1] : [0, 1]), isLog, isFromZero);
+    const range = padded(found || (isLog ? [0.1, 1] : [0, 1]), isLog, isFromZero);
+    return this.isShare ? withinShare(range) : range;
   }
 
   build() {
@@ -199,7 +200,7 @@ class Chart {
           },
         },
         axes: [
-          { ...axis, size: 28, space: group.axis === "time" ? 70 : 50, values: (_plot, ticks) => ticks.map(xText) },
+          { ...axis, size: 28, space: group.axis === "time" ? 70 : 50, incrs: group.axis === "step" ? wholeSteps() : undefined, values: (_plot, ticks) => ticks.map(xText) },
           { ...axis, size: widthOf, values: labels },
         ],
         series: [{}, ...curves("raw"), ...(group.smoothing ? curves("smooth") : [])],

@@ -18,9 +18,11 @@ from django.utils import timezone
 from tests.helpers.tiny import make_dataset, make_run
 from tests.helpers.annotated_pages import make_proposed, make_scenes
 from tests.helpers.evaluations import evaluated, results
+from tests.helpers.machines import hold, machine
+from tests.helpers.sweeps import SPACE, make_sweep
 from tests.helpers.world import line, point, started, store_events
 from tests.helpers.preflights import result as preflight_result
-from trainingapp.models import AuditEntry, Checkpoint, Dataset, Job, JournalEntry, TrainingRun, Weights
+from trainingapp.models import AuditEntry, Checkpoint, Dataset, Job, JournalEntry, RunShare, TrainingRun, Trial, Weights
 from trainingapp.accounts.notifications.events import RUN_FAILED
 from trainingapp.accounts.notifications.outbox import announce
 from trainingapp.accounts.notifications.webhooks import WebhookValues, create_webhook
@@ -76,7 +78,28 @@ evaluated(runs["stopped"], 1, image_results=results([0, 1] * 6))
 evaluated(run, 2, image_results=results([0, 0] * 6))
 three = ",".join(str(runs[status].pk) for status in ("completed", "stopped", "failed"))
 pages += [f"/compare/?runs={three}&tab={tab}" for tab in ("", "significance", "config", "classes", "images")]
-pages += ["/compare/", "/queue/", "/devices/"]
+nodes = [machine(f"node-{name}.cluster.example.org", gpus=2) for name in "ab"]
+machine("node-c.cluster.example.org", gpus=2, state="leaving")
+machine("node-d.cluster.example.org", gpus=4, state="left")
+gang = runs["running"]
+split = {**gang.config, "device_count": 4, "hosts_at_most": 2, "accumulation_steps": 4}
+TrainingRun.objects.filter(pk=gang.pk).update(config=split)
+for number, node in enumerate(nodes):
+    RunShare.objects.create(run=gang, attempt=0, node_rank=number, host=node.name, heartbeat_at=long_ago)
+    [hold(gang, device) for device in node.devices.filter(kind="gpu")]
+pages += ["/compare/", "/queue/", "/devices/", "/sweeps/", "/sweeps/new/"]
+dimensions = [*SPACE["dimensions"], {"kind": "choice", "field": "optimizer", "values": ["SGD", "AdamW"]}]
+searching = make_sweep(admin, dataset, name="A search", space={"dimensions": dimensions}, max_trials=12, start=False)
+folds = make_sweep(admin, dataset, name="Cross_validation_of_" + "x" * 60, sampler="folds", folds=3, start=False)
+for sweep in (searching, folds):
+    for number in range(1, 10 if sweep is searching else 3):
+        values = {"learning_rate": 0.001 * number, "optimizer": "SGD"} if sweep is searching else {"fold": number}
+        Trial.objects.create(sweep=sweep, number=number, params=values, origin="suggested")
+    sweep.trials.update(state="completed", value=0.5, finished_at=timezone.now())
+    type(sweep).objects.filter(pk=sweep.pk).update(status="completed")
+    pages += [f"{sweep.get_absolute_url()}{page}" for page in ("", "edit/", "delete/")]
+open_sweep = make_sweep(admin, dataset, name="Not started", start=False)
+pages += [open_sweep.get_absolute_url(), f"{open_sweep.get_absolute_url()}trial/"]
 pages += [f"/runs/{run.pk}/checkpoints/", f"/runs/{runs['pending'].pk}/checkpoints/", "/disk/"]
 pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
 pages += [f"/runs/{runs[name].pk}/epochs/?epochs=9" for name in ("running", "completed")]
@@ -193,7 +216,8 @@ def test_every_page_is_accessible_translated_and_fits_a_phone(
             menus.evaluate_all("menus => menus.forEach((menu) => (menu.open = true))")
             problems += violations(page, f"{address} with open menus", context=OPEN_MENUS)
         problems += too_wide(page, (1600, 1024, 375))
-        problems += [f"{address} hides {link} of the main menu" for link in page.evaluate(CUT_LINKS)]
+        hidden = [*page.evaluate(CUT_LINKS), *page.evaluate(LOST_LINKS)]
+        problems += [f"{address} hides {link} of the main menu" for link in hidden]
     context.close()
     assert not problems, "\n".join(problems)
 
@@ -207,6 +231,14 @@ CUT_LINKS = """() => {
   const edge = menu ? menu.getBoundingClientRect().right + 1 : 0;
   const links = menu ? [...menu.querySelectorAll("a")] : [];
   return links.filter((link) => link.getBoundingClientRect().right > edge).map((link) => link.textContent);
+}"""
+
+#: The links that the main menu has no room for, and that the user menu does not have instead.
+LOST_LINKS = """() => {
+  const isShown = (link) => getComputedStyle(link).display !== "none";
+  const instead = [...document.querySelectorAll(".topbar .menu-panel a")].filter(isShown).map((link) => link.pathname);
+  const links = [...document.querySelectorAll(".topbar nav a")];
+  return links.filter((link) => !isShown(link) && !instead.includes(link.pathname)).map((link) => link.textContent);
 }"""
 
 
@@ -354,6 +386,23 @@ def test_tables_are_not_cut_at_1280_pixels(wide: Page, studio: Studio, pages: li
 CUT_TABLES = """() => [...document.querySelectorAll("main .scroll-x")]
   .filter((box) => box.scrollWidth > box.clientWidth + 1)
   .map((box) => `${box.scrollWidth} in ${box.clientWidth}: ${box.outerHTML.slice(0, 120)}`)"""
+
+
+def test_tables_fit_a_phone(wide: Page, studio: Studio, pages: list[str]) -> None:
+    wide.set_viewport_size({"width": 390, "height": 844})
+    cut = []
+    for address in ("/disk/", "/devices/", "/sweeps/", "/queue/", f"/runs/{number_of(pages, '/epochs/?epochs=9')}/"):
+        wide.goto(studio.url + address)
+        assert wide.locator("main table").count() > 0, address
+        cut += [f"{address} {table}" for table in wide.evaluate(CUT_TABLES)]
+        cut += [f"{address} {cell}" for cell in wide.evaluate(BROKEN_CELLS)]
+    assert not cut, "\n".join(cut)
+
+
+#: Cells that are so narrow that a name is broken into more than four lines.
+BROKEN_CELLS = """() => [...document.querySelectorAll("main table tbody th")]
+  .filter((cell) => cell.getBoundingClientRect().height > 8 * parseFloat(getComputedStyle(cell).fontSize))
+  .map((cell) => cell.outerHTML.slice(0, 120))"""
 
 
 def test_a_phone_shows_every_metric_of_a_class(wide: Page, studio: Studio, pages: list[str]) -> None:

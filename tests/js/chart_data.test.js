@@ -1,7 +1,7 @@
 // The data of charts: one row for each x, smoothing, zoom, ranges of the axes and CSV.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { clock, csvText, extent, padded, placeOf, smoothed, table, valueAt, valueRange, zoomRange } from "../../static/js/chart_data.js";
+import { clock, csvText, extent, padded, placeOf, smoothed, table, valueAt, valueRange, wholeSteps, withinShare, zoomRange } from "../../static/js/chart_data.js";
 
 const at = (step, value, time = null) => ({ step, epoch: step / 10, time, value });
 
@@ -57,6 +57,17 @@ test("an axis leaves space around its values, also around a single one", () => {
   assert.ok(padded([2, 2])[1] > 2);
   assert.ok(padded([0, 0])[1] > 0);
   assert.ok(padded([0.1, 10], true)[0] > 0);
+});
+
+test("an axis of shares has no marks below 0 or above 1", () => {
+  const [low, high] = withinShare(padded([1, 1]));
+  assert.ok(low < 1 && high > 1 && high < 1.01);
+  assert.ok(withinShare(padded([0, 0]))[0] > -0.05);
+  assert.deepEqual(withinShare([0.3, 0.6]), [0.3, 0.6]);
+});
+
+test("an axis that counts has whole marks only", () => {
+  assert.deepEqual(wholeSteps(100), [1, 2, 5, 10, 20, 50, 100, 200, 500]);
 });
 
 test("the legend shows the value under the cursor or the closest one before it", () => {

@@ -61,7 +61,7 @@ def test_an_empty_queue_explains_the_next_step(user_client: Client) -> None:
 def test_running_and_waiting_runs_are_shown_with_reasons(user_client: Client, admin: User, dataset: Dataset) -> None:
     busy_studio(admin, dataset)
     text = page(user_client)
-    held = re.findall(r'id="held-\d+".*?torch_name|id="held-\d+"[^>]*>\s*<td[^>]*>\s*<span[^>]*>([^<]*)</span>', text)
+    held = re.findall(r'id="held-\d+"[^>]*>\s*<td[^>]*>\s*<div><span[^>]*>([^<]*)</span>', text)
     assert held == ["cuda:0", "cpu", "cpu"]
     names = re.findall(r'<li class="queue-item".*?class="row-title"[^>]*>([^<]*)<', text, re.S)
     assert names[0] == "Leaves, second try"
@@ -82,6 +82,18 @@ def test_a_run_on_several_devices_has_one_row(user_client: Client, make: MAKE) -
     text = page(user_client)
     assert re.findall(r'<span class="fw-semibold">([^<]*)</span>', text) == ["cuda:0, cuda:2", "cuda:1"]
     assert text.count('id="held-') == 2
+
+
+def test_the_devices_of_a_run_on_several_hosts_are_shown_by_host(user_client: Client, make: MAKE) -> None:
+    run = make("running", name="gang", attempt=1)
+    for name in ("north", "south"):
+        host = machine(name, gpus=2)
+        for device in host.devices.filter(kind="gpu"):
+            hold(run, device)
+    text = page(user_client)
+    shown = re.findall(r'<span class="fw-semibold">([^<]*)</span> <span class="quiet[^"]*">([^<]*)</span>', text)
+    assert shown == [("cuda:0, cuda:1", "north"), ("cuda:0, cuda:1", "south")]
+    assert text.count('id="held-') == 1
 
 
 def test_a_forecast_is_shown_as_a_range(user_client: Client, three: list[TrainingRun]) -> None:

@@ -129,6 +129,21 @@ def test_repeated_seeds_show_their_mean(client: Client, user: User, dataset: Dat
     assert "Standard deviation" in page
 
 
+def test_a_cross_validation_shows_only_what_it_has(client: Client, user: User, dataset: Dataset) -> None:
+    """Nothing is sampled or pruned, no fold is the base of the others, and there is none after the last."""
+    client.force_login(user)
+    page = client.get(finished(user, dataset, sampler="folds", folds=3, max_trials=3).get_absolute_url())
+    text = page.content.decode()
+    assert "Division into folds" in text
+    assert re.search(r"<dt>Completed trials</dt><dd>3 <small>/ 3<", text)
+    for other in ("Search space", "Pruner", "seed 0", "base configuration", "Resume"):
+        assert other not in text, other
+    page = client.get(finished(user, dataset, name="another").get_absolute_url())
+    text = page.content.decode()
+    for shown in ("Search space", "Pruner", "seed 0", "base configuration", "Resume"):
+        assert shown in text, shown
+
+
 def test_the_runs_of_a_sweep_are_listed_and_grouped(client: Client, user: User, dataset: Dataset, make: Any) -> None:
     client.force_login(user)
     make()

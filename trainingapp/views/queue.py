@@ -44,10 +44,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Held:
-    """A running run as the page shows it: the first of its holds, and the names of all of its devices."""
+    """A running run as the page shows it: the first of its holds, and the names of all of its devices by host."""
 
     hold: DeviceHold
-    devices: str
+    devices: dict[str, str]
 
 
 @require_safe
@@ -134,10 +134,14 @@ def _running(holds: Iterable[DeviceHold]) -> list[Held]:
     by_run: dict[int | None, list[DeviceHold]] = {}
     for hold in holds:
         by_run.setdefault(hold.run_id, []).append(hold)
-    return [
-        Held(of_run[0], ", ".join(hold.device.named_beside(of_run[0].device) for hold in of_run))
-        for of_run in by_run.values()
-    ]
+    return [Held(of_run[0], _by_host(of_run)) for of_run in by_run.values()]
+
+
+def _by_host(holds: Iterable[DeviceHold]) -> dict[str, str]:
+    names: dict[str, list[str]] = {}
+    for hold in holds:
+        names.setdefault(hold.device.host.name, []).append(hold.device.torch_name)
+    return {host: ", ".join(devices) for host, devices in names.items()}
 
 
 def _rows(request: HttpRequest) -> list[Row]:

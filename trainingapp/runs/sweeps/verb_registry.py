@@ -10,7 +10,7 @@ from trainingapp.accounts.users import AnyUser
 from trainingapp.models import Sweep
 from trainingapp.models.sweep import SweepStatus
 from trainingapp.presentation.text import Text
-from trainingapp.runs.sweeps.verbs import pause_sweep, resume_sweep, start_sweep, stop_sweep
+from trainingapp.runs.sweeps.verbs import can_be_resumed, pause_sweep, resume_sweep, start_sweep, stop_sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ SWEEP_VERBS: dict[str, SweepVerb] = {
             function=resume_sweep,
             label=_("Resume"),
             help="Continue paused or ended sweeps while their budgets last.",
-            is_possible=lambda sweep: sweep.status in (SweepStatus.PAUSED, SweepStatus.COMPLETED, SweepStatus.STOPPED),
+            is_possible=can_be_resumed,
             icon="bi-play-fill",
             style="btn-primary",
             hint=_("Paused trials resume, and further ones are created while the budgets last."),

@@ -178,6 +178,13 @@ def resume_sweep(sweep: Sweep, *, by: str = "") -> Sweep:
     return sweep
 
 
+def can_be_resumed(sweep: Sweep) -> bool:
+    """Whether it has ended or is paused, and may have further trials: a cross-validation has one for each fold."""
+    if sweep.sampler == Sampler.FOLDS and sweep.status == SweepStatus.COMPLETED:
+        return sweep.trials.count() < sweep.max_trials
+    return sweep.status in (SweepStatus.PAUSED, SweepStatus.COMPLETED, SweepStatus.STOPPED)
+
+
 def _check_budgets(sweep: Sweep) -> None:
     """Raises VerbError where a resumed sweep would end at once."""
     unfinished = sweep.trials.filter(state__in=(TrialState.WAITING, TrialState.RUNNING)).exists()
