@@ -59,7 +59,7 @@ def test_runs_on_the_timeline_are_reached_by_links_of_a_table(
     assert not [day for day in days if "<a " in day.partition("</svg>")[0]]
     for day in days:
         bars = day.partition("</svg>")[0].count("<rect")
-        rows = re.findall(r'<th scope="row" class="text-wrap">\s*<a class="row-title"', day)
+        rows = re.findall(r'<th scope="row" class="cell-wide text-wrap">\s*<a class="row-title"', day)
         assert len(rows) == bars, day
 
 
