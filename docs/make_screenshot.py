@@ -45,7 +45,7 @@ SWEEPS = {
     ),
     "Three folds": ("--sampler=folds", "--folds=3"),
 }
-TRIAL_EPOCHS = 2
+SETTINGS_OF_TRIALS = {"epochs": 2, "image_size": 32}
 WIDTHS = (390, 1280, 1920)
 Theme = Literal["light", "dark"]
 THEMES: Final[tuple[Theme, ...]] = ("light", "dark")
@@ -152,7 +152,11 @@ def _complete(env: dict[str, str]) -> None:
     _create_run(env, SECOND_NAME, "--set=seed=1")
     _wait_for_epoch(env, 1, EPOCHS)
     _manage(env, "weights", "save", "1", "--name", "scenes")
-    given = [f"--set={key}={value}" for key, value in {**SETTINGS, "epochs": TRIAL_EPOCHS}.items()]
+    _complete_sweeps(env)
+
+
+def _complete_sweeps(env: dict[str, str]) -> None:
+    given = [f"--set={key}={value}" for key, value in {**SETTINGS, **SETTINGS_OF_TRIALS}.items()]
     for number, (name, options) in enumerate(SWEEPS.items(), 1):
         place = ("--dataset", "Demo scenes", "--owner", "admin", "--start")
         _manage(env, "sweep", "create", name, *place, *given, *options)
