@@ -388,6 +388,17 @@ CUT_TABLES = """() => [...document.querySelectorAll("main .scroll-x")]
   .map((box) => `${box.scrollWidth} in ${box.clientWidth}: ${box.outerHTML.slice(0, 120)}`)"""
 
 
+def test_the_user_menu_is_reached_in_a_low_window(wide: Page, studio: Studio) -> None:
+    wide.set_viewport_size({"width": 390, "height": 500})
+    wide.goto(f"{studio.url}/queue/")
+    wide.get_by_label("User menu: admin").click()
+    button = wide.get_by_role("button", name="Sign out")
+    button.scroll_into_view_if_needed()
+    box = button.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 500
+
+
 def test_tables_fit_a_phone(wide: Page, studio: Studio, pages: list[str]) -> None:
     wide.set_viewport_size({"width": 390, "height": 844})
     cut = []
