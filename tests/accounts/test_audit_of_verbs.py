@@ -238,6 +238,7 @@ LOOKS = {
     "checkpoint_policy",
     "checkpoints_deletion",
     "copied_name",
+    "copied_priority",
     "dataset_deletion_size",
     "deletion_size",
     "exports_of",

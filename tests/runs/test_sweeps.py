@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.helpers.sweeps import begin, make_sweep, measure, train
@@ -13,6 +15,7 @@ from trainingapp.models.sweep import Origin, Pruner, Sampler, SweepStatus, Trial
 from trainingapp.models.verbs import FieldError, VerbError
 from trainingapp.presentation.messages import rendered_data
 from trainingapp.runs.control import pause_run, resume_run, start_run, stop_run
+from trainingapp.runs.forks import clone_run
 from trainingapp.runs.records import delete_run
 from trainingapp.runs.sweeps.advance import TRIAL_PRIORITY, advance, due_sweeps
 from trainingapp.runs.sweeps.verbs import (
@@ -78,6 +81,15 @@ def test_a_trial_is_a_run_of_its_owner_below_other_runs(user: User, dataset: Dat
         TrainingRun.objects.create(owner=user, name="mine", dataset=dataset, config=run.config, task=run.task)
     )
     assert list(queued_runs()) == [own, run]
+
+
+def test_a_copy_of_a_trial_is_a_run_like_others(user_client: Client, user: User, dataset: Dataset) -> None:
+    sweep = make_sweep(user, dataset)
+    advance(sweep.pk)
+    run = queued(sweep)
+    assert clone_run(run, owner=user).priority == 0
+    form = user_client.get(f"{reverse('run_new')}?clone={run.pk}").context["form"]
+    assert form["priority"].value() == 0
 
 
 def test_people_share_the_devices_whatever_their_concurrency(user: User, dataset: Dataset) -> None:

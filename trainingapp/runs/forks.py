@@ -31,7 +31,7 @@ def clone_run(run: TrainingRun, *, owner: User, name: str = "") -> TrainingRun:
             name=name or copied_name(run),
             dataset=run.dataset,
             config=parse_config(run.config),
-            priority=run.priority,
+            priority=copied_priority(run),
             forked_from=run,
         )
         audit.record("clone", run, by=owner.get_username(), details={"run": copy.pk})
@@ -112,7 +112,7 @@ def fork_from(
         mode=mode,
         name=name,
         corrections=corrections,
-        priority=run.priority if priority is None else priority,
+        priority=copied_priority(run) if priority is None else priority,
     )
 
 
@@ -130,6 +130,11 @@ def retry_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
 def copied_name(run: TrainingRun) -> str:
     """The default name of a clone or a fork."""
     return _("%(name)s (copy)") % {"name": run.name[: NAME_LENGTH - 20]}
+
+
+def copied_priority(run: TrainingRun) -> int:
+    """The default priority of a clone or a fork. That of a trial is below those of all runs that people start."""
+    return 0 if hasattr(run, "trial") else run.priority
 
 
 def least_epochs(checkpoint: Checkpoint) -> int:

@@ -24,7 +24,7 @@ from trainingapp.runs.control import (
     stop_run,
 )
 from trainingapp.runs.epochs import extend_run, least_epochs, with_epochs
-from trainingapp.runs.forks import ForkMode, clone_run, copied_name, fork_run, retry_run
+from trainingapp.runs.forks import ForkMode, clone_run, copied_name, copied_priority, fork_run, retry_run
 from trainingapp.runs.limits import STUDIO_LIMIT
 from trainingapp.runs.organizing import archive_run, note_run, restore_run, tag_run
 from trainingapp.runs.queue import move_in_queue, set_priority
@@ -51,6 +51,7 @@ __all__ = [
     "clean_up",
     "clone_run",
     "copied_name",
+    "copied_priority",
     "copy_checkpoint",
     "create_run",
     "delete_checkpoints",

@@ -55,7 +55,7 @@ def _fresh_form(request: HttpRequest, run: TrainingRun) -> ForkForm:
     valid = run.checkpoints.filter(damage="").order_by("-step", "-id")
     chosen = valid.filter(file=request.GET.get("checkpoint", "")).first() or valid.first()
     name = _("%(name)s from epoch %(epoch)d") % {"name": run.name[:90], "epoch": chosen.epoch} if chosen else ""
-    about = {"name": name, "priority": run.priority, "checkpoint": chosen.file if chosen else ""}
+    about = {"name": name, "priority": run_verbs.copied_priority(run), "checkpoint": chosen.file if chosen else ""}
     if chosen:
         about["epochs"] = default_epochs(chosen, run.config["epochs"])
     return ForkForm(run, user=request.user, initial={**run.config, **about})

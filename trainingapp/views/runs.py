@@ -113,8 +113,9 @@ def _suggested_name(user: AnyUser, dataset: Dataset | None) -> str:
 def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]:
     """What the form shows at first: another run's values (?clone=), else those of ?task= and ?dataset=."""
     if origin:
-        about = {name: getattr(origin, name) for name in ("priority", "task", *LIMITS)}
-        return {**origin.config, **about, "name": run_verbs.copied_name(origin), "dataset": origin.dataset_id}
+        about = {name: getattr(origin, name) for name in ("task", *LIMITS)}
+        about |= {"name": run_verbs.copied_name(origin), "priority": run_verbs.copied_priority(origin)}
+        return {**origin.config, **about, "dataset": origin.dataset_id}
     ready = weights_seen_by(request.user).filter(state=Weights.State.READY)
     if weights := row_numbered(ready, request.GET.get("weights", "")):
         fit = datasets_for(weights.task, request.user)
