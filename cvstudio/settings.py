@@ -137,6 +137,20 @@ class Environment(BaseSettings):
     NOTIFICATION_DAYS: int = Field(
         90, ge=1, le=3650, description="Days for which notifications and the log of their deliveries are kept."
     )
+    OBJECT_STORE_URL: str = Field(
+        "",
+        description="Where datasets are stored for hosts without a common DATA_DIR: s3://bucket/prefix or a directory "
+        "(see docs/cluster.md). Empty: nowhere.",
+    )
+    CACHE_DIR: Path | None = Field(
+        None, description="Directory of this host for its copies of stored datasets. Empty: DATA_DIR/cache."
+    )
+    CACHE_GB: float = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="GB that these copies may use; the least recently used ones are removed. 0: what the disk has.",
+    )
     HOST_NAME: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]{0,63}$",
@@ -287,6 +301,16 @@ class Environment(BaseSettings):
     def _redis_url(cls, value: str) -> str:
         return _checked_url(value, {"redis": "host", "rediss": "host", "unix": "path"}, "redis://localhost:6379/0")
 
+    @field_validator("OBJECT_STORE_URL")
+    @classmethod
+    def _object_store_url(cls, value: str) -> str:
+        if not value or (value.startswith("/") and "://" not in value):
+            return value
+        parts = urlsplit(value)
+        if parts.username or parts.password:
+            raise ValueError("must not contain credentials: they are read from the environment of the store's library")
+        return _checked_url(value, {"file": "path", "s3": "host"}, "s3://bucket/prefix, or the path of a directory")
+
     @field_validator("DATABASE_URL")
     @classmethod
     def _database_url(cls, value: str) -> str:
@@ -317,7 +341,7 @@ def _checked_url(value: str, schemes: dict[str, str], example: str) -> str:
 
 
 #: Values that may contain a password are not repeated in messages.
-_SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "OIDC_CLIENT_SECRET", "MAIL_URL"}
+_SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "OIDC_CLIENT_SECRET", "MAIL_URL", "OBJECT_STORE_URL"}
 
 
 def _read_environment() -> Environment:
@@ -366,6 +390,9 @@ UPLOADS_DIR = DATA_DIR / "uploads"
 WEIGHTS_CACHE_DIR = DATA_DIR / "torch"
 WEIGHTS_DIR = DATA_DIR / "weights"
 JOBS_DIR = DATA_DIR / "jobs"
+OBJECT_STORE_URL = env.OBJECT_STORE_URL
+CACHE_DIR = (env.CACHE_DIR or DATA_DIR / "cache").resolve()
+CACHE_BYTES = round(env.CACHE_GB * 1e9)
 _make_data_dir(UPLOADS_DIR)
 if env.CHECKPOINTS_DIR:
     _make_data_dir(RUNS_DIR, "CHECKPOINTS_DIR")
@@ -551,7 +578,7 @@ HUEY: dict[str, object] = {
     "utc": True,
     "connection": {"url": REDIS_URL} if REDIS_URL else {"filename": str(DATA_DIR / "queue.sqlite3")},
     "consumer": {
-        "workers": MAX_TRAINING_PROCESSES + 5,
+        "workers": MAX_TRAINING_PROCESSES + (6 if OBJECT_STORE_URL else 5),
         "worker_type": "thread",
         "initial_delay": 0.01,
         "max_delay": 0.05,

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
-from trainingapp.datasets import imports
+from trainingapp.datasets import imports, storing
 from trainingapp.datasets.import_rights import may_import_from
 from trainingapp.datasets.options import AUTO, ImportOptions, ReadingOptions
 from trainingapp.jobs.lease import is_held
@@ -120,6 +120,23 @@ def cancel_import(dataset: Dataset, *, by: str = "") -> Dataset:
         audit.record("cancel", dataset, by=by)
         cancel_job(dataset.job or imports.request_import(dataset))
     dataset.refresh_from_db()
+    return dataset
+
+
+def store_dataset(dataset: Dataset, *, by: str = "") -> Dataset:
+    """Request that the dataset is copied into the object store, or compared with its copy there.
+
+    Raises VerbError if there is no object store, the dataset is not ready, or it is being stored.
+    """
+    if not settings.OBJECT_STORE_URL:
+        raise VerbError(_("There is no object store: set OBJECT_STORE_URL."))
+    with transaction.atomic():
+        refresh_locked(dataset)
+        if not dataset.is_ready:
+            raise VerbError(_("“%(name)s” is not imported.") % {"name": dataset.name})
+        if storing.request_storing(dataset, compare=bool(dataset.store_key)) is None:
+            raise VerbError(_("“%(name)s” is being stored already.") % {"name": dataset.name})
+        audit.record("store", dataset, by=by)
     return dataset
 
 

@@ -26,6 +26,8 @@ class Lane(Enum):
     #: Seconds of work that a user waits for.
     SHORT = "short"
     IMPORT = "import"
+    #: Copies to the object store, which may take hours and need little but the network.
+    STORE = "store"
     #: Everything else, which may take minutes.
     LONG = "long"
 
@@ -121,7 +123,16 @@ JOB_KINDS = {
             Job.Kind.IMPORT_DATASET,
             Lane.IMPORT,
             work_path=f"{_IMPORTS}.import_images",
+            on_done_path="trainingapp.datasets.storing.store_imported",
             on_failed_path=f"{_IMPORTS}.note_failure",
+            max_tries=5,
+            max_s=None,
+        ),
+        JobKind(
+            Job.Kind.STORE_DATASET,
+            Lane.STORE,
+            work_path="trainingapp.datasets.storing.store",
+            on_done_path="trainingapp.datasets.storing.note_stored",
             max_tries=5,
             max_s=None,
         ),

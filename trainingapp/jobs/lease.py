@@ -17,6 +17,7 @@ from trainingapp.jobs.kinds import Lane, kind_of, kinds_in
 from trainingapp.models import Job
 from trainingapp.models.text import storable
 from trainingapp.supervision import worker_id
+from trainingapp.supervision.identity import data_dir_id
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,11 @@ def unfinished_jobs() -> QuerySet[Job]:
 
 
 def waiting_jobs(lane: Lane | None = None) -> QuerySet[Job]:
-    """Jobs that no running worker holds, of a lane or of all, oldest first."""
+    """Jobs that no running worker holds and that a worker with this DATA_DIR can do, of a lane or of all, oldest
+    first."""
     waiting = Job.objects.filter(Q(state=Job.State.WAITING) | is_lost()).order_by("created_at", "pk")
+    if directory := data_dir_id():
+        waiting = waiting.filter(data_dir_id__in=("", directory))
     if lane is Lane.LONG:  # kinds of a later version, which this one does not know, belong here as well
         return waiting.exclude(kind__in=[name for other in Lane if other is not Lane.LONG for name in kinds_in(other)])
     return waiting if lane is None else waiting.filter(kind__in=kinds_in(lane))

@@ -13,6 +13,7 @@ from trainingapp.jobs import wakeups
 from trainingapp.jobs.kinds import kind_of
 from trainingapp.jobs.lease import claimed_fields, message_fields, unfinished_jobs
 from trainingapp.models import Job
+from trainingapp.supervision.identity import data_dir_id
 
 
 def request_job(kind: Job.Kind, *, owner: User, params: Mapping[str, object], total: int = 0) -> Job:
@@ -29,6 +30,7 @@ def prepared_job(kind: Job.Kind, *, owner: User, params: Mapping[str, object], t
 
 def submit_job(job: Job, *, here: bool = False) -> Job:
     """Store what `prepared_job` made and wake a worker; with `here`, this process holds it and has to do it."""
+    job.data_dir_id = data_dir_id()
     if here:
         for name, value in claimed_fields().items():
             setattr(job, name, value)

@@ -1,7 +1,7 @@
 from trainingapp.models.access import ApiToken, AuditEntry, IdempotencyKey
 from trainingapp.models.checkpoint import Checkpoint
 from trainingapp.models.dataset import Dataset
-from trainingapp.models.device import Device, DeviceHold, Forecast, Host
+from trainingapp.models.device import Device, DeviceHold, Forecast, Host, HostDataset
 from trainingapp.models.event import RunEvent
 from trainingapp.models.job import Job
 from trainingapp.models.notification import Alarm, Delivery, Notification, NotificationSettings, Occurrence, Webhook
@@ -27,6 +27,7 @@ __all__ = [
     "FailureRule",
     "Forecast",
     "Host",
+    "HostDataset",
     "IdempotencyKey",
     "Job",
     "JournalEntry",

@@ -72,6 +72,11 @@ class Dataset(Shared):
     report = models.JSONField(_("validation report"), default=list)
     fingerprint = models.CharField(_("fingerprint"), max_length=64, blank=True)
     size_bytes = models.BigIntegerField(_("size"), default=0)
+    #: The DATA_DIR that its files are in, by its id; empty where no object store is used, or it is not known yet.
+    data_dir_id = models.CharField(_("data directory"), max_length=32, blank=True, editable=False)
+    #: Its name in the object store, and the SHA-256 of its manifest there; empty until it is stored.
+    store_key = models.CharField(_("key in the object store"), max_length=96, blank=True, editable=False)
+    store_sha256 = models.CharField(_("SHA-256 of the manifest"), max_length=64, blank=True, editable=False)
     #: The job that inspects or imports it, or did so last. It holds the lease and the progress.
     job = models.ForeignKey("Job", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("job"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

@@ -44,6 +44,9 @@ class Host(models.Model):
     versions = models.JSONField(_("versions"), default=dict, blank=True)
     #: Where other hosts reach it, to train one run together; empty where they do not.
     address = models.CharField(_("address"), max_length=64, blank=True)
+    #: Which directories of data and of runs it has, by their ids; empty where no object store is used.
+    data_dir_id = models.CharField(_("data directory"), max_length=32, blank=True, editable=False)
+    runs_dir_id = models.CharField(_("directory of runs"), max_length=32, blank=True, editable=False)
     #: Why no GPU of it can be used, as message data; empty where the driver can be asked.
     gpu_problem = models.JSONField(_("problem of the GPU driver"), default=dict, blank=True)
     started_at = models.DateTimeField(_("worker started"), null=True, blank=True)
@@ -76,6 +79,24 @@ class Host(models.Model):
     def takes_work(self) -> bool:
         """Whether its worker reports and takes what is new."""
         return self.state == self.State.WORKING and not self.is_away
+
+
+class HostDataset(models.Model):
+    """A copy of a stored dataset on a host, written by its worker after the download and at each use."""
+
+    host = models.ForeignKey(Host, models.CASCADE, related_name="copies", verbose_name=_("host"))
+    key = models.CharField(_("key in the object store"), max_length=96)
+    size_bytes = models.BigIntegerField(_("size"), default=0)
+    used_at = models.DateTimeField(_("last used"))
+
+    class Meta:
+        ordering = ["used_at", "pk"]
+        constraints = [models.UniqueConstraint(fields=["host", "key"], name="copy_per_host")]
+        verbose_name = _("copy of a dataset")
+        verbose_name_plural = _("copies of datasets")
+
+    def __str__(self) -> str:
+        return f"{self.key} on {self.host_id}"
 
 
 def mark_away(host: str) -> None:

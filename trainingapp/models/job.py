@@ -26,6 +26,7 @@ class Job(models.Model):
         BATCH_PREVIEW = "batch_preview", _("preview of a training batch")
         INSPECT_DATASET = "inspect_dataset", _("inspection of a dataset")
         IMPORT_DATASET = "import_dataset", _("import of a dataset")
+        STORE_DATASET = "store_dataset", _("copy of a dataset in the object store")
         INTERVALS = "intervals", _("intervals of a comparison")
 
     class State(models.TextChoices):
@@ -48,6 +49,8 @@ class Job(models.Model):
     message_data = models.JSONField(_("message data"), default=dict, blank=True)
     #: The result, by kind; of a failed job, the evidence as "error".
     result = models.JSONField(_("result"), default=dict, blank=True)
+    #: The DATA_DIR that its files are in, by its id: only workers with this directory do the job. Empty: any worker.
+    data_dir_id = models.CharField(_("data directory"), max_length=32, blank=True, editable=False)
     worker = models.CharField(_("worker"), max_length=120, blank=True)
     tries = models.PositiveIntegerField(_("tries"), default=0)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

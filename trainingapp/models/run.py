@@ -187,10 +187,15 @@ class TrainingRun(Shared):
     total_epochs = models.PositiveIntegerField(_("epochs"), default=0)
     step = models.PositiveBigIntegerField(_("step"), default=0)
     total_steps = models.PositiveBigIntegerField(_("steps"), default=0)
-    #: What the trainer does now: starting, train, validate, save.
+    #: What is done now: fetching (the dataset), starting, train, validate, save.
     phase = models.CharField(_("phase"), max_length=16, blank=True)
     #: The checkpoint that is being written in the background and is not on the disk yet.
     saving = models.CharField(_("checkpoint being saved"), max_length=FILE_NAME_LENGTH, blank=True, default="")
+    #: While the dataset is fetched from the object store: {"done": bytes, "total": bytes, "per_s": bytes per second}
+    fetching = models.JSONField(_("download of the dataset"), default=dict, blank=True, editable=False)
+    #: The directory of runs that its files are in, by its id: it resumes only on hosts that have this directory. Empty
+    #: where it has none yet, or no object store is used.
+    runs_dir_id = models.CharField(_("directory of its files"), max_length=32, blank=True, editable=False)
     #: Seconds that trainers have spent on this run, and the expected rest; null while unknown.
     elapsed_s = models.FloatField(_("seconds trained"), default=0)
     eta_s = models.FloatField(_("seconds left"), null=True, blank=True)

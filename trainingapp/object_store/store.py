@@ -74,7 +74,7 @@ class ObjectStore:
             return
         from fsspec.callbacks import Callback
 
-        class Counting(Callback):  # type: ignore[misc]
+        class Counting(Callback):
             stopped: BaseException | None = None
 
             def relative_update(self, inc: int = 1) -> None:
@@ -84,7 +84,7 @@ class ObjectStore:
                     self.stopped = error
                     raise
 
-        counting = Counting()
+        counting: Any = Counting()
         try:
             with self._reaching(name):
                 self._fs.put_file(str(local), self._path(name), callback=counting)

@@ -35,6 +35,10 @@ ADVICE: dict[str, Advice] = {
         _("The pretrained weights could not be downloaded"),
         _("Check the network connection, place the file in the weights folder, or train without pretrained weights."),
     ),
+    "dataset_unavailable": Advice(
+        _("The dataset could not be fetched from the object store"),
+        _("Check the connection to the object store; store the dataset again on its page if it is missing there."),
+    ),
     "damaged_weights": Advice(
         _("The weights to start from are corrupted"),
         _("Restore the file from a backup, then resume; or start a new run from other weights."),

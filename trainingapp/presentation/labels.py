@@ -44,6 +44,7 @@ STATUSES: dict[str, StatusLook] = {
 SPLITS: dict[str, Text] = {"train": _("Training"), "val": _("Validation")}
 LEVELS: dict[str, Text] = {"error": _("Error"), "warning": _("Warning")}
 PHASES: dict[str, Text] = {
+    "fetching": _("fetching the dataset"),
     "starting": _("starting"),
     "train": _("training"),
     "validate": _("validating"),

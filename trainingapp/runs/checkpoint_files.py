@@ -35,6 +35,7 @@ from trainingapp.models import Checkpoint, RunEvent, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.run import Status, append_events
 from trainingapp.models.sharing import Visibility
+from trainingapp.supervision.identity import runs_dir_id
 
 Stored = TypeVar("Stored", Checkpoint, Weights)
 logger = logging.getLogger(__name__)
@@ -166,7 +167,10 @@ def _log(locked_run: TrainingRun, message: Message, level: str = "info") -> None
 
 def apply_ages() -> None:
     """Delete checkpoints that are older than their run keeps them; a running trainer deletes its own."""
-    for run in TrainingRun.objects.filter(status__in=AT_REST, config__keep_days__gt=0):
+    old = TrainingRun.objects.filter(status__in=AT_REST, config__keep_days__gt=0)
+    if here := runs_dir_id():
+        old = old.filter(runs_dir_id__in=("", here))
+    for run in old:
         limit = timezone.now() - timedelta(days=run.config["keep_days"])
         if not run.checkpoints.filter(created_at__lt=limit, is_pinned=False, is_best=False).exists():
             continue
@@ -187,6 +191,8 @@ def due_checkpoints() -> Iterable[Checkpoint]:
     limit = timezone.now() - timedelta(days=settings.SCRUB_DAYS)
     is_due = Q(checked_at=None, created_at__lt=limit) | Q(checked_at__lt=limit)
     due = Checkpoint.objects.filter(is_due).select_related("run")
+    if here := runs_dir_id():  # the files of others are on hosts with other directories
+        due = due.filter(run__runs_dir_id__in=("", here))
     return due.order_by(F("checked_at").asc(nulls_first=True), "created_at").iterator(chunk_size=50)
 
 

@@ -18,11 +18,11 @@ from django.utils import timezone
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.devices import GPU_CPU_BUILD, GPU_UNCHECKED
-from trainingapp.models import Device, Host, RunShare, TrainingRun
+from trainingapp.models import Dataset, Device, Host, RunShare, TrainingRun
 from trainingapp.scheduling.gpus import DriverReading, GpuReading, check_key, torch_has_cuda, torch_version
 from trainingapp.scheduling.placement import held_by_jobs, open_holds
 from trainingapp.supervision.device_checks import read_gpus
-from trainingapp.supervision.identity import cluster_address, worker_id
+from trainingapp.supervision.identity import cluster_address, data_dir_id, runs_dir_id, worker_id
 from trainingapp.supervision.state import short_stay, shutting_down
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
@@ -36,6 +36,8 @@ HIDDEN_SHARE = 0.05
 KEPT_DAYS = 7
 #: The same for machines whose worker was there for a while only: for as long as the timeline shows their runs.
 TEMPORARY_KEPT_DAYS = 1
+#: Rows whose directory is stored in one query.
+ADOPTED = 500
 #: How exactly it is stored when a GPU could last be used.
 USABLE_STEP = timedelta(hours=1)
 
@@ -85,6 +87,24 @@ def ensure_host(host: str, worker: str) -> None:
     """Store the host where it has no row yet: a claim may come before the first regular reading."""
     if not Host.objects.filter(name=host).exists():
         refresh(host, worker)
+
+
+def adopt_files() -> None:
+    """Store which directories the datasets and runs are in that are older than the setting OBJECT_STORE_URL.
+
+    It is known where their folders are. Nobody trains them on a host with other directories until then.
+    """
+    if not settings.OBJECT_STORE_URL:
+        return
+    roots: tuple[tuple[Path, type[Dataset] | type[TrainingRun], dict[str, str]], ...] = (
+        (Path(settings.DATASETS_DIR), Dataset, {"data_dir_id": data_dir_id()}),
+        (Path(settings.RUNS_DIR), TrainingRun, {"runs_dir_id": runs_dir_id()}),
+    )
+    for root, model, directory in roots:
+        unknown = model._default_manager.filter(**dict.fromkeys(directory, ""))
+        here = [path.name for path in root.glob("[0-9]*") if path.name.isdecimal()] if unknown.exists() else []
+        for start in range(0, len(here), ADOPTED):
+            unknown.filter(pk__in=here[start : start + ADOPTED]).update(**directory)
 
 
 def note_leaving(host: str, worker: str) -> None:
@@ -210,6 +230,8 @@ def _machine(host: str, worker: str, load: float, driver: DriverReading) -> dict
         "versions": {**_versions(), **_driver_versions(driver)},
         "gpu_problem": _driver_problem(host, driver),
         "address": cluster_address(),
+        "data_dir_id": data_dir_id(),
+        "runs_dir_id": runs_dir_id(),
         "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
         "seen_at": timezone.now(),
     }

@@ -6,7 +6,7 @@ written once, here. Nothing in this module writes to the database.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from trainingapp.contract.messages import Message, from_data
-from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun
+from trainingapp.models import Checkpoint, Device, DeviceHold, Host, HostDataset, Job, TrainingRun
 from trainingapp.models.device import EXPECTED_FOR
 from trainingapp.models.run import Status, is_put_off
 
@@ -32,6 +32,10 @@ PAGE = 20
 LISTED = 4
 #: Characters of the name of a host in it.
 SHOWN_OF_HOST = 20
+#: In place of the id of a directory that is not known yet: no host has it.
+UNKNOWN = "?"
+#: For so long hosts that have the dataset of a run are preferred: it never waits for one of them.
+PREFERRED_FOR = timedelta(seconds=10)
 #: The order of the queue: the first is claimed first.
 QUEUE_ORDER = ("-priority", "queue_rank", "queued_at", "id")
 
@@ -51,6 +55,10 @@ class Request:
     memory_bytes: int = 0
     is_sharing: bool = False
     hosts: int = 1
+    #: The directories that its host must have, by their ids: that of its checkpoints; that of its dataset where this is
+    #: not in the object store, or of the model that it starts from. Empty: any.
+    runs_dir_id: str = ""
+    data_dir_id: str = ""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Request":
@@ -92,6 +100,8 @@ class Waiting:
     not_before: datetime | None = None
     #: Devices on which an earlier attempt failed with an error of the device.
     avoided: frozenset[int] = frozenset()
+    #: Hosts that have its dataset, for as long as they are preferred.
+    copies: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -253,6 +263,8 @@ class Machine:
     is_temporary: bool = False
     address: str = ""
     torch: str = ""
+    runs_dir_id: str = ""
+    data_dir_id: str = ""
 
     @property
     def run_count(self) -> int:
@@ -265,6 +277,10 @@ class Machine:
             device.is_usable and (device.free_slots > 0 or (device.is_joinable and not device.reserved_slots))
             for device in self.devices
         )
+
+    def has_files(self, request: Request) -> bool:
+        """Whether it has the directories that the run needs."""
+        return request.runs_dir_id in ("", self.runs_dir_id) and request.data_dir_id in ("", self.data_dir_id)
 
     def groups(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[list[DeviceSlot]]:
         """The devices that would do for the request if they were usable and free. It gets all of its devices from one
@@ -282,6 +298,8 @@ class Machine:
 
     def right(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[DeviceSlot]:
         """The devices of which the request may have some, whether or not they are enough."""
+        if not self.has_files(request):
+            return []
         kind = request.kind
         if kind == "auto":
             kind = "gpu" if any(device.kind == "gpu" and device.is_expected for device in self.devices) else "cpu"
@@ -408,8 +426,9 @@ class ClusterState:
         ]
 
     def linked(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[Linked]:
-        """The hosts that can train the run together: those with an address, one version of torch, and devices of one
-        kind, of which the best `hosts` hosts have enough. Devices to be avoided are left out where others can be used.
+        """The hosts that can train the run together: those with an address, one version of torch, the same directories,
+        and devices of one kind, of which the best `hosts` hosts have enough. Devices to be avoided are left out where
+        others can be used.
 
         None for a run that stays on one host.
         """
@@ -422,13 +441,15 @@ class ClusterState:
         return self._linked(request)
 
     def _linked(self, request: Request, avoided: frozenset[int] = frozenset()) -> list[Linked]:
-        found: dict[tuple[str, str, str], Linked] = {}
+        found: dict[tuple[str, ...], Linked] = {}
         for machine in self.alive:
-            by_kind: dict[tuple[str, str, str], list[DeviceSlot]] = {}
+            by_kind: dict[tuple[str, ...], list[DeviceSlot]] = {}
             for device in machine.right(request, avoided) if machine.address else ():
                 if device.is_present:
                     name = device.name if device.kind == "gpu" else ""
-                    by_kind.setdefault((machine.torch, device.kind, name), []).append(device)
+                    # All ranks read the folder of the run, and the dataset where the first one has it.
+                    shared = (machine.torch, machine.data_dir_id, machine.runs_dir_id)
+                    by_kind.setdefault((*shared, device.kind, name), []).append(device)
             for kind, devices in by_kind.items():
                 found.setdefault(kind, []).append((machine, devices))
         return [linked for linked in found.values() if _most(linked, request, _capacity) >= request.at_least]
@@ -451,12 +472,14 @@ class ClusterState:
             if len(fitting) >= request.fewest(group[0].kind):
                 found.append(_best_of(sorted(fitting, key=rank), request))
         found += [across for linked in self.linked(request, run.avoided) if (across := self._across(linked, run, host))]
-        # As many devices as possible first, then as few hosts as possible, then the own host.
+        # As many devices as possible first, then as few hosts as possible, then one that has the dataset, then the own
+        # host.
         return min(
             found,
             key=lambda assignment: (
                 -assignment.count,
                 len(assignment.hosts),
+                bool(run.copies) and assignment.host not in run.copies,
                 assignment.host != host,
                 *max(rank(device) for device in assignment.devices),
             ),
@@ -786,11 +809,73 @@ def read_queue(most: int | None = None) -> Iterator[Waiting]:
     start = 0
     while page := list(rows[start : start + (PAGE if most is None else min(PAGE, most - start))]):
         avoided = _avoided([pk for pk, *_values, retries in page if retries])
+        files = files_of([pk for pk, *_values in page]) if settings.OBJECT_STORE_URL else {}
         for pk, name, owner_id, config, not_before, _retries in page:
-            yield Waiting(pk, name, owner_id, Request.of(config), not_before, avoided.get(pk, frozenset()))
+            needed = files.get(pk, Files())
+            request = replace(Request.of(config), runs_dir_id=needed.runs_dir_id, data_dir_id=needed.data_dir_id)
+            yield Waiting(pk, name, owner_id, request, not_before, avoided.get(pk, frozenset()), needed.copies)
         start += len(page)
         if most is not None and start >= most:
             return
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the files are that a queued run needs; see `Request` and `Waiting`."""
+
+    runs_dir_id: str = ""
+    data_dir_id: str = ""
+    copies: frozenset[str] = frozenset()
+
+
+def files_of(runs: list[int]) -> dict[int, Files]:
+    """Where the files of these queued runs are, by run. Only where an object store is used."""
+    columns = (
+        "attempt",
+        "runs_dir_id",
+        "config",
+        "queued_at",
+        "not_before",
+        "forked_checkpoint",
+        "forked_from__runs_dir_id",
+    )
+    queued = TrainingRun.objects.filter(pk__in=runs).select_related("dataset", "forked_from")
+    rows = list(queued.only(*columns, "dataset__data_dir_id", "dataset__store_key"))
+    saved = set(Checkpoint.objects.filter(run_id__in=runs).order_by().values_list("run_id", flat=True))
+    copies: dict[str, set[str]] = {}
+    keys = {row.dataset.store_key for row in rows} - {""}
+    for key, host in HostDataset.objects.filter(key__in=keys).values_list("key", "host__name"):
+        copies.setdefault(key, set()).add(host)
+    local: dict[str, set[str]] = {}
+    for directory, host in Host.objects.exclude(data_dir_id="").values_list("data_dir_id", "name"):
+        local.setdefault(directory, set()).add(host)
+    fresh = timezone.now() - PREFERRED_FOR
+    found = {}
+    for row in rows:
+        dataset = row.dataset
+        since = max(filter(None, (row.queued_at, row.not_before)), default=None)
+        hosts = copies.get(dataset.store_key, set()) | local.get(dataset.data_dir_id, set())
+        # Stored models are where datasets are imported.
+        is_bound = not dataset.store_key or str(row.config.get("start_from") or "").startswith("weights/")
+        found[row.pk] = Files(
+            _runs_dir_of(row, is_saved=row.pk in saved),
+            (dataset.data_dir_id or UNKNOWN) if is_bound else "",
+            frozenset(hosts) if since is not None and since > fresh else frozenset(),
+        )
+    return found
+
+
+def _runs_dir_of(run: TrainingRun, *, is_saved: bool) -> str:
+    """The directory with the checkpoints that the run continues or starts from; empty where it needs none."""
+    if is_saved:
+        return run.runs_dir_id or UNKNOWN
+    kind, _slash, name = str(run.config.get("start_from") or "").partition("/")
+    if kind == "run":
+        source = TrainingRun.objects.filter(pk=name.partition("/")[0]).values_list("runs_dir_id", flat=True).first()
+        return source or UNKNOWN
+    if run.forked_checkpoint and run.forked_from is not None:
+        return run.forked_from.runs_dir_id or UNKNOWN
+    return ""
 
 
 def _avoided(runs: list[int]) -> dict[int, frozenset[int]]:
@@ -817,6 +902,8 @@ def read_cluster() -> ClusterState:
             is_temporary=host.is_temporary,
             address=host.address,
             torch=str(host.versions.get("torch", "")),
+            runs_dir_id=host.runs_dir_id,
+            data_dir_id=host.data_dir_id,
         )
         for host in Host.objects.all()
     }

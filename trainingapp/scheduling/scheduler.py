@@ -1,6 +1,7 @@
 """Which queued run starts next, and why the others wait. The database is the queue."""
 
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from django.utils.translation import ngettext
 
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.events import EVENTS_FILE
 from trainingapp.contract.messages.runs import ATTEMPT_STARTS
 from trainingapp.contract.storage.durable import is_writable
 from trainingapp.models import DeviceHold, Host, Job, RunShare, TrainingRun
@@ -37,6 +39,7 @@ from trainingapp.scheduling.placement import (
     read_cluster,
     read_queue,
 )
+from trainingapp.supervision.identity import runs_dir_id
 
 #: Devices that a reason names individually.
 NAMED = 3
@@ -145,10 +148,25 @@ def _start(run: TrainingRun, assignment: Assignment, host: str, worker: str) -> 
             saving="",
             not_before=None,
             started_at=run.started_at or timezone.now(),
+            **_bound_to(run),
         )
     except TransitionError:
         return False
     return True
+
+
+def _bound_to(run: TrainingRun) -> dict[str, object]:
+    """Where its files are from now on: with an object store, hosts need not have directories in common.
+
+    A run without checkpoints may come from another directory. What an earlier attempt wrote here is stored already.
+    """
+    if not settings.OBJECT_STORE_URL:
+        return {}
+    here = runs_dir_id()
+    if run.runs_dir_id in ("", here):
+        return {"runs_dir_id": here}
+    events = run.folder / EVENTS_FILE
+    return {"runs_dir_id": here, "event_offset": events.stat().st_size if events.exists() else 0}
 
 
 # Why a run waits
@@ -283,6 +301,8 @@ def nowhere(cluster: ClusterState, request: Request) -> str:
     if not cluster.alive:
         return _("No worker is running. Start one with “manage.py studio”.")
     expected = (machine for machine in cluster.machines if machine.is_away and not machine.is_temporary)
+    if elsewhere := _files_elsewhere(cluster, request):
+        return elsewhere
     away = [machine.name for machine in expected if machine.suited(request)]
     if away:
         return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
@@ -292,6 +312,21 @@ def nowhere(cluster: ClusterState, request: Request) -> str:
             lines.append(_("Hosts without the setting CLUSTER_INTERFACE are left out."))
         return " ".join(lines)
     return _("No host has %(what)s.") % {"what": request_text(request)}
+
+
+def _files_elsewhere(cluster: ClusterState, request: Request) -> str:
+    """Why hosts that have the right devices are left out: they do not have the files of the run; empty otherwise."""
+    anywhere = replace(request, runs_dir_id="", data_dir_id="")
+    if anywhere == request or not any(machine.suited(anywhere) for machine in cluster.alive):
+        return ""
+    hosts = [machine.name for machine in cluster.machines if machine.has_files(request)]
+    values = {"hosts": ", ".join(hosts[:NAMED]) or _("no host")}
+    if all(machine.has_files(replace(request, data_dir_id="")) for machine in cluster.alive):
+        text = _(
+            "Its dataset is not in the object store, or it starts from a stored model: only %(hosts)s has these files."
+        )
+        return text % values
+    return _("Its checkpoints are on a disk of %(hosts)s; other hosts cannot continue it.") % values
 
 
 def request_text(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 from copy import copy
 from datetime import UTC, datetime
 
@@ -103,6 +104,15 @@ class EventStore:
     def look(self) -> None:
         """Read the row without writing it. Raises LostRunError."""
         self.run = self._checked(TrainingRun.objects.filter(pk=self.run.pk).first())
+
+    def beat(self, phase: str, fetching: Mapping[str, float]) -> None:
+        """Store a heartbeat while there is no trainer yet; its time does not count. Raises LostRunError."""
+        with transaction.atomic():
+            row = self.locked()
+            row.phase, row.fetching, row.heartbeat_at = phase, dict(fetching), timezone.now()
+            row.save(update_fields=["phase", "fetching", "heartbeat_at", "updated_at"])
+        self.run, self._counted_at = row, time.monotonic()
+        ring(row.pk)
 
     def _checked(self, row: TrainingRun | None) -> TrainingRun:
         if row is None or (row.attempt, row.worker) != self.fence or row.status != Status.RUNNING:

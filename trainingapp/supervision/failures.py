@@ -74,6 +74,7 @@ BY_CLASS: dict[str, Rule] = {
         Rule("stuck_trainer", Action.RETRY),
         Rule("still_running", Action.RETRY),
         Rule("weights_unavailable", Action.RETRY, wait_s=30),
+        Rule("dataset_unavailable", Action.RETRY, wait_s=30),
         Rule("device_error", Action.RETRY, max_retries=1),
         # The device is checked and left out meanwhile: the run is placed elsewhere, or waits for it.
         Rule("device_unavailable", Action.RETRY, first_at_once=True),

@@ -8,21 +8,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from trainingapp.contract.commands import Pause, Stop
-from trainingapp.contract.events import EVENTS_FILE, AnyEvent, Failed, Metrics, Progress, Started, message_fields
+from trainingapp.contract.events import EVENTS_FILE, AnyEvent, Ended, Failed, Metrics, Progress, Started, message_fields
 from trainingapp.contract.messages import Message
-from trainingapp.contract.messages.runs import START_FAILED
+from trainingapp.contract.messages.runs import DATASET_UNAVAILABLE, START_FAILED
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
 from trainingapp.models.device import rank_devices
 from trainingapp.models.run import RequestedAction, Status
+from trainingapp.object_store.errors import StoreError
 from trainingapp.scheduling.quarantine import note_end
+from trainingapp.supervision.dataset_copies import fetched_copy, is_here, make_room, note_use
 from trainingapp.supervision.event_store import EventStore, LostRunError, is_sign_of_life
 from trainingapp.supervision.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervision.identity import cluster_address
@@ -65,6 +67,10 @@ def supervise(run: TrainingRun) -> None:
             logger.warning("%s Its trainer on this host was terminated.", lost)
 
 
+class _FetchEnded(Exception):
+    """The download of a dataset ends, since the run or the worker is to end."""
+
+
 class _Supervisor:
     def __init__(self, run: TrainingRun) -> None:
         self.store = EventStore(run)
@@ -87,7 +93,16 @@ class _Supervisor:
     def work(self) -> None:
         try:
             self._prepare()
+            dataset_dir = self._dataset_dir()
+            if dataset_dir is None:
+                return
+            write_config(self.store.run, dataset_dir)
             self.trainer = start_trainer(self.folder)
+        except StoreError as error:
+            message = DATASET_UNAVAILABLE(reason=error.message)
+            failed = Failed(error_class="dataset_unavailable", lines=[str(error)], **message_fields(message))
+            settle(self.store, End(failed))
+            return
         except OSError as error:
             code = error.errno if error.errno in UNWRITTEN else None
             error_class, message = (UNWRITTEN[code], disk_message(code)) if code else ("error", START_FAILED())
@@ -126,7 +141,7 @@ class _Supervisor:
         return is_stopped_with(exit_code, is_interrupted=is_interrupted)
 
     def _prepare(self) -> None:
-        """Make the run's folder with config.json, without trainers, events or folders of others."""
+        """Make the run's folder, without trainers, events or folders of others."""
         run = self.store.run
         if run.attempt == 1 and run.event_offset == 0 and (self.folder / EVENTS_FILE).exists():
             # A new database numbers its runs from 1 again: this folder belongs to a run of an earlier database.
@@ -134,9 +149,46 @@ class _Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
         end_leftover(self.folder, self._beat)
         retried(self.store.pull_all)
-        write_config(run)
         log = self.folder / LOG_FILE
         self.log_start = log.stat().st_size if log.exists() else 0
+
+    def _dataset_dir(self) -> Path | None:
+        """The folder of the dataset on this host, fetched from the object store where it is not here.
+
+        None: the run was to pause or stop meanwhile, or the worker, and was moved to the status that follows.
+        """
+        dataset = retried(lambda: self.store.run.dataset)
+        if is_here(dataset):
+            return dataset.folder
+        retried(lambda: self.store.beat("fetching", {}))
+        self._next_beat = time.monotonic() + BEAT_S
+        try:
+            folder = fetched_copy(dataset, self._note_fetched, lambda needed: retried(lambda: make_room(needed)))
+        except _FetchEnded:
+            self._settle_unstarted()
+            return None
+        retried(lambda: note_use(dataset))
+        retried(lambda: self.store.beat("starting", {}))
+        self._watchdog = Watchdog()  # its times begin with the trainer
+        return folder
+
+    def _note_fetched(self, done: int, total: int, per_s: float) -> None:
+        """Store the progress of a download with the heartbeat. Raises _FetchEnded where it is to end, LostRunError."""
+        if shutting_down.is_set():
+            raise _FetchEnded
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + BEAT_S
+        progress = {"done": done, "total": total, "per_s": round(per_s)}
+        retried(lambda: self.store.beat("fetching", progress))
+        if self.store.run.requested_action:
+            raise _FetchEnded
+
+    def _settle_unstarted(self) -> None:
+        """Move a run whose trainer was not started to the status that was requested, or back into the queue."""
+        is_stopped = shutting_down.is_set()
+        state: Literal["paused", "interrupted"] = "interrupted" if is_stopped else "paused"
+        settle(self.store, End(Ended(state=state), is_shutting_down=is_stopped, is_leaving=short_stay.is_set()))
 
     def _note_process(self, pid: int) -> None:
         def write() -> None:
@@ -299,11 +351,11 @@ def retried(write: Callable[[], Result]) -> Result:
             delay_s = min(2.0, delay_s * 2)
 
 
-def write_config(run: TrainingRun) -> None:
+def write_config(run: TrainingRun, dataset_dir: Path | None = None) -> None:
     """Write RUN_DIR/config.json for the attempt: the configuration, and the paths and device that the studio chose."""
     record: dict[str, Any] = {
         "config": run.config,
-        "dataset_dir": str(run.dataset.folder),
+        "dataset_dir": str(dataset_dir or run.dataset.folder),
         "attempt": run.attempt,
         "weights_cache_dir": str(Path(settings.WEIGHTS_CACHE_DIR)),
         **starting_points(run),

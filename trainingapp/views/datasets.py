@@ -24,6 +24,7 @@ from trainingapp.datasets.importing.importer import check_upload
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.reading_choices import ReadingForm, current_reading, reading_view
 from trainingapp.datasets.report import DatasetError, Level, ReportItem, item_text, rendered_items
+from trainingapp.datasets.storing import store_jobs
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import ShareForm
@@ -144,6 +145,8 @@ def _detail(
         context["cancel_url"] = reverse("dataset_cancel", args=[dataset.pk])
     if dataset.status == Dataset.Status.READY:
         context |= images_context(request, dataset) | figures_context(dataset)
+        if settings.OBJECT_STORE_URL:
+            context |= {"has_object_store": True, "store_job": store_jobs(dataset).first()}
     if any(item["code"] == "same_content" for item in report):
         context["same_content"] = _same_content(request, dataset)
     target = request.headers.get("HX-Target")
@@ -210,6 +213,17 @@ def dataset_cancel(request: HttpRequest, pk: int) -> HttpResponse:
     dataset = controlled_dataset(request, pk)
     try:
         dataset_verbs.cancel_import(dataset, by=request.user.get_username())
+    except VerbError as error:
+        messages.warning(request, str(error))
+    return redirect(dataset)
+
+
+@require_POST
+def dataset_store(request: HttpRequest, pk: int) -> HttpResponse:
+    """Copy the dataset into the object store, or compare it with its copy there."""
+    dataset = controlled_dataset(request, pk)
+    try:
+        dataset_verbs.store_dataset(dataset, by=request.user.get_username())
     except VerbError as error:
         messages.warning(request, str(error))
     return redirect(dataset)

@@ -111,13 +111,14 @@ class StudioConsumer(Consumer):
 
     def _watch_runs(self) -> None:
         from trainingapp.models import trash
-        from trainingapp.scheduling.inventory import note_leaving
+        from trainingapp.scheduling.inventory import adopt_files, note_leaving
         from trainingapp.supervision import HOST, note_restart, worker_id
         from trainingapp.worker.departure import Idleness
         from trainingapp.worker.watch import Watch, guarded
 
         guarded(trash.sweep)
         guarded(note_restart)
+        guarded(adopt_files)
         watch = Watch()
         idleness = None if self._stay.idle_s is None else Idleness(self._stay.idle_s)
         while not self.stop_flag.is_set():

@@ -38,6 +38,8 @@ STEPS_REPEATED = define(
     ),
 )
 
+DATASET_UNAVAILABLE = define("dataset_unavailable", gettext_noop("The dataset is not available here. %(reason)s"))
+
 # Automatic restarts
 
 RESTART_PLANNED = define(

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
 from trainingapp.contract.storage.durable import write_durably
-from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.models import Dataset, Job, TrainingRun, Weights
 from trainingapp.operations.backup import postgres, sqlite
 from trainingapp.operations.backup.parts import (
     NATIVE_FORMAT,
@@ -111,6 +111,10 @@ def _restore_postgres(about: About, folder: Path, source: Path, report: ReportPr
 def _complete(source: Path) -> None:
     """Migrate the restored database to this version, and record the restore in it."""
     call_command("migrate", verbosity=0, interactive=False)
+    # The files are in other directories now: the workers that have them store which.
+    TrainingRun.objects.exclude(runs_dir_id="").update(runs_dir_id="")
+    for model in (Dataset, Job):
+        model._default_manager.exclude(data_dir_id="").update(data_dir_id="")
     audit.record("restore", details={"file": str(source)})
 
 

@@ -24,6 +24,7 @@ from trainingapp.operations.doctor.files import (
 from trainingapp.operations.doctor.finding import Finding, ok
 from trainingapp.operations.doctor.saved import checkpoint_files, checkpoint_rows
 from trainingapp.presentation.event_text import damage_text
+from trainingapp.supervision.identity import data_dir_id, runs_dir_id
 
 
 def orphans() -> Iterator[Finding]:
@@ -78,11 +79,15 @@ def _interrupted_copies() -> Iterator[Finding]:
 
 def _rows_without_files() -> Iterator[Finding]:
     trained = TrainingRun.objects.exclude(status__in=(Status.PENDING, Status.QUEUED)).filter(attempt__gt=0)
+    datasets = Dataset.objects.filter(status=Dataset.Status.READY)
+    if settings.OBJECT_STORE_URL:  # the files of others are on hosts with other directories
+        trained = trained.filter(runs_dir_id__in=("", runs_dir_id()))
+        datasets = datasets.filter(data_dir_id__in=("", data_dir_id()))
     for run in trained.only("name").iterator():  # a row holds up to 100 KB
         if not (run.folder / CONFIG_FILE).exists():
             message = _("Run %(id)d “%(name)s” has no folder.") % {"id": run.pk, "name": run.name}
             yield Finding("files", "error", message, _("Restore its files from a copy, or delete the run."))
-    for dataset in Dataset.objects.filter(status=Dataset.Status.READY).only("name").iterator():
+    for dataset in datasets.only("name").iterator():
         if not dataset.folder.exists():
             message = _("The dataset “%(name)s” has no folder.") % {"name": dataset}
             yield Finding("files", "error", message, _("Its runs cannot be resumed. Restore its files, or delete it."))

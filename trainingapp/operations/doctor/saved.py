@@ -19,11 +19,14 @@ from trainingapp.operations.doctor import repairs
 from trainingapp.operations.doctor.files import file_without_row, is_old
 from trainingapp.operations.doctor.finding import Finding
 from trainingapp.presentation.event_text import damage_text
+from trainingapp.supervision.identity import runs_dir_id
 
 
 def checkpoint_rows() -> Iterator[Finding]:
     """Rows without their file, and rows whose file failed the hash check."""
     rows = Checkpoint.objects.exclude(run__status=Status.RUNNING).order_by("run_id", "pk")
+    if here := runs_dir_id():  # the files of others are on hosts with other directories
+        rows = rows.filter(run__runs_dir_id__in=("", here))
     # Only the columns that are needed, and one look into each folder: there are as many as a hundred rows for each run.
     values = rows.values_list("run_id", "pk", "file", "damage").iterator()
     for run_id, saved in groupby(values, key=itemgetter(0)):

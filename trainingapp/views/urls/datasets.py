@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern] = [
     path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
     path("datasets/<int:pk>/read-again/", datasets.dataset_read_again, name="dataset_read_again"),
     path("datasets/<int:pk>/cancel/", datasets.dataset_cancel, name="dataset_cancel"),
+    path("datasets/<int:pk>/store/", datasets.dataset_store, name="dataset_store"),
     path("datasets/<int:pk>/view/<int:place>/", dataset_images.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
     path("datasets/<int:pk>/share/", sharing.dataset_share, name="dataset_share"),
