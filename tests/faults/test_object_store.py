@@ -61,15 +61,18 @@ class Hosts:
         return dataset, run
 
     def stored(self, dataset: int) -> str:
-        """The key of the dataset once a worker of the barn has stored it."""
-        worker = self.barn.start_worker()
-        row = wait_for(
-            lambda: self.barn.rows("SELECT * FROM trainingapp_dataset WHERE id = ? AND store_key != ''", dataset),
-            60,
-            "the dataset is stored",
-        )[0]
-        self.barn.stop(worker, timeout_s=60)
-        return str(row["store_key"])
+        """The key of the dataset, once the barn has done the job that the import requested."""
+        key: str = self.barn.python(
+            f"""
+            from trainingapp.jobs import execution, lease
+            from trainingapp.jobs.kinds import Lane
+            from trainingapp.models import Dataset
+            execution.work(lease.claim_job(Lane.STORE))
+            result = Dataset.objects.get(pk={dataset}).store_key
+            """
+        )
+        assert key
+        return key
 
     def start(self, run: int) -> None:
         self.barn.python(

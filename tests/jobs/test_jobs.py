@@ -31,6 +31,7 @@ LANES = {
     "batch_preview": Lane.SHORT,
     "import_dataset": Lane.IMPORT,
     "inspect_dataset": Lane.IMPORT,
+    "store_dataset": Lane.STORE,
     "export": Lane.LONG,
     "predict_many": Lane.LONG,
     "preflight": Lane.LONG,

@@ -427,6 +427,7 @@ LINES = [
     ),
     dataset_line("dataset_read_again", verb="control", ok=302),
     dataset_line("dataset_read_again", method="post", verb="control", prepare=proposed, ok=302),
+    dataset_line("dataset_store", method="post", verb="control", ok=302),
     dataset_line("dataset_view", 1),
     dataset_line("dataset_image", "images/train/blue/0000.png"),
     dataset_line("dataset_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),

@@ -52,6 +52,7 @@ VERBS: dict[str, Text] = {
     "import": _("imported"),
     "confirm": _("confirmed the import of"),
     "read_again": _("read the source again of"),
+    "store": _("requested the copy in the object store of"),
     "save": _("saved as model"),
     "export": _("exported"),
     "alias": _("set an alias of"),

@@ -75,7 +75,9 @@ class ObjectStore:
         from fsspec.callbacks import Callback
 
         class Counting(Callback):
-            stopped: BaseException | None = None
+            def __init__(self) -> None:
+                super().__init__()
+                self.stopped: BaseException | None = None
 
             def relative_update(self, inc: int = 1) -> None:
                 try:
@@ -84,7 +86,7 @@ class ObjectStore:
                     self.stopped = error
                     raise
 
-        counting: Any = Counting()
+        counting = Counting()
         try:
             with self._reaching(name):
                 self._fs.put_file(str(local), self._path(name), callback=counting)
