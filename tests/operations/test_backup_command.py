@@ -18,6 +18,8 @@ from tests.helpers.tiny import make_dataset, make_run
 from trainingapp.contract.series import Point
 from trainingapp.models import AuditEntry, Dataset, RunEvent, SeriesChunk, TrainingRun
 from trainingapp.models.run import append_events
+from trainingapp.scheduling.inventory import adopt_files
+from trainingapp.supervision.identity import data_dir_id, runs_dir_id
 from trainingapp.supervision.series_store import append_points
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -178,3 +180,20 @@ def test_a_backup_and_a_restore_are_in_the_audit_trail(run: TrainingRun, tmp_pat
     use(settings, tmp_path / "new")
     call_command("restore", str(target))
     assert AuditEntry.objects.get(verb="restore").details == {"file": str(target)}
+
+
+def test_directories_of_a_restored_installation_have_other_ids(run: TrainingRun, tmp_path: Path, settings: Any) -> None:
+    """The workers that have the files store which directories they are in; until then nobody trains without them."""
+    settings.OBJECT_STORE_URL = str(tmp_path / "store")
+    ours = runs_dir_id()
+    TrainingRun.objects.update(runs_dir_id=ours)
+    Dataset.objects.update(data_dir_id=data_dir_id())
+    call_command("backup", str(tmp_path / "b.tar.zst"))
+    empty()
+    use(settings, tmp_path / "new")
+    call_command("restore", str(tmp_path / "b.tar.zst"))
+    restored = TrainingRun.objects.get()
+    assert (restored.runs_dir_id, restored.dataset.data_dir_id) == ("", "")
+    adopt_files()
+    restored.refresh_from_db()
+    assert restored.runs_dir_id == runs_dir_id() != ours

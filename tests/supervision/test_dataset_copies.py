@@ -1,5 +1,7 @@
 """The copies of datasets that a host keeps."""
 
+import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -72,3 +74,13 @@ def test_files_that_are_here_are_not_fetched(tints: Dataset, copies: Path, setti
     assert not is_here(tints)
     settings.OBJECT_STORE_URL = ""
     assert is_here(tints)
+
+
+def test_downloads_that_nobody_continues_are_removed(copies: Path) -> None:
+    for key, age_h in (("old", 25), ("held", 25), ("new", 1)):
+        done = copies / f".fetching-{key}" / ".parts"
+        done.mkdir(parents=True)
+        os.utime(done, (time.time() - age_h * 3600,) * 2)
+    with key_lock(copies, "held"):
+        make_room(0)
+    assert sorted(path.name for path in copies.glob(".fetching-*")) == [".fetching-held", ".fetching-new"]

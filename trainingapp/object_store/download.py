@@ -31,7 +31,7 @@ PARALLEL = 4
 #: Seconds between two calls of `tick`, at most.
 TICK_S = 0.2
 FETCHING_PREFIX, LOCK_PREFIX, REMOVED_PREFIX = ".fetching-", ".lock-", ".removed-"
-_DONE_DIR = ".parts"
+DONE_DIR = ".parts"
 
 #: Called every TICK_S with the bytes fetched and their total, which is 0 while unknown. An exception from it ends the
 #: work.
@@ -108,7 +108,7 @@ class _Download:
         self._bytes = 0
 
     def run(self) -> None:
-        done_dir = self._folder / _DONE_DIR
+        done_dir = self._folder / DONE_DIR
         done_dir.mkdir(parents=True, exist_ok=True)
         content = self._awaited([lambda: self._store.read(f"{self._path}/{MANIFEST_FILE}")], 0)[0]
         manifest = Manifest.read(content, self._sha256)
@@ -155,14 +155,14 @@ class _Download:
         self._download(one, self._folder / one.name, is_counted=False)
 
     def _fetch_part(self, part: StoredObject, known: set[str]) -> None:
-        archive = self._folder / _DONE_DIR / f"{part.name}.tmp"
+        archive = self._folder / DONE_DIR / f"{part.name}.tmp"
         try:
             self._download(part, archive)
             unpack(archive, self._folder, known, part.name, self._step)
         finally:
             archive.unlink(missing_ok=True)
         os.sync()  # before the mark, so that a power cut leaves no mark of files that are not on the disk
-        (self._folder / _DONE_DIR / part.name).touch()
+        (self._folder / DONE_DIR / part.name).touch()
 
     def _download(self, one: StoredObject, target: Path, *, is_counted: bool = True) -> None:
         """Raises CorruptedDataset unless the object has its size and hash."""

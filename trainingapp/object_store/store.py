@@ -76,7 +76,7 @@ class ObjectStore:
 
         class Counting(Callback):
             def __init__(self) -> None:
-                super().__init__()
+                super().__init__()  # type: ignore[no-untyped-call]
                 self.stopped: BaseException | None = None
 
             def relative_update(self, inc: int = 1) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -155,7 +156,7 @@ def _start(run: TrainingRun, assignment: Assignment, host: str, worker: str) -> 
     return True
 
 
-def _bound_to(run: TrainingRun) -> dict[str, object]:
+def _bound_to(run: TrainingRun) -> dict[str, Any]:
     """Where its files are from now on: with an object store, hosts need not have directories in common.
 
     A run without checkpoints may come from another directory. What an earlier attempt wrote here is stored already.

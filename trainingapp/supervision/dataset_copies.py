@@ -1,5 +1,6 @@
 """The copies of stored datasets on this host: fetched before a trainer starts, removed when space is needed."""
 
+import contextlib
 import logging
 import shutil
 import time
@@ -14,7 +15,7 @@ from trainingapp.contract.dataset_index import DATASET_FILE
 from trainingapp.contract.messages.object_store import NOT_HERE
 from trainingapp.models import Dataset, Host, HostDataset, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.object_store.download import MakeRoom, fetch, key_lock, remove_copy
+from trainingapp.object_store.download import DONE_DIR, FETCHING_PREFIX, MakeRoom, fetch, key_lock, remove_copy
 from trainingapp.object_store.errors import MissingObject
 from trainingapp.object_store.store import ObjectStore
 from trainingapp.supervision.identity import HOST
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Bytes that stay free on the disk of the copies.
 SPARE_BYTES = 1 << 30
+#: Seconds after which an interrupted download is removed when space is needed.
+ABANDONED_S = 24 * 3600.0
 
 #: Called several times a second with the bytes fetched, their total (0 while unknown) and the bytes per second. An
 #: exception from it ends the download.
@@ -70,6 +73,7 @@ def make_room(needed_bytes: int) -> None:
 
     They fit into CACHE_GB and onto the disk. What cannot be removed stays: a full disk is then reported as such.
     """
+    _remove_abandoned()
     copies = list(HostDataset.objects.filter(host__name=HOST).order_by("used_at", "pk"))
     used_bytes = sum(copy.size_bytes for copy in copies)
     for copy in copies:
@@ -78,6 +82,15 @@ def make_room(needed_bytes: int) -> None:
             return
         if _removed(copy):
             used_bytes -= copy.size_bytes
+
+
+def _remove_abandoned() -> None:
+    """Remove downloads that were interrupted long ago and that nobody continues."""
+    for folder in copies_dir().glob(f"{FETCHING_PREFIX}*"):
+        key = folder.name.removeprefix(FETCHING_PREFIX)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), key_lock(copies_dir(), key):
+            if (folder / DONE_DIR).stat().st_mtime < time.time() - ABANDONED_S:
+                remove_copy(copies_dir(), key)
 
 
 def _removed(copy: HostDataset) -> bool:

@@ -1,4 +1,4 @@
-"""manage.py datasets: list, show and delete datasets, and print their reports."""
+"""manage.py datasets: list, show, store and delete datasets, and print their reports."""
 
 import json
 from argparse import ArgumentParser
@@ -19,7 +19,7 @@ HEADING = ("ID", "NAME", "STATUS", "TASKS", "CLASSES", "TRAIN", "VAL", "SIZE", "
 
 
 class Command(StudioCommand):
-    help = "List, show and delete datasets. `import_dataset` imports one."
+    help = "List, show, store and delete datasets. `import_dataset` imports one."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -29,6 +29,8 @@ class Command(StudioCommand):
         report = actions.add_parser("report", help="Print its validation report; exit code 1 when it was refused.")
         statistics = actions.add_parser("statistics", help="Print the statistics of its classes and splits.")
         add_share(actions, "NAME|ID")
+        store = actions.add_parser("store", help="Request copies in the object store, or check those that are there.")
+        store.add_argument("dataset", nargs="+", metavar="NAME|ID")
         delete = actions.add_parser("delete", help="Delete datasets with their files.")
         for action in (show, report, statistics):
             action.add_argument("dataset", metavar="NAME|ID")
@@ -78,6 +80,11 @@ class Command(StudioCommand):
 
     def _share(self, options: Options) -> None:
         self.stdout.write(share_item(find_dataset(options["item"]), options))
+
+    def _store(self, options: Options) -> None:
+        for wanted in options["dataset"]:
+            dataset = dataset_verbs.store_dataset(find_dataset(wanted))
+            self.stdout.write(f"A worker stores “{dataset.name}”.")
 
     def _delete(self, options: Options) -> None:
         for wanted in options["dataset"]:

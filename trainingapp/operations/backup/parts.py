@@ -27,6 +27,8 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.recorder import MigrationRecorder
 
+from trainingapp.supervision.identity import DIRECTORY_ID_FILE
+
 Row = TypeVar("Row")
 
 PORTABLE_FORMAT, NATIVE_FORMAT = 1, 2
@@ -83,12 +85,17 @@ def applied_migrations() -> list[str]:
 
 
 def files(root: Path) -> list[Path]:
-    """The regular files below a folder, without hidden folders (the trash) and files that are still being written."""
+    """The regular files below a folder, without hidden folders (the trash), files that are still being written, and the
+    id of the folder, which would not be that of a copy."""
     found = []
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
-        found += [Path(folder) / name for name in sorted(files) if not name.endswith(".tmp")]
+        found += [Path(folder) / name for name in sorted(files) if not _is_left_out(name)]
     return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
+def _is_left_out(name: str) -> bool:
+    return name.endswith(".tmp") or name == DIRECTORY_ID_FILE
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
