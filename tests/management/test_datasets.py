@@ -2,11 +2,13 @@
 
 import json
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from trainingapp.models import Dataset, TrainingRun
+from tests.helpers.jobs import no_worker
+from trainingapp.models import Dataset, Job, TrainingRun
 
 pytestmark = pytest.mark.django_db
 
@@ -54,3 +56,14 @@ def test_delete_asks_and_is_refused_while_runs_use_it(run: TrainingRun, monkeypa
     run.delete()
     datasets("delete", "pets", "--yes")
     assert not Dataset.objects.exists()
+
+
+def test_store(dataset: Dataset, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_worker(monkeypatch)
+    with pytest.raises(CommandError, match="OBJECT_STORE_URL"):
+        datasets("store", "pets")
+    settings.OBJECT_STORE_URL = "/mnt/store"
+    assert datasets("store", "pets") == "A worker stores “pets”.\n"
+    assert Job.objects.get().kind == Job.Kind.STORE_DATASET
+    with pytest.raises(CommandError, match="being stored already"):
+        datasets("store", dataset.pk)
