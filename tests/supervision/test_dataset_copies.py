@@ -13,7 +13,7 @@ from django.utils import timezone
 from tests.helpers.machines import machine
 from trainingapp.models import Dataset, HostDataset, TrainingRun
 from trainingapp.object_store.download import key_lock
-from trainingapp.supervision import HOST, dataset_copies
+from trainingapp.supervision import HOST, dataset_copies, supervise, worker_id
 from trainingapp.supervision.dataset_copies import is_here, make_room
 
 pytestmark = pytest.mark.django_db
@@ -84,3 +84,35 @@ def test_downloads_that_nobody_continues_are_removed(copies: Path) -> None:
     with key_lock(copies, "held"):
         make_room(0)
     assert sorted(path.name for path in copies.glob(".fetching-*")) == [".fetching-held", ".fetching-new"]
+
+
+@pytest.mark.parametrize(
+    ("key", "recoveries", "expected"),
+    [
+        ("", 0, ("queued", 30)),
+        ("missing", 0, ("queued", 30)),
+        ("missing", 2, ("queued", 120)),
+        ("missing", 3, ("failed", 0)),
+    ],
+)
+def test_a_dataset_that_cannot_be_fetched_is_tried_again(
+    copies: Path,
+    make: Callable[..., TrainingRun],
+    dataset: Dataset,
+    settings: Any,
+    key: str,
+    recoveries: int,
+    expected: Any,
+) -> None:
+    settings.OBJECT_STORE_URL = str(copies.parent)
+    Dataset.objects.update(store_key=key)
+    held = {"attempt": 1, "worker": worker_id(), "host": HOST, "heartbeat_at": timezone.now()}
+    run = make("running", recoveries=recoveries, **held)
+    before = timezone.now()
+    supervise(run)
+    run.refresh_from_db()
+    wait_s = round((run.not_before - before).total_seconds(), -1) if run.not_before else 0
+    assert (run.status, wait_s) == expected
+    assert run.error_class == "dataset_unavailable"
+    assert "The dataset is not available here." in run.error_message
+    assert run.spent_s < 1
