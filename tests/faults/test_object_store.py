@@ -16,6 +16,20 @@ pytestmark = pytest.mark.slow
 
 #: Slow enough to be interrupted: a download takes a pause before each file.
 IMAGES = 60
+#: Pages of a run, and files of it.
+PAGES = (
+    "",
+    "charts/",
+    "system/",
+    "config/",
+    "activity/",
+    "log/",
+    "evaluation/",
+    "checkpoints/",
+    "report.html",
+    "delete/",
+)
+FILES = ("checkpoints/last.pt", "evaluation/1.json")
 
 
 class Hosts:
@@ -74,6 +88,19 @@ class Hosts:
         assert key
         return key
 
+    def statuses_of_pages(self, run: int) -> dict[str, int]:
+        """The status of each page of the run on the web server, which does not have its files."""
+        found: dict[str, int] = self.barn.python(
+            f"""
+            from django.contrib.auth.models import User
+            from django.test import Client
+            client = Client(raise_request_exception=False, HTTP_HOST="localhost")
+            client.force_login(User.objects.get())
+            result = {{page: client.get(f"/runs/{run}/{{page}}").status_code for page in {(*PAGES, *FILES)!r}}}
+            """
+        )
+        return found
+
     def start(self, run: int) -> None:
         self.barn.python(
             f"""
@@ -108,6 +135,7 @@ def test_a_dataset_of_one_host_trains_on_another(hosts: Hosts) -> None:
     assert not (hosts.shed.data_dir / "datasets" / str(dataset)).exists()
     assert hosts.barn.rows("SELECT 1 FROM trainingapp_hostdataset WHERE key = ?", key)
     assert not (hosts.barn.data_dir / "runs" / str(run)).exists()
+    assert hosts.statuses_of_pages(run) == dict.fromkeys(PAGES, 200) | dict.fromkeys(FILES, 404)
     hosts.shed.stop(worker, timeout_s=60)
 
 
