@@ -6,7 +6,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.admin.base import ReadOnlyAdmin, StudioAdmin, admin_link, list_link
-from trainingapp.models import Device, DeviceHold, Host, RunShare
+from trainingapp.models import Device, DeviceHold, Host, HostDataset, RunShare
 
 
 @admin.register(Host)
@@ -94,3 +94,20 @@ class RunShareAdmin(ReadOnlyAdmin):
     @admin.display(description=_("run"), ordering="run")
     def run_link(self, share: RunShare) -> SafeString | str:
         return admin_link(share.run)
+
+
+@admin.register(HostDataset)
+class HostDatasetAdmin(ReadOnlyAdmin):
+    list_display = ("key", "host_link", "size", "used_at")
+    list_filter = ("host", "used_at")
+    search_fields = ("key", "host__name")
+    list_select_related = ("host",)
+    readonly_fields = ("host_link",)
+
+    @admin.display(description=_("host"), ordering="host__name")
+    def host_link(self, copy: HostDataset) -> SafeString | str:
+        return admin_link(copy.host)
+
+    @admin.display(description=_("size"), ordering="size_bytes")
+    def size(self, copy: HostDataset) -> str:
+        return filesizeformat(copy.size_bytes)
