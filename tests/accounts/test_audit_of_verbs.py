@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 from PIL import Image
@@ -105,6 +105,11 @@ def extend(world: World) -> TrainingRun:
 def fork(world: World) -> TrainingRun:
     run = world.kept()
     return run_verbs.fork_run(run, run.checkpoints.all()[0], owner=world.owner, config=parse_config(run.config))
+
+
+def store_dataset(world: World) -> Dataset:
+    with override_settings(OBJECT_STORE_URL="/mnt/store", DATA_DIR=world.folder):
+        return dataset_verbs.store_dataset(world.dataset)
 
 
 def archived(world: World) -> TrainingRun:
@@ -225,6 +230,7 @@ DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
         "read_again",
         "dataset",
     ),
+    "store_dataset": (store_dataset, "store", "dataset"),
     "cancel_import": (lambda world: dataset_verbs.cancel_import(imported(world)), "cancel", "dataset"),
     "cancel_job": (lambda world: job_verbs.cancel_job(world.job()), "cancel", "job"),
     "create_token": (World.token, "token_create", "token"),
