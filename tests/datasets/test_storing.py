@@ -77,11 +77,17 @@ def test_the_button_stores_and_later_compares(user_client: Client, user: User, o
     assert user_client.post(address).status_code == 302
     assert user_client.post(address).status_code == 302  # it is being stored already
     assert store_jobs(dataset).count() == 1
-    assert f'action="{address}"' not in user_client.get(dataset.get_absolute_url()).content.decode()
+    asked = {"HX-Request": "true", "HX-Target": "dataset-store"}  # as the panel does while the job works
+    waiting = user_client.get(dataset.get_absolute_url(), headers=asked).content.decode()
+    assert f'action="{address}"' not in waiting
+    assert 'hx-trigger="every 2s"' in waiting
+    assert "<html" not in waiting
     assert work_off(Lane.STORE).is_done
     dataset.refresh_from_db()
-    page = user_client.get(dataset.get_absolute_url()).content.decode()
-    assert "Check the stored copy" in page
+    stored = user_client.get(dataset.get_absolute_url(), headers=asked).content.decode()
+    assert "Check the stored copy" in stored
+    assert "every 2s" not in stored
+    assert "Check the stored copy" in user_client.get(dataset.get_absolute_url()).content.decode()
     part = next((Path(object_store.url) / "datasets" / dataset.store_key).glob("part-*.tar"))
     content = part.read_bytes()
     part.write_bytes(content[:-1] + b"?")

@@ -150,7 +150,8 @@ def _detail(
     if any(item["code"] == "same_content" for item in report):
         context["same_content"] = _same_content(request, dataset)
     target = request.headers.get("HX-Target")
-    template = {"dataset": "datasets/_body.html", "images": "datasets/_images.html"}.get(target or "")
+    parts = {"dataset": "_body.html", "images": "_images.html", "dataset-store": "_store.html"}
+    template = f"datasets/{parts[target]}" if target in parts else ""
     is_bound = any(one is not None and one.is_bound for one in (form, reading))
     return render(request, template or "datasets/detail.html", context, status=422 if is_bound else 200)
 
