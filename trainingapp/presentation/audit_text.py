@@ -20,7 +20,7 @@ ROLES: dict[permissions.Role, Text] = {
 KINDS: dict[str, Text] = {
     "run": _("run"),
     "dataset": _("dataset"),
-    "weights": _("weights"),
+    "weights": _("model"),
     "checkpoint": _("checkpoint"),
     "job": _("job"),
     "token": _("token"),
