@@ -115,6 +115,20 @@ def test_no_more_rows_are_counted_than_are_paged(
     assert staff_client.get(CHECKPOINTS, {"run__id__exact": run.pk}).context["cl"].result_count == 2
 
 
+@pytest.mark.parametrize("chosen", [{}, {"q": "epoch"}, {"reason": "epoch"}])
+def test_each_row_is_on_one_page(
+    staff_client: Client, make: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
+) -> None:
+    monkeypatch.setattr(admin_runs.CheckpointAdmin, "list_per_page", 2)
+    runs = make(), make()
+    saved = [checkpoint(runs[number % 2], number) for number in range(5)]
+    pages = [shown(staff_client, CHECKPOINTS, p=page, **chosen) for page in (1, 2, 3)]
+    assert pages == [saved[:2:-1], saved[2:0:-1], saved[:1]]
+    of_run = {"run__id__exact": runs[0].pk, **chosen}
+    assert len(shown(staff_client, CHECKPOINTS, p=1, **of_run)) == 2
+    assert shown(staff_client, CHECKPOINTS, p=2, **of_run) != shown(staff_client, CHECKPOINTS, p=1, **of_run)
+
+
 def test_the_run_is_chosen_by_its_number_and_other_filters_stay(staff_client: Client, run: TrainingRun) -> None:
     checkpoint(run, 1)
     page = staff_client.get(CHECKPOINTS, {"reason": "epoch", "run__id__exact": run.pk, "q": "epoch"}).content.decode()

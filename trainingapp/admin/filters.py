@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -43,7 +43,10 @@ def known_values(column: str, label: Text, values: Iterable[str]) -> type[admin.
 
 
 class BoundedPaginator(Paginator[Any]):
-    """Counts so many rows at most: to count millions takes seconds. Pages beyond are reached by filters."""
+    """Counts so many rows at most: to count millions takes seconds. Pages beyond are reached by filters.
+
+    Of the rows before a page only the numbers are read, which an index has, not the columns and what they refer to.
+    """
 
     most = 50_000
 
@@ -51,6 +54,14 @@ class BoundedPaginator(Paginator[Any]):
     def count(self) -> int:
         rows = self.object_list
         return rows.order_by()[: self.most].count() if isinstance(rows, QuerySet) else len(rows)
+
+    def page(self, number: int | str) -> Page[Any]:
+        page = super().page(number)
+        rows = self.object_list
+        if page.has_previous() and isinstance(rows, QuerySet):
+            keys = rows.values_list("pk", flat=True)[page.start_index() - 1 : page.end_index()]
+            page.object_list = rows.filter(pk__in=list(keys))
+        return page
 
 
 class RunFilter(admin.SimpleListFilter):
