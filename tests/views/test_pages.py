@@ -81,6 +81,7 @@ ARGUMENTS: dict[str, list[object]] = {
     "dataset_confirm": [1],
     "dataset_cancel": [1],
     "dataset_read_again": [1],
+    "dataset_store": [1],
     "dataset_view": [1, 1],
     "dataset_image": [1, "images/a.png"],
     "device_quarantine": [1],
