@@ -162,12 +162,18 @@ def test_permanent_failures_are_not_retried(error_class: str) -> None:
         (failed("weights_unavailable"), 2, 120),
         (failed("device_error"), 0, 10),
         (End(None, -9, cause="hang"), 0, 10),
-        (failed("still_running"), 1, 20),
+        (failed("still_running"), 1, 30),
     ],
 )
 def test_the_wait_before_a_retry_grows(end: End, retries: int, wait_s: float) -> None:
     outcome = judge(TrainingRun(recoveries=retries, retries={end.error_class: retries}), end)
     assert (outcome.to, outcome.wait_s) == ("queued", wait_s)
+
+
+def test_a_run_whose_folder_another_host_still_holds_waits_for_it() -> None:
+    outcome = judge(TrainingRun(recoveries=4, retries={"still_running": 3}), failed("still_running"))
+    assert (outcome.to, outcome.wait_s) == ("queued", 120)
+    assert judge(TrainingRun(retries={"still_running": 20}), failed("still_running")).to == "failed"
 
 
 def test_a_gpu_that_fails_twice_is_not_retried() -> None:

@@ -72,7 +72,8 @@ BY_CLASS: dict[str, Rule] = {
         Rule("ranks_differ", Action.RETRY, max_retries=1),
         Rule("hang", Action.RETRY),
         Rule("stuck_trainer", Action.RETRY),
-        Rule("still_running", Action.RETRY),
+        # Its lock is held by a host that was taken for lost, and is free when that is back or its file system gives up.
+        Rule("still_running", Action.RETRY, max_retries=20, wait_s=15),
         Rule("weights_unavailable", Action.RETRY, wait_s=30),
         Rule("dataset_unavailable", Action.RETRY, wait_s=30),
         Rule("device_error", Action.RETRY, max_retries=1),
