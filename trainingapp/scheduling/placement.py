@@ -849,6 +849,9 @@ def files_of(runs: list[int]) -> dict[int, Files]:
     local: dict[str, set[str]] = {}
     for directory, host in Host.objects.exclude(data_dir_id="").values_list("data_dir_id", "name"):
         local.setdefault(directory, set()).add(host)
+    sources = {row.pk: _source_run(row) for row in rows}
+    of_sources = TrainingRun.objects.filter(pk__in=set(sources.values()) - {None})
+    directories = dict(of_sources.values_list("pk", "runs_dir_id"))
     fresh = timezone.now() - PREFERRED_FOR
     found = {}
     for row in rows:
@@ -858,21 +861,25 @@ def files_of(runs: list[int]) -> dict[int, Files]:
         # Stored models are where datasets are imported.
         is_bound = not dataset.store_key or str(row.config.get("start_from") or "").startswith("weights/")
         found[row.pk] = Files(
-            _runs_dir_of(row, is_saved=row.pk in saved),
+            _runs_dir_of(row, sources[row.pk], directories, is_saved=row.pk in saved),
             (dataset.data_dir_id or UNKNOWN) if is_bound else "",
             frozenset(hosts) if since is not None and since > fresh else frozenset(),
         )
     return found
 
 
-def _runs_dir_of(run: TrainingRun, *, is_saved: bool) -> str:
+def _source_run(run: TrainingRun) -> int | None:
+    """The run from whose weights this one starts; None where it starts from others."""
+    kind, _slash, name = str(run.config.get("start_from") or "").partition("/")
+    return int(name.partition("/")[0]) if kind == "run" else None
+
+
+def _runs_dir_of(run: TrainingRun, source: int | None, directories: Mapping[int, str], *, is_saved: bool) -> str:
     """The directory with the checkpoints that the run continues or starts from; empty where it needs none."""
     if is_saved:
         return run.runs_dir_id or UNKNOWN
-    kind, _slash, name = str(run.config.get("start_from") or "").partition("/")
-    if kind == "run":
-        source = TrainingRun.objects.filter(pk=name.partition("/")[0]).values_list("runs_dir_id", flat=True).first()
-        return source or UNKNOWN
+    if source is not None:
+        return directories.get(source) or UNKNOWN
     if run.forked_checkpoint and run.forked_from is not None:
         return run.forked_from.runs_dir_id or UNKNOWN
     return ""

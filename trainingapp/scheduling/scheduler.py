@@ -301,9 +301,9 @@ def nowhere(cluster: ClusterState, request: Request) -> str:
     """Why no machine with a running worker has what the run requires."""
     if not cluster.alive:
         return _("No worker is running. Start one with “manage.py studio”.")
-    expected = (machine for machine in cluster.machines if machine.is_away and not machine.is_temporary)
     if elsewhere := _files_elsewhere(cluster, request):
         return elsewhere
+    expected = (machine for machine in cluster.machines if machine.is_away and not machine.is_temporary)
     away = [machine.name for machine in expected if machine.suited(request)]
     if away:
         return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
