@@ -496,13 +496,23 @@ _DATABASE: dict[str, object] = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     },
 }
+# A server that lost its power, or a cable that was cut, sends nothing: the operating system would wait for a quarter of
+# an hour. These are below HEARTBEAT_LEASE_S. A query may take longer, because the server's system responds meanwhile.
+_DATABASE_NETWORK: dict[str, object] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 8000,  # milliseconds
+}
 if env.DATABASE_URL:
     _parsed = dj_database_url.parse(env.DATABASE_URL, conn_health_checks=True)
-    _DATABASE = {**_DATABASE, "NAME": _parsed["NAME"]} if "sqlite" in _parsed["ENGINE"] else {**_parsed}
-    if env.DATABASE_POOL and "postgresql" in _parsed["ENGINE"]:
+    if "postgresql" in _parsed["ENGINE"]:
         # None is opened before it is needed: a command takes one, and idle ones are closed after ten minutes.
-        pool = {"min_size": 0, "max_size": env.DATABASE_POOL, "timeout": 20}
-        _DATABASE["OPTIONS"] = {**_parsed.get("OPTIONS", {}), "pool": pool}
+        pool = {"pool": {"min_size": 0, "max_size": env.DATABASE_POOL, "timeout": 20}} if env.DATABASE_POOL else {}
+        _DATABASE = {**_parsed, "OPTIONS": {**_DATABASE_NETWORK, **_parsed.get("OPTIONS", {}), **pool}}
+    else:
+        _DATABASE = {**_DATABASE, "NAME": _parsed["NAME"]} if "sqlite" in _parsed["ENGINE"] else {**_parsed}
 DATABASES = {"default": _DATABASE}
 
 AUTH_PASSWORD_VALIDATORS = [

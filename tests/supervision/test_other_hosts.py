@@ -1,5 +1,6 @@
 """What a supervisor concludes from the shares of its run on other hosts."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -8,15 +9,16 @@ import pytest
 from django.utils import timezone
 
 from tests.helpers.machines import asking, hold, machine
-from trainingapp.contract.events import EVENTS_FILE, EventLog, Listening
+from trainingapp.contract.events import EVENTS_FILE, EventLog, Listening, parse_event
 from trainingapp.models import Host, RunShare, TrainingRun
 from trainingapp.models.device import Device
 from trainingapp.supervision import other_hosts as module
 from trainingapp.supervision.event_store import EventStore
 from trainingapp.supervision.identity import worker_id
-from trainingapp.supervision.other_hosts import NOTICED_S, OtherHosts, other_hosts
+from trainingapp.supervision.other_hosts import NOTICED_S, OtherHosts, is_cut_off, other_hosts
 from trainingapp.supervision.outcome import End, judge
 from trainingapp.supervision.shares import ranks_on, take_shares
+from trainingapp.supervision.watchdog import Watchdog
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -88,6 +90,32 @@ def test_the_time_in_which_the_database_was_away_does_not_count(make: MAKE) -> N
     clock.now += 60
     others.look()
     assert others.problem is None
+
+
+@pytest.mark.parametrize(
+    ("away_s", "type_", "age_s", "expected"),
+    [
+        (9, "log", 300, False),  # the lease is not over
+        (11, "log", 1, False),  # the database alone is away
+        (11, "system", 1, True),  # which a thread writes even while the steps wait
+        (11, "log", 12, True),
+        (11, None, 0, True),
+    ],
+)
+def test_a_host_that_reaches_nothing_is_cut_off(away_s: float, type_: str | None, age_s: float, expected: bool) -> None:
+    own = {"log": {"level": "info", "message": "Epoch 1"}, "system": {"values": {}}}
+    record = {"type": type_, "time": time.time() - age_s, "attempt": 1, "epoch": 1, "step": 1}
+    unread = [parse_event({**record, **own[type_]})] if type_ else []
+    assert is_cut_off(unread, away_s, limit_s=10) is expected
+
+
+def test_long_steps_do_not_count_as_cut_off(settings: Any) -> None:
+    clock = Clock()
+    watchdog = Watchdog(clock)
+    assert watchdog.cut_off_s == settings.HEARTBEAT_LEASE_S
+    clock.now += 20
+    watchdog.note_event()
+    assert watchdog.cut_off_s == 60
 
 
 def test_a_share_that_ended_unnoticed_ends_the_attempt(make: MAKE) -> None:

@@ -1,18 +1,20 @@
 """The ranks of a run on other hosts, as the supervisor of the run sees them: by the rows of their shares."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
 from django.utils import timezone
 
+from trainingapp.contract.events import AnyEvent
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.ranks import HOST_SILENT, SHARE_LOST, exit_text
 from trainingapp.contract.run_directory import EXIT_PEER_LOST
 from trainingapp.models import RunShare, TrainingRun
 from trainingapp.models.device import mark_away
+from trainingapp.supervision.event_store import is_sign_of_life
 
 #: Seconds between two looks at the shares.
 LOOK_S = 1.5
@@ -40,6 +42,16 @@ def other_hosts(run: TrainingRun) -> "OtherHosts | None":
     found = OtherHosts(run)
     found.look()
     return found if found.shares else None
+
+
+def is_cut_off(unread: Iterable[AnyEvent], away_s: float, limit_s: float) -> bool:
+    """Whether this host reaches neither the database nor the other hosts of a run.
+
+    `unread` are the events that the trainer has written since the database was last reached, `away_s` seconds ago.
+    While there are new ones the database alone is away, and training continues.
+    """
+    newest = max((event.time for event in unread if is_sign_of_life(event)), default=0.0)
+    return away_s >= limit_s and time.time() - newest >= limit_s
 
 
 class OtherHosts:

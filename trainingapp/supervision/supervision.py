@@ -15,8 +15,19 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from trainingapp.contract.commands import Pause, Stop
-from trainingapp.contract.events import EVENTS_FILE, AnyEvent, Ended, Failed, Metrics, Progress, Started, message_fields
+from trainingapp.contract.events import (
+    EVENTS_FILE,
+    AnyEvent,
+    Ended,
+    Failed,
+    Metrics,
+    Progress,
+    Started,
+    message_fields,
+    read_events,
+)
 from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.ranks import HOSTS_UNREACHABLE
 from trainingapp.contract.messages.runs import DATASET_UNAVAILABLE, START_FAILED
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
@@ -30,7 +41,7 @@ from trainingapp.supervision.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervision.identity import cluster_address
 from trainingapp.supervision.log_rate_limit import trim_log
 from trainingapp.supervision.memory_kills import MemoryKills, memory_kill_counter
-from trainingapp.supervision.other_hosts import OtherHosts, other_hosts
+from trainingapp.supervision.other_hosts import OtherHosts, is_cut_off, other_hosts
 from trainingapp.supervision.outcome import RELEASED, UNWRITTEN, End, Outcome, disk_message, judge
 from trainingapp.supervision.requests import drop_requests
 from trainingapp.supervision.starting_points import starting_points
@@ -82,7 +93,7 @@ class _Supervisor:
         self._memory_kills = MemoryKills(lambda: memory_kill_counter(self.trainer.pid) if self.trainer else None)
         self._sent_action = RequestedAction.NOTHING.value
         self._sent_requests: set[int] = set()
-        self._next_beat = time.monotonic()
+        self._next_beat = self._reached_at = time.monotonic()
         self._exit_by: float | None = None
         self._killed_at: float | None = None
         self._others = other_hosts(run)
@@ -207,7 +218,7 @@ class _Supervisor:
         while True:
             exit_code = trainer.poll()  # before the events are read, so that none written before its end is missed
             self._end_when_shutting_down(trainer)
-            events = retried(self.store.pull) if self.store.has_news() else self._beat()
+            events = self._retried(self.store.pull) if self.store.has_news() else self._beat()
             self._warm_after_first_step(events)
             if exit_code is None and self._killed_at is None:
                 self._memory_kills.sample()
@@ -221,10 +232,34 @@ class _Supervisor:
     def _beat(self) -> list[AnyEvent]:
         """Store a heartbeat when one is due, else only read the row for new requests."""
         if time.monotonic() < self._next_beat:
-            retried(self.store.look)
+            self._retried(self.store.look)
             return []
         self._next_beat = time.monotonic() + BEAT_S
-        return retried(self.store.pull)
+        return self._retried(self.store.pull)
+
+    def _retried(self, write: Callable[[], Result]) -> Result:
+        """As `retried`, which the loss of the network to the database and the other hosts must not block forever."""
+        result = retried(write, self._end_when_cut_off)
+        self._reached_at = time.monotonic()
+        return result
+
+    def _end_when_cut_off(self) -> None:
+        """Terminate a trainer that makes no steps while the database does not respond, where it has other hosts.
+
+        It waits for ranks that it cannot reach either. Meanwhile the others have given up this host, and the lock of
+        this trainer keeps their next attempt from starting.
+        """
+        if self._others is None or self.trainer is None or self._killed_at is not None:
+            return
+        # The next attempt, on another host, writes to the same file.
+        written = read_events(self.store.path, self.store.run.event_offset, -1)
+        unread = [event for event, _offset in written if event.attempt == self.store.run.attempt]
+        away_s, limit_s = time.monotonic() - self._reached_at, self._watchdog.cut_off_s
+        if not is_cut_off(unread, away_s, limit_s):
+            return
+        logger.warning("The trainer of run %s is terminated: this host is cut off.", self.store.run.pk)
+        self._lost_share = HOSTS_UNREACHABLE(seconds=round(limit_s))
+        self._kill(self.trainer)
 
     def _send_requests(self, trainer: Trainer) -> None:
         """Send the trainer each request once, and the requested action when it changes."""
@@ -244,7 +279,7 @@ class _Supervisor:
                 self.log_start = 0
         if any(map(is_sign_of_life, events)):
             self._watchdog.note_event()
-        if self._others is not None and retried(self._others.look_when_due):
+        if self._others is not None and self._retried(self._others.look_when_due):
             self._check_others(self._others, trainer)
         cause = self._watchdog.verdict(self.store.run)
         if cause is None or (cause == "hang" and self.store.has_news()):  # it may have reported something just now
@@ -334,8 +369,11 @@ def _completed(store: EventStore, end: End) -> End:
     return replace(end, saved_step=saved, batch_size=store.batch_size, diagnosis=diagnosis)
 
 
-def retried(write: Callable[[], Result]) -> Result:
-    """Call `write` until the database accepts it. The trainer continues meanwhile, and its events stay in its file."""
+def retried(write: Callable[[], Result], meanwhile: Callable[[], object] = lambda: None) -> Result:
+    """Call `write` until the database accepts it. The trainer continues meanwhile, and its events stay in its file.
+
+    `meanwhile` is called after each attempt that failed.
+    """
     delay_s, give_up_at = 0.1, None
     while True:
         try:
@@ -347,6 +385,7 @@ def retried(write: Callable[[], Result]) -> Result:
                     raise
             logger.warning("The database does not respond, retrying: %s", error)
             connection.close_if_unusable_or_obsolete()
+            meanwhile()
             time.sleep(delay_s)
             delay_s = min(2.0, delay_s * 2)
 

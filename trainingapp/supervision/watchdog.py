@@ -37,6 +37,11 @@ class Watchdog:
         self._longest_silence_s = max(self._longest_silence_s, now - self._last_event)
         self._last_event = now
 
+    @property
+    def cut_off_s(self) -> float:
+        """Seconds without an event after which a trainer counts as waiting for other hosts; see `is_cut_off`."""
+        return max(float(settings.HEARTBEAT_LEASE_S), LONGEST_SILENCES * self._longest_silence_s)
+
     def verdict(self, run: TrainingRun) -> Cause | None:
         """Why the trainer of `run` must end now, or None. The soft limit is returned only once."""
         if run.requested_action == RequestedAction.KILL:

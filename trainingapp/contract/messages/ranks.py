@@ -29,6 +29,13 @@ HOST_SILENT = define(
     "rank_host_silent",
     gettext_noop("The worker on %(host)s, which had ranks of the run, is lost. All ranks of the attempt were ended."),
 )
+HOSTS_UNREACHABLE = define(
+    "rank_hosts_unreachable",
+    gettext_noop(
+        "For %(seconds)d s this host reached neither the database nor the ranks on other hosts. All ranks of the "
+        "attempt were ended."
+    ),
+)
 WORKER_LEAVES = define(
     "rank_worker_leaves",
     gettext_noop("The worker on %(host)s, which had ranks of the run, was stopped. The run waits for devices again."),
