@@ -79,7 +79,7 @@ def test_statistics_of_single_batches_become_those_of_all(
     assert [norm.momentum for norm in shared if isinstance(norm, nn.BatchNorm2d)] == [momentum, momentum]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_formulas_of_a_compiled_network_are_found() -> None:
     torch.manual_seed(0)
     norms = [nn.BatchNorm2d(32, momentum=0.1), nn.BatchNorm2d(64, momentum=0.03)]

@@ -14,9 +14,10 @@ pytestmark = pytest.mark.slow
 TASKS = ("classification", "detection", "segmentation")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kills", "tasks"),
-    [(1, ("classification",)), pytest.param(20, TASKS, marks=pytest.mark.long)],
+    [(1, ("classification",)), (20, TASKS)],
     ids=["short", "long"],
 )
 def test_kills_change_nothing(studio: Studio, kills: int, tasks: tuple[str, ...]) -> None:

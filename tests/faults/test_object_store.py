@@ -168,6 +168,7 @@ def slow_worker(studio: Studio) -> "subprocess.Popen[bytes]":
     return process
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_while_it_fetches_costs_nothing(hosts: Hosts) -> None:
     dataset, run = hosts.prepare()
     key = hosts.stored(dataset)
