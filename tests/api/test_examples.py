@@ -60,6 +60,8 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     weights.path.write_bytes(b"abc")
     Job.objects.create(kind="preflight", owner=user)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    settings.OBJECT_STORE_URL = str(tmp_path / "store")
     monkeypatch.setenv("URL", live_server.url)
     monkeypatch.setenv("TOKEN", token_of(user))
     write_zip(tmp_path / "images.zip", two_classes())

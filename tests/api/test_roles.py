@@ -119,6 +119,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "dataset_statistics": (f"{DATASET}/statistics", "see", None),
     "confirm_dataset": (f"{DATASET}/confirm", "control", {}),
     "read_dataset_again": (f"{DATASET}/read-again", "control", {}),
+    "store_dataset": (f"{DATASET}/store", "control", None),
     "share_dataset": (f"{DATASET}/share", "share", {"visibility": "private"}),
     "delete_dataset": (DATASET, "delete", None),
     "begin_upload": ("uploads/", "create", {"size": 3}),

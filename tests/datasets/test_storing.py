@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from tests.api.conftest import api_of
 from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.object_store import contents, fetched
 from tests.helpers.tiny import make_dataset, write_dataset
@@ -95,6 +96,16 @@ def test_the_button_stores_and_later_compares(user_client: Client, user: User, o
     assert work_off(Lane.STORE).is_done
     assert part.read_bytes() == content
     assert AuditEntry.objects.filter(verb="store").count() == 2
+
+
+def test_the_api_stores(user: User, object_store: ObjectStore) -> None:
+    dataset = make_dataset(user)
+    api = api_of(user)
+    found = api.post(f"datasets/{dataset.pk}/store").json()
+    job = store_jobs(dataset).get()
+    assert (found["is_stored"], found["store_job"]) == (False, str(job.pk))
+    work_off(Lane.STORE)
+    assert api.get(f"datasets/{dataset.pk}").json()["is_stored"] is True
 
 
 def test_a_store_that_refuses_fails_the_job(user: User, object_store: ObjectStore, monkeypatch: Any) -> None:

@@ -216,6 +216,19 @@ def forget(run: TrainingRun, file: str) -> None:
     run.checkpoints.filter(file=file).delete()
 
 
+def test_the_object_store_is_tried_out(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    settings.OBJECT_STORE_URL = str(tmp_path / "store")
+    assert [(found.check, found.severity) for found in doctor.examine() if found.check == "object store"] == [
+        ("object store", "ok")
+    ]
+    assert list((tmp_path / "store").iterdir()) == []
+    settings.OBJECT_STORE_URL = str(tmp_path / "away")
+    problem = the_problem()
+    assert (problem.check, problem.severity) == ("object store", "error")
+    assert "the directory does not exist" in problem.message
+
+
 def test_packs_that_checkpoints_need_belong_to_them(paused: TrainingRun) -> None:
     assert problems() == []
     assert len(packs_of(paused)) == 3

@@ -115,6 +115,13 @@ def read_dataset_again(request: ApiRequest, pk: Id, payload: ReadingOptions) -> 
     return dataset_verbs.read_again(dataset, options, by=request.caller.user.get_username())
 
 
+@router.post("/{pk}/store", response=DatasetResponse, summary="Store a dataset")
+def store_dataset(request: ApiRequest, pk: Id) -> Dataset:
+    """Copy the dataset into the object store, or compare it with its copy there. `store_job` shows the progress."""
+    dataset = dataset_for(request, pk, Verb.CHANGE)
+    return dataset_verbs.store_dataset(dataset, by=request.caller.user.get_username())
+
+
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a dataset")
 def delete_dataset(request: ApiRequest, pk: Id) -> DeletionSize:
     """Delete a dataset and its files. Refused while runs use it or a worker imports it."""

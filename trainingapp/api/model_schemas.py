@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal, Protocol, TypedDict
 from uuid import UUID
 
+from django.conf import settings
 from ninja import Path, Schema
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -31,6 +32,7 @@ from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.datasets.importing.reading_record import ReadingRecord, StoredOffer, StoredUnread
 from trainingapp.datasets.options import ImportOptions, ReadingOptions
 from trainingapp.datasets.report import ReportItem, rendered_items
+from trainingapp.datasets.storing import store_jobs
 from trainingapp.jobs.texts import job_message
 from trainingapp.models import Dataset, Device, Host, Job, Weights
 from trainingapp.presentation.messages import rendered_data, text_of
@@ -167,6 +169,17 @@ class DatasetResponse(DatasetItem, Sharing):
     proposal: dict[str, object] = Field(description="Content of the source, as a basis for confirming the import.")
     options: dict[str, object] = Field(description="Options of the import.")
     reading: DatasetReading | None = Field(None, description="How the source was read; none before it is known.")
+    is_stored: bool = Field(description="Whether the object store has a copy, from which other hosts fetch it.")
+    store_job: UUID | None = Field(None, description="The newest job that stores it, or checks the stored copy.")
+
+    @staticmethod
+    def resolve_is_stored(dataset: Dataset) -> bool:
+        return bool(dataset.store_key)
+
+    @staticmethod
+    def resolve_store_job(dataset: Dataset) -> UUID | None:
+        newest = store_jobs(dataset).first() if settings.OBJECT_STORE_URL else None
+        return newest.pk if newest else None
 
     @staticmethod
     def resolve_reading(dataset: Dataset) -> dict[str, object] | None:

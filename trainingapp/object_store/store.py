@@ -1,5 +1,6 @@
 """Objects by their names in a bucket or a directory. fsspec opens both, and is imported with the first store."""
 
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -94,6 +95,19 @@ class ObjectStore:
             if counting.stopped is not None:
                 raise counting.stopped from None
             raise
+
+    def try_out(self) -> None:
+        """Store, read and remove a small object. Raises StoreError where one of these is not possible."""
+        name, content = f"trial-{uuid.uuid4().hex}", b"trial"
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            self.put(Path(file.name), name)
+        found = self.read(name)
+        with self._reaching(name):
+            self._fs.rm_file(self._path(name))
+        if found != content:
+            raise StoreError(STORE_UNAVAILABLE(name=self.url, error="an object had another content when it was read"))
 
     def _put_into_directory(self, local: Path, target: Path, moved: Moved) -> None:
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 
 from trainingapp.operations.doctor.finding import Finding, Severity, ok
 from trainingapp.operations.doctor.health import health_checks, living_hosts
-from trainingapp.operations.doctor.machine import database, disk, torch_and_gpus
+from trainingapp.operations.doctor.machine import database, disk, object_store, torch_and_gpus
 from trainingapp.operations.doctor.orphans import orphans
 from trainingapp.operations.doctor.series import series
 from trainingapp.operations.doctor.stuck import stuck_runs
@@ -32,13 +32,13 @@ def examine(*, full: bool = False) -> list[Finding]:
         if name in failed
     ]
     if "database" in failed or "migrations" in failed:
-        return [*found, *disk(), *torch_and_gpus()]
+        return [*found, *disk(), *object_store(), *torch_and_gpus()]
     try:
         if hosts := living_hosts():
             worker = ok("worker", _("Workers: %(names)s") % {"names": ", ".join(sorted(hosts))})
         else:
             worker = Finding("worker", "warning", _("No worker is running."), _("Runs wait until one is started."))
-        found += [*database(full=full), worker, *disk(), *torch_and_gpus(), *stuck_runs(), *orphans()]
+        found += [*database(full=full), worker, *disk(), *object_store(), *torch_and_gpus(), *stuck_runs(), *orphans()]
         found += series(full=full)
     except DatabaseError as error:
         found.append(Finding("database", "error", _("The database failed: %(error)s") % {"error": error}))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TypedDict
 
+from django.conf import settings
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.template.defaultfilters import filesizeformat
@@ -15,6 +16,8 @@ from django.utils.translation import gettext as _
 from trainingapp.contract.disk_space import is_almost_full
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.devices import GPU_BACKEND_REFUSED
+from trainingapp.object_store.errors import StoreError
+from trainingapp.object_store.store import ObjectStore
 from trainingapp.operations.doctor.finding import Finding, Severity, ok
 from trainingapp.operations.doctor.health import data_folders, write_problem
 from trainingapp.presentation.messages import rendered
@@ -102,6 +105,19 @@ def disk() -> Iterator[Finding]:
         yield Finding("disk", "warning", message, meaning)
     else:
         yield ok("disk", message)
+
+
+def object_store() -> Iterator[Finding]:
+    """Whether the object store can be read and written: a small object is stored, read and removed."""
+    if not settings.OBJECT_STORE_URL:
+        return
+    try:
+        ObjectStore(settings.OBJECT_STORE_URL).try_out()
+    except StoreError as error:
+        meaning = _("Datasets are not copied there, and other hosts cannot fetch them. See OBJECT_STORE_URL.")
+        yield Finding("object store", "error", rendered(error.message), meaning)
+    else:
+        yield ok("object store", _("The object store can be read and written."))
 
 
 def torch_and_gpus() -> Iterator[Finding]:
