@@ -10,19 +10,28 @@ Equal: runs of each task with an accumulation tail, a frozen backbone, EMA and c
 --quick) 4 processes. `equal` is true where weights, EMA, optimizer, statistics, generators, metrics and the points of
 the charts are the same bit by bit.
 
+Agreement: what the agreement on the next step costs two processes that have nothing else to do, in microseconds; each
+step of a run on several devices pays it once.
+
 The last line is JSON. Beside other work on the machine the speeds say nothing; `equal` holds anyway.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch.distributed import TCPStore
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -30,6 +39,7 @@ sys.path.insert(0, str(ROOT))
 from trainingapp.contract.events import EVENTS_FILE, Metrics, read_events  # noqa: E402
 from trainingapp.engine.digest import digests  # noqa: E402
 from trainingapp.engine.gpu_check.scenes import draw_scenes  # noqa: E402
+from trainingapp.engine.ranks import Ranks, Word  # noqa: E402
 
 #: Points of the charts that are not counted: threads and memory settle.
 WARM_UP = 3
@@ -61,6 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cvstudio-bench-") as folder:
         figures = speeds(Path(folder), steps=12 if options.quick else 60)
+        figures["agreement_us"] = agreement_us(2_000 if options.quick else 20_000)
         figures["equal"] = all_equal(Path(folder), [1, 2] if options.quick else [1, 2, 4])
     print(json.dumps(figures))
 
@@ -80,6 +91,36 @@ def speeds(folder: Path, *, steps: int) -> dict[str, Any]:
         found[f"collective_share_{name}"] = round(share, 3)
         print(f"{name:<10}{found[f'img_s_{name}']:>10.1f}{share:>14.1%}")
     return found
+
+
+def agreement_us(orders: int) -> float:
+    """The median time in which a rank tells a second one the next step, in microseconds."""
+    context = multiprocessing.get_context("spawn")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    listener = context.Process(target=agree, args=(1, port, orders))
+    listener.start()
+    times = agree(0, port, orders)
+    listener.join()
+    found = round(1e6 * statistics.median(times[orders // 10 :]), 1)
+    print(f"agreement on a step: {found} us")
+    return found
+
+
+def agree(rank: int, port: int, orders: int) -> list[float]:
+    """The time of each order, in seconds, as one of two ranks."""
+    torch.set_num_threads(1)
+    store = TCPStore("127.0.0.1", port, 2, is_master=rank == 0)
+    ranks = Ranks.join(rank, 2, store, torch.device("cpu"), "lo")
+    times = []
+    for number in range(orders):
+        began = time.perf_counter()
+        if rank == 0:
+            ranks.tell(Word.STEP, step=number)
+        else:
+            assert ranks.listen().step == number
+        times.append(time.perf_counter() - began)
+    return times
 
 
 def all_equal(folder: Path, ranks: list[int]) -> bool:
