@@ -25,7 +25,12 @@ SMALL_DETECTOR: dict[str, JsonValue] = {
 
 LARGE_DETECTOR: dict[str, JsonValue] = {"image_size": 320, "batch_size": 8, "learning_rate": 0.0003}
 
+FAST_DETECTOR: dict[str, JsonValue] = SMALL_DETECTOR | {}
+
 DETECTORS: dict[str, Architecture] = {
+    "pan_n": Architecture(defaults=FAST_DETECTOR),
+    "pan_s": Architecture(defaults=FAST_DETECTOR),
+    "pan_m": Architecture(defaults=FAST_DETECTOR),
     "fcos_resnet18_fpn": Architecture(defaults=SMALL_DETECTOR),
     "fcos_resnet34_fpn": Architecture(defaults=SMALL_DETECTOR),
     "fcos_resnet50_fpn": Architecture(32_269_600, LARGE_DETECTOR),
@@ -190,6 +195,7 @@ TASK = TaskDescriptor(
         "loss_class": _("Classification loss"),
         "loss_box": _("Box loss"),
         "loss_centre": _("Centerness loss"),
+        "loss_distribution": _("Distribution loss"),
         "loss_objectness": _("Objectness loss"),
         "loss_proposal_box": _("Proposal box loss"),
     },
