@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, BaseRunConfig
-from trainingapp.contract.limits import MAX_IMAGE_SIZE
+from trainingapp.contract.limits import MAX_EPOCHS, MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
 from trainingapp.contract.setting import Section, Setting, Unit, pgettext
@@ -156,6 +156,46 @@ class DetectionConfig(BaseRunConfig):
         Setting(
             _("Mosaic"),
             _("Probability of combining four images into one training image."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    mosaic_close_epochs: Annotated[
+        int,
+        Field(ge=0, le=MAX_EPOCHS),
+        Setting(
+            _("Close mosaic"),
+            _("Uses no mosaic in this many last epochs, so that the model ends with images as they are. 0: never."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            unit=Unit.EPOCHS,
+            advanced=True,
+        ),
+    ] = 0
+    copy_paste: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            _("Copy-paste"),
+            _(
+                "Probability of pasting objects of another training image into an image, along their masks where the "
+                "dataset has masks."
+            ),
+            Section.AUGMENTATION,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    multi_scale: Annotated[
+        float,
+        Field(ge=0, le=0.75),
+        Setting(
+            _("Multi-scale"),
+            _(
+                "Trains each step with a random image size that differs from the image size by up to this share; a "
+                "multiple of 32. The largest size determines the memory that a run needs. 0 disables it."
+            ),
             Section.AUGMENTATION,
             changes_result=True,
             advanced=True,

@@ -141,6 +141,8 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     published = PUBLISHED_NORMALISATION.get(name) if pretrained == "whole" else None
     model.transform = KeptSize(*published) if published else KeptSize()
     if pretrained != "none" and weights_from is not None:
+        if name.startswith("pan_"):
+            raise BadConfig(NO_PUBLISHED_MODEL(name=name))
         if pretrained == "backbone":
             state = _backbone_state(name, weights_from)
         elif name in torchvision.models.list_models(detection):

@@ -2,8 +2,9 @@
 
 The parts and where they come from: stages whose features take a short and a long way (Wang et al., arXiv:1911.11929,
 with all intermediate results joined as by Lee et al., arXiv:1904.09730); a path from coarse to fine levels and back
-(Liu et al., arXiv:1803.01534); heads with a branch for classes and one for boxes (Ge et al., arXiv:2107.08430); sides of
-a box as the mean of a distribution over distances (Li et al., arXiv:2006.04388). `losses/task_aligned.py` has the loss.
+(Liu et al., arXiv:1803.01534); heads with a branch for classes and one for boxes (Ge et al., arXiv:2107.08430); sides
+of a box as the mean of a distribution over distances (Li et al., arXiv:2006.04388). The loss is that of
+`losses/task_aligned.py`.
 
 Legend: N images; A cells of all levels, fine ones first; C classes; B bins, the distances 0, 1 .. B - 1 in strides; D
 detections; a cell is the square of the image that belongs to a place of a feature map, and its box is xyxy.
@@ -183,7 +184,10 @@ class Head(nn.Module):
     def forward(self, levels: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         logits_NAC, bins = (
             torch.cat(
-                [branch(level).permute(0, 2, 3, 1).flatten(1, 2) for branch, level in zip(branches, levels, strict=True)],
+                [
+                    branch(level).permute(0, 2, 3, 1).flatten(1, 2)
+                    for branch, level in zip(branches, levels, strict=True)
+                ],
                 dim=1,
             ).float()
             for branches in (self.classes, self.boxes)

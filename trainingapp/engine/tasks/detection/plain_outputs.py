@@ -138,7 +138,9 @@ class BatchedDetector(nn.Module):
 
     anchors_A4: torch.Tensor
 
-    def __init__(self, network: FCOS | RetinaNet | SSD | PanDetector, image_size: int, *, any_size: bool = False) -> None:
+    def __init__(
+        self, network: FCOS | RetinaNet | SSD | PanDetector, image_size: int, *, any_size: bool = False
+    ) -> None:
         super().__init__()
         self.network: Any = network.eval()
         self._any_size = any_size

@@ -134,8 +134,8 @@ def sides_in_strides(boxes_NA4: torch.Tensor, cells_A4: torch.Tensor) -> torch.T
 
 
 def distribution_losses(bins: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
-    """[..] of logits [.., BINS] and distances [..]: the cross-entropy of the two bins beside the distance, each weighted
-    by how near it is."""
+    """[..] of logits [.., BINS] and distances [..]: the cross-entropy of the two bins beside a distance, each
+    weighted by how near it is."""
     distances = distances.clamp(0, BINS - 1)
     numbers_B = torch.arange(BINS, device=bins.device, dtype=bins.dtype)
     nearness = (1 - (distances[..., None] - numbers_B).abs()).clamp(min=0)
