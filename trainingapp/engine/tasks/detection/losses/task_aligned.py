@@ -20,7 +20,7 @@ from trainingapp.engine.tasks.detection.pan import BINS, PanDetector, distances_
 
 ALPHA, BETA = 1.0, 6.0
 CELLS_OF_AN_OBJECT = 10
-LEAST_WORTH = 1e-12
+LEAST_WORTH = 1e-30
 """Keeps cells apart from those outside of an object where nothing overlaps yet."""
 
 CLASS_WEIGHT, BOX_WEIGHT, DISTRIBUTION_WEIGHT = 1.0, 2.5, 0.5
