@@ -1,5 +1,6 @@
 """Fields of the training of detectors: multi-scale, copy-paste, a mosaic that closes, and the warm-up of momentum."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.loading import Loading
 from trainingapp.contract.messages.loading import LOADERS_CHOSEN
 from trainingapp.contract.schedule import make_schedule
+from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.batches import BatchSource, LoaderPool
 from trainingapp.engine.optim import make_optimizer, set_momentum
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImage, pasted, training_sizes
@@ -224,4 +226,19 @@ def test_every_optimizer_gets_its_momentum(name: str) -> None:
 def test_a_configuration_of_the_version_before_trains_as_before() -> None:
     stored = {"task": "detection", "model": "fcos_resnet18_fpn", "epochs": 3}
     config = parse_config(stored)
+    assert config.anchor_scale == 0.5
     assert (config.multi_scale, config.copy_paste, config.mosaic_close_epochs, config.warmup_momentum) == (0, 0, 0, 0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.long
+def test_a_run_whose_configuration_names_no_network_keeps_its_network(boxes_dir: Path, tmp_path: Path) -> None:  # noqa: F811
+    """One that was written by hand, when the default was another network."""
+    straight, cut = (make_run_dir(tmp_path / part, boxes_dir, **HARD) for part in ("straight", "cut"))
+    train_here(straight)
+    assert train_here(cut, EndAfter(2)) == "paused"
+    order = json.loads((cut / "config.json").read_text())
+    assert order["config"].pop("model") != DetectionConfig.model_fields["model"].default
+    (cut / "config.json").write_text(json.dumps(order))
+    change_order(cut)
+    assert train_here(cut) == "completed"
+    assert_same_result(cut, straight)
