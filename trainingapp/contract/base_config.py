@@ -282,7 +282,7 @@ class BaseRunConfig(BaseModel):
         float,
         Field(ge=0, lt=1),
         Setting(
-            _("Momentum at the start"),
+            _("Initial momentum"),
             _(
                 "Raises the momentum (of Adam and AdamW: beta 1) linearly from this value over the warm-up. 0: it is "
                 "constant."
