@@ -29,10 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from quality_sets import STAMPS, ImageSet, crowd_set, scene_set, stamp_set, write_set
 
-from trainingapp.contract.dataset_index import read_index
-from trainingapp.engine.tasks.detection.metrics import CocoScores, ImageResult
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.quality_sets import STAMPS, ImageSet, crowd_set, scene_set, stamp_set, write_set  # noqa: E402
+from trainingapp.contract.dataset_index import read_index  # noqa: E402
+from trainingapp.engine.tasks.detection.metrics import CocoScores, ImageResult  # noqa: E402
 
 SIDES = ("ours", "theirs")
 NEEDED = ("ultralytics", "opencv-python-headless", "polars", "polars-runtime-32", "ultralytics-thop", "scikit-image")
@@ -60,15 +63,21 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quality-")))
         out.mkdir(parents=True, exist_ok=True)
+        arguments.target = arguments.target or out / "ultralytics"
+        if not arguments.evaluate:
+            _install(arguments.target)
+        sys.path.append(str(arguments.target))  # photographs of scikit-image
         curves = {one.name: _measured(out / one.name, one, arguments) for one in _sets(arguments)}
         (out / "quality.svg").write_text(drawing(curves, arguments.minutes))
         marks = _marks(arguments.minutes)
         _print_table(curves, marks)
         figures = {
-            name: {side: [_at(points, mark).__dict__ for mark in marks] for side, points in both.items()}
+            name: {
+                side: [_at(points, mark, arguments.minutes).__dict__ for mark in marks] for side, points in both.items()
+            }
             for name, both in curves.items()
         }
-        ahead = all(_is_ahead(both, mark) for both in curves.values() for mark in marks)
+        ahead = all(_is_ahead(both, mark, arguments.minutes) for both in curves.values() for mark in marks)
         print(f"drawn in {out / 'quality.svg'}" if arguments.out else "(--out FOLDER keeps the drawing)")
         about = {"benchmark": "quality", "quick": arguments.quick, "opponent": arguments.opponent, "marks": marks}
         print(json.dumps({**about, "ahead": ahead, "figures": figures}))
@@ -114,14 +123,18 @@ def _measured(folder: Path, content: ImageSet, arguments: argparse.Namespace) ->
     data = folder / "data"
     if not arguments.evaluate:
         write_set(data, content)
-        target = str(arguments.target or folder.parent / "ultralytics")
-        _install(Path(target))
         script = str(Path(__file__).with_name("quality_sides.py"))
-        options = ["--minutes", str(arguments.minutes), "--opponent", arguments.opponent, "--target", target]
+        options = [
+            "--minutes",
+            str(arguments.minutes),
+            "--opponent",
+            arguments.opponent,
+            "--target",
+            str(arguments.target),
+        ]
         options += [part for pair in arguments.set for part in ("--set", pair)]
         one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        root = str(Path(__file__).resolve().parents[1])
-        environment = {**os.environ, **one_thread, "PYTHONPATH": root}
+        environment = {**os.environ, **one_thread, "PYTHONPATH": str(ROOT)}
         running = []
         for side in SIDES:
             with (folder / f"{side}.log").open("wb") as log:
@@ -161,32 +174,32 @@ def _evaluated(data: Path, found: Path) -> list[Point]:
 
 
 def _marks(minutes: float) -> list[float]:
-    """Every full minute; of less than two minutes, three parts. Runs are as long as whole epochs allow."""
-    return (
-        [float(mark) for mark in range(1, int(minutes) + 1)]
-        if minutes >= 2
-        else [minutes / 3, minutes * 2 / 3, minutes]
-    )
+    """Every full minute and the end; of less than two minutes, three parts."""
+    if minutes < 2:
+        return [minutes / 3, minutes * 2 / 3, minutes]
+    return [float(mark) for mark in range(1, math.ceil(minutes))] + [minutes]
 
 
-def _at(points: Sequence[Point], mark: float) -> Point:
-    """The newest epoch that had ended at a minute. At the last mark an epoch may end a little later."""
-    ended = [point for point in points if point.minutes <= mark * 1.001]
+def _at(points: Sequence[Point], mark: float, minutes: float) -> Point:
+    """The newest epoch that had ended at a minute. The end of the run counts for the last one: a run has whole epochs,
+    so that it ends a little before or after."""
+    if mark >= minutes:
+        return points[-1]
+    ended = [point for point in points if point.minutes <= mark]
     return ended[-1] if ended else Point(mark, 0.0, 0.0)
 
 
-def _is_ahead(both: Curves, mark: float) -> bool:
-    ours, theirs = (_at(both[side], mark) for side in SIDES)
+def _is_ahead(both: Curves, mark: float, minutes: float) -> bool:
+    ours, theirs = (_at(both[side], mark, minutes) for side in SIDES)
     return ours.ap50 > theirs.ap50 and ours.ap > theirs.ap
 
 
 def _print_table(curves: dict[str, Curves], marks: Sequence[float]) -> None:
     print(f"{'set':10} {'minute':>7} {'AP50 ours':>10} {'theirs':>7} {'AP ours':>9} {'theirs':>7}")
     for name, both in curves.items():
-        rows = [(f"{mark:.2f}", [_at(both[side], mark) for side in SIDES]) for mark in marks]
-        rows.append(("end", [both[side][-1] for side in SIDES]))
-        for label, (ours, theirs) in rows:
-            print(f"{name:10} {label:>7} {ours.ap50:10.3f} {theirs.ap50:7.3f} {ours.ap:9.3f} {theirs.ap:7.3f}")
+        for mark in marks:
+            ours, theirs = (_at(both[side], mark, marks[-1]) for side in SIDES)
+            print(f"{name:10} {mark:7.2f} {ours.ap50:10.3f} {theirs.ap50:7.3f} {ours.ap:9.3f} {theirs.ap:7.3f}")
         ends = ", ".join(f"{side} {both[side][-1].minutes:.2f} min, {len(both[side])} epochs" for side in SIDES)
         print(f"{'':10} ({ends})")
 

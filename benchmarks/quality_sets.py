@@ -4,8 +4,9 @@ Every image is a square of the size that both sides train with, so that neither 
 Legend: H, W height and width; C = 3 channels; xyxy = left, top, right, bottom in pixels.
 """
 
+import importlib
+import importlib.util
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +111,9 @@ def _photographs() -> Iterator[Image.Image]:
 
     for pixels_HWC in load_sample_images().images:
         yield Image.fromarray(pixels_HWC)
-    try:
-        from skimage import data
-    except ImportError:
+    if not importlib.util.find_spec("skimage"):
         return
+    data = importlib.import_module("skimage.data")
     for name in PHOTOGRAPHS:
         pixels = np.asarray(getattr(data, name)())
         yield Image.fromarray(pixels).convert("RGB")
@@ -176,6 +176,5 @@ def write_set(folder: Path, content: ImageSet) -> None:
 
 def _line(label: int, box_xyxy: list[float], size: int) -> str:
     left, top, right, bottom = (side / size for side in box_xyxy)
-    assert not math.isnan(left)
     values = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
     return f"{label} " + " ".join(f"{value:.6f}" for value in values) + "\n"

@@ -7,17 +7,20 @@ thread and without validation: other work on the machine does not change it.
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 CONFIDENCE, MOST = 0.001, 100
 """Of both sides: COCO's evaluation counts the best 100 boxes of an image."""
@@ -130,9 +133,10 @@ def theirs(data: Path, out: Path, epochs: int, options: argparse.Namespace) -> l
     folder = out.parent / "settings"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ |= {"YOLO_CONFIG_DIR": str(folder), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-    from ultralytics import YOLO, settings
-    from ultralytics.utils.nms import non_max_suppression
-
+    # By name: no file of the studio depends on it.
+    ultralytics = importlib.import_module("ultralytics")
+    non_max_suppression = importlib.import_module("ultralytics.utils.nms").non_max_suppression
+    settings = ultralytics.settings
     settings.update(
         {name: False for name in ("sync", "hub", "wandb", "comet", "mlflow", "tensorboard") if name in settings}
     )
@@ -147,10 +151,6 @@ def theirs(data: Path, out: Path, epochs: int, options: argparse.Namespace) -> l
         clock.excluding(write, trainer, clock.seconds)
 
     def write(trainer: Any, seconds: float) -> None:
-        from copy import deepcopy
-
-        from PIL import Image
-
         model, rows = deepcopy(trainer.ema.ema).float().eval(), []
         for first in range(0, len(paths), 16):
             pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths[first : first + 16]])
@@ -164,7 +164,7 @@ def theirs(data: Path, out: Path, epochs: int, options: argparse.Namespace) -> l
                 rows += [[number, label, score, *box] for *box, score, label in one[:, :6].tolist()]
         results.write(seconds, rows)
 
-    model = YOLO(f"{options.opponent}.yaml")
+    model = ultralytics.YOLO(f"{options.opponent}.yaml")
     model.add_callback("on_train_start", start)
     model.add_callback("on_train_epoch_end", epoch_ended)
     size = json.loads((data / "samples.jsonl").read_text().splitlines()[0])["width"]

@@ -157,9 +157,14 @@ class Branch(nn.Sequential):
         super().__init__(ConvNorm(channels, channels), nn.Conv2d(channels, outputs, 1))
 
     @property
-    def first_bias(self) -> nn.Parameter:
-        """Of the last layer."""
-        return cast(nn.Parameter, self[-1].bias)
+    def last(self) -> nn.Conv2d:
+        """The layer that gives the outputs."""
+        return cast(nn.Conv2d, self[-1])
+
+    def begin_with(self, biases: torch.Tensor) -> None:
+        """Set what the outputs are before anything is learned."""
+        with torch.no_grad():
+            cast(nn.Parameter, self.last.bias).copy_(biases)
 
 
 class Head(nn.Module):
@@ -171,14 +176,15 @@ class Head(nn.Module):
 
     def __init__(self, channels: int, class_count: int) -> None:
         super().__init__()
-        self.classes = nn.ModuleList([Branch(channels, class_count) for _level in range(LEVELS)])
-        self.boxes = nn.ModuleList([Branch(channels, 4 * BINS) for _level in range(LEVELS)])
-        for branch in self.classes:
-            nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index, arg-type]
-            nn.init.constant_(branch.first_bias, -math.log(1 / FIRST_CONFIDENCE - 1))  # type: ignore[arg-type]
-        for branch in self.boxes:
-            with torch.no_grad():
-                branch.first_bias.copy_(-FIRST_FALL * torch.arange(BINS).repeat(4))  # type: ignore[operator, union-attr]
+        classes, boxes = (
+            [Branch(channels, outputs) for _level in range(LEVELS)] for outputs in (class_count, 4 * BINS)
+        )
+        for branch in classes:
+            nn.init.normal_(branch.last.weight, std=0.01)
+            branch.begin_with(torch.full((class_count,), -math.log(1 / FIRST_CONFIDENCE - 1)))
+        for branch in boxes:
+            branch.begin_with(-FIRST_FALL * torch.arange(BINS).repeat(4))
+        self.classes, self.boxes = nn.ModuleList(classes), nn.ModuleList(boxes)
         self.register_buffer("distances_B", torch.arange(BINS, dtype=torch.float32), persistent=False)
 
     def forward(self, levels: list[torch.Tensor]) -> dict[str, torch.Tensor]:
