@@ -3,11 +3,13 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou, complete_box_iou_loss
 
 from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.prediction import Prepared, candidates, suppressed
 from trainingapp.engine.tasks.detection.losses import detector_losses
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets, padded
 from trainingapp.engine.tasks.detection.losses.task_aligned import (
@@ -25,6 +27,7 @@ from trainingapp.engine.tasks.detection.losses.task_aligned import (
 )
 from trainingapp.engine.tasks.detection.networks import DetectorOptions, build_detector
 from trainingapp.engine.tasks.detection.pan import BINS, SIZES, Cells, PanDetector, distances_to_boxes, first_stride
+from trainingapp.engine.tasks.detection.plain_outputs import plain_detector
 
 CLASSES = 3
 
@@ -117,6 +120,25 @@ def test_detections_are_sorted_and_suppressed_within_their_class() -> None:
     for label in found["labels"].unique():
         boxes = found["boxes"][found["labels"] == label]
         assert (box_iou(boxes, boxes) - torch.eye(len(boxes))).max() <= 0.5
+
+
+def test_what_others_use_finds_the_same() -> None:
+    """The plain network, with the suppression that predictions and exports have."""
+    torch.manual_seed(1)
+    model = _detector().eval()
+    for branch in model.head.classes:
+        torch.nn.init.normal_(branch[-1].weight, std=0.5)  # type: ignore[index, arg-type]
+        torch.nn.init.zeros_(branch[-1].bias)  # type: ignore[index, arg-type]
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        [found] = model(images)
+        boxes, scores = (tensor.numpy() for tensor in plain_detector(model, 64)(images))
+    whole = Prepared(np.zeros(0, np.float32), 64, 64, 0, 0, 64, 64)
+    rows = suppressed(candidates(boxes, scores, whole, 0.02), 0.5, 7)
+    assert len(rows) == 7
+    assert [row[0] for row in rows] == found["labels"].tolist()
+    np.testing.assert_allclose([row[1] for row in rows], found["scores"].numpy(), atol=1e-5)
+    np.testing.assert_allclose([row[2:] for row in rows], found["boxes"].numpy(), atol=1e-3)
 
 
 # Loss

@@ -130,7 +130,7 @@ class Neck(nn.Module):
     def forward(self, levels: list[torch.Tensor]) -> list[torch.Tensor]:
         maps = [lateral(level) for lateral, level in zip(self.laterals, levels, strict=True)]
         for level in reversed(range(LEVELS - 1)):
-            enlarged = F.interpolate(maps[level + 1], scale_factor=2.0)
+            enlarged = F.interpolate(maps[level + 1], size=maps[level].shape[-2:])
             maps[level] = self.finer[level](torch.cat([maps[level], enlarged], dim=1))
         for level in range(LEVELS - 1):
             halved = self.halvings[level](maps[level])
