@@ -18,6 +18,7 @@ from trainingapp.contract.dataset_index import Box, Sample, write_index
 from trainingapp.contract.evaluation import evaluated_epochs, read_evaluation
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.contract.run_directory import read_config_file, read_run_spec
+from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.datasets.scenes import CLASSES, draw_demo
 from trainingapp.engine.control import Control
 from trainingapp.engine.loop import train
@@ -44,9 +45,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="fcos_resnet18_fpn", help="network (%(default)s)")
+    parser.add_argument("--model", default=DetectionConfig.model_fields["model"].default, help="network (%(default)s)")
     parser.add_argument("--images", type=int, default=2000, help="images in all (%(default)s); a fifth is val")
-    parser.add_argument("--epochs", type=int, default=12, help="epochs (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=0, help="epochs; 0: the default of the network")
     parser.add_argument("--threads", type=int, default=0, help="threads for computing; 0: all cores")
     parser.add_argument("--quick", action="store_true", help="400 images, two epochs")
     return parser.parse_args()
@@ -71,10 +72,11 @@ def _train(dataset_dir: Path, run_dir: Path, arguments: argparse.Namespace) -> t
     config = {
         "task": "detection",
         "model": arguments.model,
-        "epochs": 2 if arguments.quick else arguments.epochs,
         "cpu_threads": arguments.threads,
         "device": "cpu",
     }
+    if epochs := 2 if arguments.quick else arguments.epochs:
+        config["epochs"] = epochs
     order = {"config": config, "dataset_dir": str(dataset_dir), "attempt": 1}
     (run_dir / "config.json").write_text(json.dumps(order))
     events = EventLog(run_dir / EVENTS_FILE, 1)

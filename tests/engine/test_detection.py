@@ -225,7 +225,7 @@ def _padded(name: str, targets: list[dict[str, torch.Tensor]]) -> PaddedTargets:
     return PaddedTargets.of(boxes_NM4, labels_NM, [len(one) for one in labels], first_label(name))
 
 
-SMALL = ["fcos_resnet18_fpn", "retinanet_resnet18_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"]
+SMALL = ["pan_n", "fcos_resnet18_fpn", "retinanet_resnet18_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"]
 OTHERS = ["fcos_mobilenet_v3_large_fpn", "ssdlite320_mobilenet_v3_large"]
 #: One large network of each family; all of them are built in the long tests.
 LARGE = ["fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fasterrcnn_resnet50_fpn_v2", "ssd300_vgg16"]

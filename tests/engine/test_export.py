@@ -40,6 +40,7 @@ FAMILIES = [
     ("classification", "timm/efficientnetv2_rw_t", 32),
     ("classification", "timm/vit_tiny_patch16_224", 32),
     ("detection", "fcos_resnet18_fpn", 64),
+    ("detection", "pan_n", 64),
     ("detection", "retinanet_resnet18_fpn", 64),
     ("detection", "retinanet_resnet50_fpn_v2", 64),
     ("detection", "fasterrcnn_resnet18_fpn", 64),
@@ -56,7 +57,7 @@ FAMILIES = [
     ("segmentation", "smp/deeplabv3plus_resnet18", 64),
     ("segmentation", "smp/segformer_resnet18", 64),
 ]
-QUICK = {"ssdlite320_mobilenet_v3_large"}
+QUICK = {"pan_n", "ssdlite320_mobilenet_v3_large"}
 ALL_FORMATS = ["onnx", "openvino", "pt2", "safetensors", "pt"]
 
 

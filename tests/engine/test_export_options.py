@@ -215,6 +215,7 @@ CHOICES = [
     (("segmentation", "smp/unet_resnet18", 64), D(batch="dynamic", size="dynamic", opset=15)),
     (("detection", "fcos_resnet18_fpn", 64), D(batch="dynamic", size="dynamic")),
     (("detection", "fcos_resnet18_fpn", 64), D(nms=True, size="dynamic", half=True)),
+    (("detection", "pan_n", 64), D(batch="dynamic", size="dynamic")),
     (("detection", "retinanet_resnet18_fpn", 64), D(batch="dynamic", half=True, opset=13)),
     (("detection", "retinanet_resnet18_fpn", 64), D(nms=True, opset=20)),
     (("detection", "ssdlite320_mobilenet_v3_large", 128), D(batch="dynamic", size="dynamic")),

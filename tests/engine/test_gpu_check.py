@@ -216,6 +216,7 @@ def test_one_architecture_stands_for_each_family() -> None:
     listed = [model for task in TASKS.values() for model in task.architectures]
     detectors = [name for name in names() if name in TASKS["detection"].architectures]
     assert detectors == [
+        "pan_n",
         "fcos_resnet18_fpn",
         "retinanet_resnet18_fpn",
         "retinanet_resnet50_fpn_v2",

@@ -278,6 +278,21 @@ class BaseRunConfig(BaseModel):
             when=When("scheduler", ("cosine", "step", "linear", "constant")),
         ),
     ] = 1.0
+    warmup_momentum: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Setting(
+            _("Initial momentum"),
+            _(
+                "Raises the momentum (of Adam and AdamW: beta 1) linearly from this value over the warm-up. 0: it is "
+                "constant."
+            ),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+            when=When("scheduler", ("cosine", "step", "linear", "constant")),
+        ),
+    ] = 0.0
     step_epochs: Annotated[
         int,
         Field(ge=1, le=MAX_EPOCHS),

@@ -23,6 +23,15 @@ class Schedule:
     warmup_steps: int
     decay_every_steps: int
     decay_factor: float
+    first_momentum: float = 0.0
+
+    def momentum_at(self, step: int, last: float) -> float | None:
+        """The momentum of step `step`: from `first_momentum` linearly to `last` over the warm-up; None where nothing
+        changes it."""
+        if not self.first_momentum or self.name == "one-cycle":
+            return None
+        risen = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return self.first_momentum + (last - self.first_momentum) * risen
 
     def lr_at(self, step: int) -> float:
         """The rate of step `step`, from 0. Formulas t = step - warmup, T = total - warmup:
@@ -63,6 +72,7 @@ def make_schedule(config: BaseRunConfig, steps_per_epoch: int) -> Schedule:
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
         decay_every_steps=config.step_epochs * steps_per_epoch,
         decay_factor=config.step_factor,
+        first_momentum=config.warmup_momentum,
     )
 
 

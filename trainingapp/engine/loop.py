@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from pydantic import JsonValue
 
+from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError, classify
 from trainingapp.contract.evaluation import Evaluation
@@ -34,7 +35,7 @@ from trainingapp.contract.messages.training import (
     TRAINS_ON_FOLDS,
 )
 from trainingapp.contract.messages.weights import NO_WEIGHTS_FIT, WEIGHTS_OF
-from trainingapp.contract.run_directory import RunSpec
+from trainingapp.contract.run_directory import RunSpec, read_config_file
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
@@ -81,13 +82,14 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; everything saved is kept.
     """
     device = device_for(spec)
-    precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     limit_to_share(device, spec.config)
     dataset = read_dataset(spec)
     metric = spec.config.best_metric
     keeping = Keeping(spec.config.retention_policy(), metric, METRICS[metric].higher_is_better)
     folder = CheckpointFolder(spec.run_dir / "checkpoints", events, keeping, form=spec.config.checkpoint_format)
     found = folder.newest_valid() or forked(spec)
+    spec = _with_model_of(found, spec)
+    precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     weights = None if found else starting_weights(spec)
     world, too_many = rank_count(spec, found)
     with RankProcesses(spec, world, partial(_end_attempt, events)) if world > 1 else nullcontext() as processes:
@@ -247,6 +249,17 @@ def _cpu_threads(spec: RunSpec, found: Found | None) -> int:
     if found:
         return int(found.content["cpu_threads"])
     return rank_threads(config.cpu_threads, min(config.device_count, config.accumulation_steps))
+
+
+def _with_model_of(found: Found | None, spec: RunSpec) -> RunSpec:
+    """The specification with the network of the checkpoint, where a configuration written by hand names none: the
+    default may have been another one when the run began."""
+    if found is None or spec.config.model == found.content["config"]["model"]:
+        return spec
+    given = read_config_file(spec.run_dir)["config"]
+    if "model" in given:
+        return spec
+    return replace(spec, config=parse_config({**given, "model": found.content["config"]["model"]}))
 
 
 def _with_batch_size(

@@ -6,6 +6,10 @@ import torch
 from torch import nn
 
 from trainingapp.contract.base_config import BaseRunConfig
+from trainingapp.contract.schedule import Schedule
+
+ADAM_BETA = 0.9
+"""Beta 1 of Adam and AdamW: the share of the mean gradient that a step keeps."""
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
@@ -76,6 +80,19 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group the rate times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_factor", 1.0)
+
+
+def set_momentum(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, momentum: float) -> None:
+    """Give every group the momentum of this step, which rises to `momentum`, or to ADAM_BETA for Adam and AdamW."""
+    for group in optimizer.param_groups:
+        has_betas = "betas" in group
+        value = schedule.momentum_at(step, ADAM_BETA if has_betas else momentum)
+        if value is None:
+            return
+        if has_betas:
+            group["betas"] = (value, group["betas"][1])
+        else:
+            group["momentum"] = value
 
 
 def clip_gradients(

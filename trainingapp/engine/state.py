@@ -186,6 +186,7 @@ class TrainingState:
         """
         epochs_then, stops_early = self.config.epochs, self.stops_early
         self.config, self.schedule = config, make_schedule(config, self.steps_per_epoch)
+        self.task.change_epochs(config.epochs)
         lines = [EPOCHS_CHANGED(epochs=config.epochs, before=epochs_then, step=self.step)]
         return lines + (self._renew_patience() if config.epochs > epochs_then and stops_early else [])
 

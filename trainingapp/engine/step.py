@@ -9,7 +9,7 @@ from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import Precision
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.gradients import Seen, accumulated
-from trainingapp.engine.optim import begin_momenta, clip_gradients, set_learning_rate
+from trainingapp.engine.optim import begin_momenta, clip_gradients, set_learning_rate, set_momentum
 from trainingapp.engine.state import TrainingState
 
 
@@ -40,6 +40,7 @@ def training_step(
     model, optimizer, scaler = state.model, state.optimizer, state.scaler
     rate = state.schedule.lr_at(state.step)
     set_learning_rate(optimizer, rate)
+    set_momentum(optimizer, state.schedule, state.step, state.config.momentum)
     images_elsewhere = _images_elsewhere(state)
     gradients = state.shared_gradients or accumulated
     losses = gradients(state, batches, precision, seen)

@@ -1,6 +1,7 @@
 """Batches in an order that depends on the seed and the epoch alone."""
 
 import ctypes
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +64,10 @@ class Items(Protocol[ItemT, BatchT]):
     """One split of a task: how an image becomes an item of tensors, and several items a batch.
 
     Randomness comes from torch's global CPU generator alone, which is seeded before each call and restored afterwards.
+
+    Two further methods are optional: `closing_item`, which replaces `training_item` in the last epochs (see `Course`),
+    and `scaled`, which takes a training batch and returns it in another size. Its random choices are the same for all
+    batches of an optimizer step.
     """
 
     sample_count: int
@@ -100,8 +105,12 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         training: bool,
         weights_N: torch.Tensor | None = None,
         augments_later: bool = False,
+        accumulation_steps: int = 1,
     ) -> None:
         self._items = items
+        self._closing_item: Callable[[int], ItemT] = getattr(items, "closing_item", items.training_item)
+        self._scaled: Callable[[BatchT], BatchT] | None = getattr(items, "scaled", None)
+        self._accumulation_steps = accumulation_steps
         self._batch_size = batch_size
         self._seed = seed
         self._training = training
@@ -124,30 +133,35 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         """Images of the batch with this number."""
         return min(self._batch_size, self.sample_count - number * self._batch_size)
 
-    def __getitem__(self, epoch_and_number: tuple[int, int]) -> BatchT | BadData:
-        """The batch, or the error of one of its images: an exception would lose its message between processes."""
-        epoch, number = epoch_and_number
+    def __getitem__(self, place: tuple[int, int] | tuple[int, int, bool]) -> BatchT | BadData:
+        """The batch of (epoch, number, whether the epoch is a closing one), or the error of one of its images: an
+        exception would lose its message between processes."""
+        epoch, number, *closing = place
         start = number * self._batch_size
         indices_N = self._epoch_order(epoch)[start : start + self._batch_size]
         try:
             if not self._training:
                 return self._items.collate([self._items.item(index) for index in indices_N.tolist()], indices_N)
-            return self._training_batch(epoch, number, start, indices_N)
+            return self._training_batch(epoch, number, start, indices_N, closing=any(closing))
         except BadData as error:
             return error
 
-    def _training_batch(self, epoch: int, number: int, start: int, indices_N: torch.Tensor) -> BatchT:
+    def _training_batch(self, epoch: int, number: int, start: int, indices_N: torch.Tensor, *, closing: bool) -> BatchT:
         seeds = [self._sample_seed(epoch, index, place) for place, index in enumerate(indices_N.tolist(), start)]
         with own_cpu_randomness() as generator:
             if self._augments_later:
                 items = [self._items.item(index) for index in indices_N.tolist()]
             else:
-                items = []
+                items, training_item = [], self._closing_item if closing else self._items.training_item
                 for seed, index in zip(seeds, indices_N.tolist(), strict=True):
                     generator.manual_seed(seed)
-                    items.append(self._items.training_item(index))
+                    items.append(training_item(index))
             generator.manual_seed(derived_seed(self._seed, "batch", epoch, number))
             batch = self._items.mix(self._items.collate(items, indices_N))
+            if self._scaled:
+                step = number // self._accumulation_steps
+                generator.manual_seed(derived_seed(self._seed, "step", epoch, step))
+                batch = self._scaled(batch)
         return replace(batch, seeds=tuple(seeds)) if self._augments_later else batch
 
     def _sample_seed(self, epoch: int, index: int, place: int) -> int:
@@ -171,23 +185,26 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
 
 
 class Place(NamedTuple):
-    """A batch of a run: its split, the training epoch that it belongs to or follows, and its number in the split."""
+    """A batch of a run: its split, the training epoch that it belongs to or follows, its number in the split, and
+    whether it is a training batch of a closing epoch."""
 
     split: Split
     epoch: int
     number: int
+    closing: bool = False
 
 
 class Course(Sampler[Place]):
     """The batches in the order in which a run uses them: those of an epoch, of its validation, of the next epoch ...
 
     `last_epoch` is the one after whose validation nothing follows. Where the run turns elsewhere, as for a validation
-    within an epoch, `start` is set anew.
+    within an epoch, `start` is set anew. Training epochs from `closing_from` on are closing ones.
     """
 
-    def __init__(self, counts: Mapping[Split, int], last_epoch: int) -> None:
+    def __init__(self, counts: Mapping[Split, int], last_epoch: int, closing_from: float = math.inf) -> None:
         self._counts = counts
         self._last_epoch = last_epoch
+        self.closing_from = closing_from
         self.is_own: Callable[[Place], bool] | None = None
         self.start: Place | None = None
         self.follows_on = True
@@ -197,6 +214,10 @@ class Course(Sampler[Place]):
         while place is not None:
             yield place
             place = self.after(place)
+
+    def training_place(self, epoch: int, number: int) -> Place:
+        """A training batch."""
+        return Place("train", epoch, number, epoch >= self.closing_from)
 
     def after(self, place: Place) -> Place | None:
         """The batch that follows, or the next one that is this rank's own; None at the end."""
@@ -212,7 +233,7 @@ class Course(Sampler[Place]):
             return None
         if place.split == "train":
             return Place("val", place.epoch, 0)
-        return Place("train", place.epoch + 1, 0) if place.epoch < self._last_epoch else None
+        return self.training_place(place.epoch + 1, 0) if place.epoch < self._last_epoch else None
 
 
 class BothSplits(Dataset[BatchT | BadData], Generic[BatchT]):
@@ -222,7 +243,7 @@ class BothSplits(Dataset[BatchT | BadData], Generic[BatchT]):
         self._sources = sources
 
     def __getitem__(self, place: Place) -> BatchT | BadData:
-        return self._sources[place.split][place.epoch, place.number]
+        return self._sources[place.split][place.epoch, place.number, place.closing]
 
 
 class LoaderPool(Generic[BatchT]):
@@ -243,13 +264,14 @@ class LoaderPool(Generic[BatchT]):
         loading: Loading,
         *,
         last_epoch: int = 1,
+        closing_from: float = math.inf,
         pin_memory: bool = False,
         unwanted_fds: Sequence[int] = (),
         one_thread: bool = False,
     ) -> None:
         counts: dict[Split, int] = {"train": train.batch_count, "val": val.batch_count}
         self._counts, self._one_thread = counts, one_thread and not loading.processes
-        self._course = Course(counts, last_epoch)
+        self._course = Course(counts, last_epoch, closing_from)
         self._next: Place | None = None
         self._batches: Iterator[BatchT | BadData] = iter(())
         self._loader: DataLoader[BatchT | BadData] = DataLoader(
@@ -271,6 +293,11 @@ class LoaderPool(Generic[BatchT]):
         """Make those batches alone; the other ranks make theirs. To be called before the first batch is made."""
         self._course.is_own = is_own
 
+    def close_from(self, epoch: float) -> None:
+        """Have the epochs from this one on be closing ones: with the next batch, also where it is prepared already."""
+        if epoch != self._course.closing_from:
+            self._course.closing_from, self._next = epoch, None
+
     def _own_numbers(self, split: Split, first: int = 0) -> list[int]:
         is_own, numbers = self._course.is_own, range(first, self._counts[split])
         return [number for number in numbers if is_own is None or is_own(Place(split, 0, number))]
@@ -280,7 +307,7 @@ class LoaderPool(Generic[BatchT]):
 
         A validation may come in between, and this continues after it.
         """
-        return (self._batch(Place("train", epoch, number)) for number in self._own_numbers("train", skip))
+        return (self._batch(self._course.training_place(epoch, number)) for number in self._own_numbers("train", skip))
 
     def validation(self) -> Iterator[BatchT]:
         """The batches of the validation split. Raises BadData."""

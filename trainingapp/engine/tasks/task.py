@@ -4,6 +4,7 @@ The loop makes steps, saves and carries out commands; it calls the methods of `B
 folder beside this module, and the `implementation` of its descriptor (`contract/tasks/`) names the class.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -229,6 +230,19 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
 
         self._pool.share(is_own)
 
+    def change_epochs(self, epochs: int) -> None:
+        """Have the next batches be those of a run of this many epochs."""
+        if self.closing_epochs:
+            self._pool.close_from(self._first_closing(epochs))
+
+    def _first_closing(self, epochs: int) -> float:
+        return epochs - self.closing_epochs + 1 if self.closing_epochs else math.inf
+
+    @property
+    def closing_epochs(self) -> int:
+        """The last epochs, in which training images are made by `closing_item` of the items."""
+        return 0
+
     def images_in(self, number: int) -> int:
         """Images of the training batch with this number."""
         return self._source.images_in(number)
@@ -303,12 +317,14 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
             training=True,
             weights_N=weights_N,
             augments_later=getattr(config, "augment_on", "cpu") == "device",
+            accumulation_steps=config.accumulation_steps,
         )
         self._pool = LoaderPool(
             source,
             BatchSource(val, config.batch_size, seed=config.seed, training=False),
             self.loading,
             last_epoch=config.epochs,
+            closing_from=self._first_closing(config.epochs),
             pin_memory=self._device.type == "cuda",
             unwanted_fds=self._unwanted_fds,
             one_thread=config.num_workers == "auto",

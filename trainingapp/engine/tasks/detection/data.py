@@ -4,18 +4,20 @@ Legend: N images of a batch, M boxes of an image (padded to the same number wher
 top, right, bottom in pixels of the square image, right and bottom exclusive.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as TF
 
+from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE
 from trainingapp.contract.dataset_index import DatasetIndex, Sample
 from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.batches import TensorBatch
-from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_image
+from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_image, load_fitted_mask
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
 from trainingapp.engine.tasks.detection.losses.targets import padded
 
@@ -67,6 +69,8 @@ class BoxedImages:
         self.sample_count = len(samples)
         self._size = size
         self._mosaic = config.mosaic
+        self._copy_paste = config.copy_paste
+        self._sizes = training_sizes(size, config.multi_scale)
         self._truth = [_fitted_boxes(sample, size) for sample in samples]
         self._augmentation = annotated_augmentation(switches(config), size)
         self._store = PixelStore(
@@ -75,6 +79,13 @@ class BoxedImages:
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,
         )
+        self._masks = PixelStore(
+            lambda index: load_fitted_mask(dataset.folder / samples[index].mask, size),
+            len(samples),
+            (size, size),
+            memory_limit_bytes=memory_limit_bytes if config.copy_paste else 0,
+        )
+        self._has_mask = [bool(sample.mask) for sample in samples]
 
     def item(self, index: int) -> BoxedImage:
         return BoxedImage(self._store.get(index), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -82,8 +93,23 @@ class BoxedImages:
     def training_item(self, index: int) -> BoxedImage:
         use_mosaic = self._mosaic > 0 and float(torch.rand(())) < self._mosaic
         others = torch.randint(self.sample_count, (3,)).tolist() if use_mosaic else []
-        images = [BoxedImage(self._store.get(number), *self._truth[number]) for number in (index, *others)]
-        return augmented(mosaic(images) if use_mosaic else images[0], self._augmentation)
+        images = [self._boxed(number) for number in (index, *others)]
+        return self._changed(mosaic(images) if use_mosaic else images[0])
+
+    def closing_item(self, index: int) -> BoxedImage:
+        """The same without a mosaic, for the last epochs."""
+        return self._changed(self._boxed(index))
+
+    def _boxed(self, index: int) -> BoxedImage:
+        return BoxedImage(self._store.get(index), *self._truth[index])
+
+    def _changed(self, image: BoxedImage) -> BoxedImage:
+        """With objects of another image, where that is drawn, and augmented."""
+        if self._copy_paste and float(torch.rand(())) < self._copy_paste:
+            other = int(torch.randint(self.sample_count, ()))
+            mask_HW = self._masks.get(other) if self._has_mask[other] else None
+            image = pasted(image, self._boxed(other), mask_HW)
+        return augmented(image, self._augmentation)
 
     def target(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """boxes_xyxy and labels_M of image `index` without any change, by the rules for targets: see `clipped`."""
@@ -99,6 +125,72 @@ class BoxedImages:
 
     def mix(self, batch: BoxBatch) -> BoxBatch:
         return batch
+
+    def scaled(self, batch: BoxBatch) -> BoxBatch:
+        """The batch in one of the training sizes, drawn on torch's global CPU generator."""
+        if len(self._sizes) == 1:
+            return batch
+        size = self._sizes[int(torch.randint(len(self._sizes), ()))]
+        if size == self._size:
+            return batch
+        images_NCHW = TF.resize(batch.images_NCHW, [size, size], antialias=True)
+        return replace(batch, images_NCHW=images_NCHW, boxes_NM4=batch.boxes_NM4 * (size / self._size))
+
+
+def training_sizes(size: int, share: float) -> list[int]:
+    """The multiples of 32 that differ from `size` by at most this share of it, and `size` itself."""
+    step = IMAGE_SIZE_MULTIPLE
+    least = max(step, math.ceil(size * (1 - share) / step) * step)
+    return sorted({size, *range(least, int(size * (1 + share)) + 1, step)})
+
+
+def pasted(image: BoxedImage, other: BoxedImage, mask_HW: torch.Tensor | None) -> BoxedImage:
+    """The image with about half of the objects of another one of its size, each moved to a random place.
+
+    Ghiasi et al., arXiv:2012.07177. `mask_HW` is that of the other image, with i + 1 for class i: of each box, the
+    pixels of its class are pasted; without it, the whole box. Objects of which too little remains visible are dropped.
+    Draws on torch's global CPU generator.
+    """
+    size, count = image.image_CHW.shape[-1], len(other.labels_M)
+    chosen_M, places_M2 = torch.rand(count) < 0.5, torch.rand(count, 2)
+    image_CHW = image.image_CHW.clone()
+    boxes_xyxy, labels_M = image.boxes_xyxy, image.labels_M
+    for number in torch.where(chosen_M)[0].tolist():
+        left, top, right, bottom = _pixels(other.boxes_xyxy[number], size)
+        width, height = right - left, bottom - top
+        if min(width, height) < LEAST_SIDE:
+            continue
+        x, y = (int(place * (size - side)) for place, side in zip(places_M2[number], (width, height), strict=True))
+        shape_HW = torch.zeros(size, size, dtype=torch.bool)
+        own = slice(top, bottom), slice(left, right)
+        shape_HW[y : y + height, x : x + width] = (
+            True if mask_HW is None else mask_HW[own] == int(other.labels_M[number]) + 1
+        )
+        image_CHW[:, y : y + height, x : x + width] = torch.where(
+            shape_HW[y : y + height, x : x + width],
+            other.image_CHW[(slice(None), *own)],
+            image_CHW[:, y : y + height, x : x + width],
+        )
+        is_seen_M = torch.tensor(
+            [_share_of(shape_HW, box) <= 1 - LEAST_SHARE_SEEN for box in boxes_xyxy], dtype=torch.bool
+        )
+        shift = torch.tensor([x - left, y - top] * 2)
+        boxes_xyxy = torch.cat([boxes_xyxy[is_seen_M], (other.boxes_xyxy[number] + shift)[None]])
+        labels_M = torch.cat([labels_M[is_seen_M], other.labels_M[number : number + 1]])
+    return BoxedImage(image_CHW, boxes_xyxy, labels_M)
+
+
+def _pixels(box_xyxy: torch.Tensor, size: int) -> tuple[int, int, int, int]:
+    """The pixels that a box touches, within the image."""
+    left, top, right, bottom = box_xyxy.clamp(0, size).tolist()
+    return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+
+
+def _share_of(shape_HW: torch.Tensor, box_xyxy: torch.Tensor) -> float:
+    """The share of a box that a shape covers."""
+    left, top, right, bottom = _pixels(box_xyxy, len(shape_HW))
+    part = shape_HW[top:bottom, left:right]
+    return float(part.float().mean()) if part.numel() else 0.0
 
 
 def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:

@@ -28,6 +28,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 from trainingapp.contract.errors import BadConfig
 from trainingapp.contract.messages.tasks import NO_PUBLISHED_MODEL, NO_PUBLISHED_WEIGHTS_FIT, SIZE_OUT_OF_RANGE
 from trainingapp.engine.published import fetched_state
+from trainingapp.engine.tasks.detection.pan import PanDetector
 from trainingapp.engine.transfer import load_matching
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -53,6 +54,7 @@ LOSS_NAMES = {
     "bbox_regression": "loss_box",
     "loss_box_reg": "loss_box",
     "bbox_ctrness": "loss_centre",
+    "bbox_distribution": "loss_distribution",
     "loss_objectness": "loss_objectness",
     "loss_rpn_box_reg": "loss_proposal_box",
 }
@@ -130,6 +132,8 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
         model = detection.ssdlite320_mobilenet_v3_large(
             weights=None, weights_backbone=None, num_classes=options.class_count + 1, **options.thresholds()
         )
+    elif name.startswith("pan_"):
+        model = PanDetector(name, options.class_count, anchor_scale=options.anchor_scale, **options.thresholds())
     else:
         family, backbone_name = name.removesuffix("_v2").removesuffix("_fpn").removesuffix("_320").split("_", 1)
         build = {"fasterrcnn": _faster_rcnn, "retinanet": _retinanet, "fcos": _fcos}[family]
@@ -137,6 +141,8 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     published = PUBLISHED_NORMALISATION.get(name) if pretrained == "whole" else None
     model.transform = KeptSize(*published) if published else KeptSize()
     if pretrained != "none" and weights_from is not None:
+        if name.startswith("pan_"):
+            raise BadConfig(NO_PUBLISHED_MODEL(name=name))
         if pretrained == "backbone":
             state = _backbone_state(name, weights_from)
         elif name in torchvision.models.list_models(detection):
@@ -177,13 +183,14 @@ def _with_float32_maps(
 
 def first_label(name: str) -> int:
     """The number of the first class: families with a class for the background have that as number 0."""
-    return 0 if name.startswith(("fcos_", "retinanet_")) else 1
+    return 0 if name.startswith(("fcos_", "retinanet_", "pan_")) else 1
 
 
 def loss_parts(name: str) -> list[str]:
     """The names of the parts of the network's loss, in a fixed order."""
     own = {
         "fcos_": ["loss_class", "loss_box", "loss_centre"],
+        "pan_": ["loss_class", "loss_box", "loss_distribution"],
         "fasterrcnn_": ["loss_class", "loss_box", "loss_objectness", "loss_proposal_box"],
     }
     return next((parts for start, parts in own.items() if name.startswith(start)), ["loss_class", "loss_box"])

@@ -24,6 +24,7 @@ from trainingapp.contract.messages.weights import EXPORT_TWO_STAGES
 from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, TOLERANCE, Card
 from trainingapp.contract.prediction import MOST_CANDIDATES, Floats, Prepared, candidates, suppressed
 from trainingapp.engine.plain_outputs import Outputs, largest_difference
+from trainingapp.engine.tasks.detection.pan import PanDetector, distances_to_boxes
 
 LEAST_COMPARED = 0.05
 """Confidence from which on the boxes of two formats of a network are compared."""
@@ -37,7 +38,7 @@ def plain_detector(network: nn.Module, image_size: int) -> nn.Module:
     network = network.eval()
     if isinstance(network, FasterRCNN):
         return _TwoStages(network, image_size).eval()
-    assert isinstance(network, FCOS | RetinaNet | SSD)
+    assert isinstance(network, FCOS | RetinaNet | SSD | PanDetector)
     return _Dense(network, image_size).eval()
 
 
@@ -52,7 +53,7 @@ def export_detector(network: nn.Module, card: Card, options: ExportOptions) -> n
             raise MessageError(EXPORT_TWO_STAGES())
         plain = plain_detector(network, size)
     else:
-        assert isinstance(network, FCOS | RetinaNet | SSD)
+        assert isinstance(network, FCOS | RetinaNet | SSD | PanDetector)
         kind = BatchedDetector if options.batch == "dynamic" else _Dense
         plain = kind(network, size, any_size=options.size == "dynamic")
     if options.nms:
@@ -137,7 +138,9 @@ class BatchedDetector(nn.Module):
 
     anchors_A4: torch.Tensor
 
-    def __init__(self, network: FCOS | RetinaNet | SSD, image_size: int, *, any_size: bool = False) -> None:
+    def __init__(
+        self, network: FCOS | RetinaNet | SSD | PanDetector, image_size: int, *, any_size: bool = False
+    ) -> None:
         super().__init__()
         self.network: Any = network.eval()
         self._any_size = any_size
@@ -158,6 +161,8 @@ class BatchedDetector(nn.Module):
         if isinstance(self.network, FCOS):
             scores_NAC = torch.sqrt(logits_NAC.sigmoid() * found["bbox_ctrness"].sigmoid())
             boxes = self.network.box_coder.decode(deltas_NA4.reshape(-1, 4), anchors)
+        elif isinstance(self.network, PanDetector):
+            scores_NAC, boxes = logits_NAC.sigmoid(), distances_to_boxes(deltas_NA4, anchors_A4)
         else:
             is_ssd = isinstance(self.network, SSD)
             scores_NAC = logits_NAC.softmax(dim=-1)[..., 1:] if is_ssd else logits_NAC.sigmoid()

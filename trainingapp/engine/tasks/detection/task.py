@@ -111,6 +111,10 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
             keep_anchors_in_float32(model)
         return model
 
+    @property
+    def closing_epochs(self) -> int:
+        return self._config.mosaic_close_epochs if self._config.mosaic else 0
+
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
         return head_prefixes(model)
 

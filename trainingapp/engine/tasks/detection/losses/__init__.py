@@ -25,6 +25,8 @@ from trainingapp.engine.tasks.detection.losses.fcos import fcos_losses
 from trainingapp.engine.tasks.detection.losses.retinanet import retinanet_losses
 from trainingapp.engine.tasks.detection.losses.ssd import ssd_losses
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
+from trainingapp.engine.tasks.detection.losses.task_aligned import task_aligned_losses
+from trainingapp.engine.tasks.detection.pan import PanDetector
 
 Losses = dict[str, torch.Tensor]
 
@@ -42,3 +44,4 @@ detector_losses.register(FCOS, fcos_losses)
 detector_losses.register(RetinaNet, retinanet_losses)
 detector_losses.register(SSD, ssd_losses)
 detector_losses.register(FasterRCNN, faster_rcnn_losses)
+detector_losses.register(PanDetector, task_aligned_losses)
