@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainingapp.contract.architectures import OPTIONAL_LIBRARIES, HF, missing_library
+from trainingapp.contract.architectures import HF, OPTIONAL_LIBRARIES, missing_library
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
 from trainingapp.contract.messages.tasks import (
     DOWNLOAD_FAILED,
@@ -179,9 +179,7 @@ def _downloaded(name: str, published: HubFile, weights_cache_dir: Path) -> dict[
 
     try:
         with socket_timeout(DOWNLOAD_TIMEOUT_S):
-            file = hf_hub_download(
-                published.repository, published.file, cache_dir=weights_cache_dir / "huggingface"
-            )
+            file = hf_hub_download(published.repository, published.file, cache_dir=weights_cache_dir / "huggingface")
         return load_file(file)
     except (OSError, RuntimeError, SafetensorError, HfHubHTTPError) as error:
         message = DOWNLOAD_FAILED(name=name, error=str(error), host="huggingface.co")
@@ -192,7 +190,11 @@ def _kind(family: Family) -> Any:
     """The library's class."""
     from transformers import DFineForObjectDetection, RfDetrForObjectDetection, RTDetrV2ForObjectDetection
 
-    kinds = {"rtdetrv2": RTDetrV2ForObjectDetection, "dfine": DFineForObjectDetection, "rfdetr": RfDetrForObjectDetection}
+    kinds = {
+        "rtdetrv2": RTDetrV2ForObjectDetection,
+        "dfine": DFineForObjectDetection,
+        "rfdetr": RfDetrForObjectDetection,
+    }
     return kinds[family]
 
 
