@@ -154,7 +154,7 @@ def test_a_step_reaches_every_parameter_that_is_trained(name: str, amp: bool) ->
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
             losses = detector_losses(model, images, targets)
         assert {loss.dtype for loss in losses.values()} == {torch.float32}
-        assert [LOSS_NAMES[part] for part in losses] == [part for part in losses]
+        assert [LOSS_NAMES[part] for part in losses] == list(losses)
         assert sorted(losses) == sorted(loss_parts(name))
         torch.stack(list(losses.values())).sum().backward()
         reached |= {key for key, value in model.named_parameters() if value.grad is not None and value.grad.any()}

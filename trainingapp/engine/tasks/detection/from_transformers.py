@@ -57,9 +57,8 @@ FIRST_BOX_HEADS = ("model.enc_bbox_head", "model.decoder.pre_bbox_head")
 class TransformerDetector(nn.Module):
     """A detector of the library as the others of this folder; images are normalized as ImageNet's.
 
-    In training mode it gives no boxes: its losses are those of `detector_losses`. In evaluation mode it takes the images
-    and returns boxes, labels and scores, the most confident first, as torchvision's detectors do. Each object is found
-    once, so that nothing is suppressed.
+    Its losses are those of `detector_losses`. In evaluation mode it takes the images and returns boxes, labels and
+    scores, the most confident first, as torchvision's detectors do. Each object is found once: nothing is suppressed.
     """
 
     def __init__(self, network: nn.Module, transform: nn.Module, family: Family, options: "Thresholds") -> None:
@@ -190,12 +189,9 @@ def _kind(family: Family) -> Any:
     """The library's class."""
     from transformers import DFineForObjectDetection, RfDetrForObjectDetection, RTDetrV2ForObjectDetection
 
-    kinds = {
-        "rtdetrv2": RTDetrV2ForObjectDetection,
-        "dfine": DFineForObjectDetection,
-        "rfdetr": RfDetrForObjectDetection,
-    }
-    return kinds[family]
+    if family == "rfdetr":
+        return RfDetrForObjectDetection
+    return RTDetrV2ForObjectDetection if family == "rtdetrv2" else DFineForObjectDetection
 
 
 def _network(variant: Variant, class_count: int, image_size: int, *, frozen_norms: bool) -> nn.Module:

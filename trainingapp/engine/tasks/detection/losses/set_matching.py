@@ -1,7 +1,7 @@
 """Which prediction is to find which object, where each object is found once (Carion et al., arXiv:2005.12872).
 
-The Hungarian algorithm runs on the CPU: all costs of a step are copied there in one go, the only time in a step that the
-host waits for the device.
+The Hungarian algorithm runs on the CPU: all costs of a step are copied there in one go, so that the host waits for the
+device once.
 
 Legend: S sets of predictions that are matched independently (layers of the decoder), N images, Q queries, M objects
 (padded), P pairs (padded), C classes; a box is x and y of its center, width and height, in shares of the image.
