@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.engine.test_detection import HARD, boxes_dir  # noqa: F401
 from tests.helpers.images import make_run_dir
@@ -24,9 +25,10 @@ from trainingapp.contract.tasks.transformer_detectors import PUBLISHED_DETECTORS
 from trainingapp.engine.export import differences, drawn_images
 from trainingapp.engine.networks import load_plain_network
 from trainingapp.engine.tasks.detection import from_transformers
+from trainingapp.engine.tasks.detection.deterministic_sampling import _SamplingByRows, sampled
 from trainingapp.engine.tasks.detection.from_transformers import published_state
 from trainingapp.engine.tasks.detection.losses import detector_losses
-from trainingapp.engine.tasks.detection.losses.set_losses import bin_losses, share_of_pairs, teaching_losses
+from trainingapp.engine.tasks.detection.losses.set_losses import bin_losses, bin_values, share_of_pairs, teaching_losses
 from trainingapp.engine.tasks.detection.losses.set_matching import Pairs, SetTargets, matched_lists, united
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets, padded
 from trainingapp.engine.tasks.detection.networks import (
@@ -133,6 +135,29 @@ def test_the_distributions_of_d_fine_lose_what_they_lose_in_the_library() -> Non
         )
         torch.testing.assert_close(taught[0], 1.5 * theirs["loss_ddf"], rtol=1e-3, atol=1e-5)
         assert float(taught[0]) > 0
+
+
+def test_sampling_by_rows_is_bilinear_sampling_with_its_gradient() -> None:
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(2, 3, 5, 7, generator=draw, dtype=torch.float64).float().requires_grad_()
+    places = (2.5 * torch.rand(2, 11, 4, 2, generator=draw) - 1.25).requires_grad_()  # also outside of the map
+    weights = torch.randn(2, 3, 11, 4, generator=draw)
+    ours, theirs = sampled(values, places), F.grid_sample(values, places, align_corners=False)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    for own, other in zip(
+        *(torch.autograd.grad((one * weights).sum(), [values, places]) for one in (ours, theirs)), strict=True
+    ):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+    with _SamplingByRows():
+        assert torch.equal(F.grid_sample(values, places, mode="bilinear", align_corners=False), ours)
+
+
+def test_bins_are_those_of_the_library() -> None:
+    from transformers.models.d_fine.modeling_d_fine import weighting_function
+
+    torch.testing.assert_close(
+        bin_values(33, 0.5, 4.0, torch.device("cpu")), weighting_function(32, torch.tensor([0.5]), torch.tensor([4.0]))
+    )
 
 
 def test_each_query_keeps_the_object_that_it_was_given_most_often() -> None:
@@ -345,10 +370,10 @@ def test_published_positions_and_queries_are_fitted_to_the_image_size(
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("name", NAMES)
-def test_published_weights_that_cannot_be_downloaded(name: str, tmp_path: Path) -> None:
+def test_published_weights_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # it tries several times
     with pytest.raises(WeightsUnavailable, match=r"huggingface\.co"):
-        _build(name, pretrained="whole", weights_from=tmp_path)
+        _build(D_FINE, pretrained="whole", weights_from=tmp_path)
 
 
 def test_every_network_has_published_weights_under_a_free_licence() -> None:

@@ -25,6 +25,7 @@ from trainingapp.contract.messages.tasks import (
 )
 from trainingapp.contract.tasks.transformer_detectors import PUBLISHED_DETECTORS, HubFile
 from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
+from trainingapp.engine.tasks.detection.deterministic_sampling import deterministic_sampling
 from trainingapp.engine.tasks.detection.losses import detector_losses
 from trainingapp.engine.tasks.detection.losses.set_matching import SetTargets, corners
 from trainingapp.engine.tasks.detection.losses.transformers import Outputs, Predictions, transformer_losses
@@ -92,6 +93,11 @@ class TransformerDetector(nn.Module):
         """What the losses are computed of, in any mode. Denoising adds noise to the targets, with random numbers of
         torch's global generator of the device."""
         images_NCHW = self.transform.normalised(images_NCHW)
+        with deterministic_sampling(images_NCHW.device):
+            return self._outputs(images_NCHW, targets)
+
+    def _outputs(self, images_NCHW: torch.Tensor, targets: SetTargets) -> Outputs:
+        """The same of images as the network takes them."""
         if self.family == "rfdetr":
             return _of_groups(self.network, images_NCHW)
         labels = [

@@ -79,10 +79,11 @@ def box_losses(boxes_SNQ4: torch.Tensor, pairs: Pairs, targets: SetTargets) -> t
 def bin_values(count: int, up: float, scale: float, device: torch.device) -> torch.Tensor:
     """float32 [B]: what the bins of D-FINE stand for, finer around zero; arXiv:2410.13842, equation 5."""
     upper = abs(up) * abs(scale)
+    last = count // 2
     step = (upper + 1) ** (2 / (count - 3))
-    rising = [step**number - 1 for number in range(1, (count - 1) // 2)]
-    values = [-2 * upper, *(-value for value in reversed(rising)), 0.0, *rising, 2 * upper]
-    return torch.tensor(values, device=device)
+    places = torch.arange(-last, last + 1, device=device)  # not from a list, for which the device would be waited for
+    values = torch.where(places.abs() == last, 2 * upper, step ** places.abs().float() - 1)
+    return values * places.sign()
 
 
 def goal_distances(references: torch.Tensor, boxes: torch.Tensor, scale: float) -> torch.Tensor:

@@ -75,7 +75,10 @@ class Pairs:
                 if pairs:
                     packed[:2, number, place, : len(pairs)] = np.array(pairs).T
                     packed[2, number, place, : len(pairs)] = 1
-        queries, objects, is_pair = torch.from_numpy(packed).to(device)
+        tensors = torch.from_numpy(packed)
+        if device.type == "cuda":
+            tensors = tensors.pin_memory()  # so that the host does not wait
+        queries, objects, is_pair = tensors.to(device, non_blocking=True)
         return cls(queries, objects, is_pair.bool(), max(1, count))
 
     def for_sets(self, count: int) -> "Pairs":
