@@ -231,9 +231,9 @@ def _draw_weights(network: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     for path in FIRST_BOX_HEADS:
-        head = dict(network.named_modules()).get(path)
+        head: Any = dict(network.named_modules()).get(path)
         if head is not None:
-            nn.init.zeros_(head.layers[-1].weight)  # type: ignore[index, union-attr]
+            nn.init.zeros_(head.layers[-1].weight)
 
 
 def _as_buffers(module: nn.Module, names: Sequence[str]) -> None:
@@ -270,7 +270,8 @@ def _fitted(state: dict[str, torch.Tensor], network: nn.Module, variant: Variant
     if variant.family != "rfdetr":
         return state
     own, fitted = network.state_dict(), dict(state)
-    groups = network.config.group_detr  # type: ignore[union-attr]
+    config: Any = network.config
+    groups = int(config.group_detr)
     for name in ("model.reference_point_embed.weight", "model.query_feat.weight"):
         count, width = own[name].shape
         fitted[name] = state[name].view(groups, -1, width)[:, : count // groups].reshape(count, width)

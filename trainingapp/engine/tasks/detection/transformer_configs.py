@@ -124,7 +124,7 @@ def query_count(variant: Variant, image_size: int) -> int:
     strides = variant.values.get("feat_strides", (8, 16, 32))
     if variant.family == "rfdetr":
         strides = (variant.backbone["patch_size"],)
-    locations = sum((image_size // stride) ** 2 for stride in strides)
+    locations = sum((image_size // int(stride)) ** 2 for stride in strides)
     return min(int(variant.values.get("num_queries", 300)), locations)
 
 
@@ -146,13 +146,13 @@ def library_config(variant: Variant, class_count: int, image_size: int, *, froze
         RTDetrV2Config,
     )
 
-    shared = {"num_labels": class_count, "num_queries": query_count(variant, image_size)}
+    shared: dict[str, Any] = {"num_labels": class_count, "num_queries": query_count(variant, image_size)}
     if variant.family == "rfdetr":
-        backbone = RfDetrDinov2Config(**{**variant.backbone, "image_size": image_size})
-        return RfDetrConfig(backbone_config=backbone, **{**variant.values, **shared})
-    kind, kind_of_backbone = (
-        (RTDetrV2Config, RTDetrResNetConfig) if variant.family == "rtdetrv2" else (DFineConfig, HGNetV2Config)
-    )
+        values = {**variant.values, **shared}
+        values["backbone_config"] = RfDetrDinov2Config(**{**variant.backbone, "image_size": image_size})
+        return RfDetrConfig(**values)
     values = {**variant.values, **shared, "initializer_bias_prior_prob": PRIOR}
-    backbone = kind_of_backbone(**variant.backbone)
-    return kind(backbone_config=backbone, freeze_backbone_batch_norms=frozen_norms, **values)
+    values["freeze_backbone_batch_norms"] = frozen_norms
+    if variant.family == "rtdetrv2":
+        return RTDetrV2Config(backbone_config=RTDetrResNetConfig(**variant.backbone), **values)
+    return DFineConfig(backbone_config=HGNetV2Config(**variant.backbone), **values)

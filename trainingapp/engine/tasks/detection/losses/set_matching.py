@@ -83,14 +83,17 @@ class Pairs:
 
     def for_sets(self, count: int) -> "Pairs":
         """The same pairs for each of `count` sets."""
-        shape = (count, -1, -1)
-        parts = (part.expand(shape) for part in (self.queries_SNP, self.objects_SNP, self.is_pair_SNP))
-        return Pairs(*parts, self.count)
+        queries, objects, is_pair = (part.expand(count, -1, -1) for part in self._parts)
+        return Pairs(queries, objects, is_pair, self.count)
 
     def first_sets(self, count: int) -> "Pairs":
         """The pairs of the first `count` sets."""
-        parts = (part[:count] for part in (self.queries_SNP, self.objects_SNP, self.is_pair_SNP))
-        return Pairs(*parts, self.count)
+        queries, objects, is_pair = (part[:count] for part in self._parts)
+        return Pairs(queries, objects, is_pair, self.count)
+
+    @property
+    def _parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.queries_SNP, self.objects_SNP, self.is_pair_SNP
 
     def of_queries(self, values_SNQ: torch.Tensor) -> torch.Tensor:
         """[S, N, P, ...] of [S, N, Q, ...]: the values of the queries."""
