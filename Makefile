@@ -92,7 +92,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	echo "Installing CV Studio into .venv (PyTorch is large: this takes some minutes the first time)"
-	$(PY) -m pip install --quiet --editable '.[prod,sweeps]'
+	$(PY) -m pip install --quiet --editable '.[prod,sweeps,transformers]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -224,6 +224,9 @@ def test_one_architecture_stands_for_each_family() -> None:
         "fasterrcnn_resnet50_fpn_v2",
         "ssd300_vgg16",
         "ssdlite320_mobilenet_v3_large",
+        "hf/rtdetrv2_r18",
+        "hf/dfine_n",
+        "hf/rfdetr_nano",
     ]
     assert names(every_architecture=True) == listed
     assert set(names(quick=True)) < set(names()) < set(listed)

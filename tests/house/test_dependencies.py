@@ -55,9 +55,9 @@ def needed(folder: str) -> set[str]:
 @pytest.mark.parametrize("folder", ["cvstudio", "trainingapp"])
 def test_every_import_of_the_packages_is_declared(folder: str) -> None:
     extras = PROJECT["optional-dependencies"]
-    # accounts/sign_on.py, datasets/images/decoding.py, operations/backup/postgres.py, runs/series_files.py and
-    # runs/sweeps/sampling.py
-    names = ("sso", "heif", "prod", "parquet", "sweeps")
+    # accounts/sign_on.py, datasets/images/decoding.py, operations/backup/postgres.py, runs/series_files.py,
+    # runs/sweeps/sampling.py and engine/tasks/detection/from_transformers.py
+    names = ("sso", "heif", "prod", "parquet", "sweeps", "transformers")
     only_where_installed = [requirement for name in names for requirement in extras[name]]
     assert needed(folder) <= distributions(PROJECT["dependencies"] + only_where_installed)
 

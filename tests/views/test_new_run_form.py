@@ -76,3 +76,25 @@ def test_results_have_a_place_beside_the_form(user_client: Client, dataset: Data
     side = page[page.index('<aside class="side"') :]
     assert 'id="batch-preview"' in side
     assert 'id="preflight"' in side
+
+
+def test_networks_of_a_library_that_is_not_installed_cannot_be_chosen(
+    user_client: Client, monkeypatch: pytest.MonkeyPatch, user: Any
+) -> None:
+    from trainingapp.contract.architectures import OPTIONAL_LIBRARIES
+    from trainingapp.runs.forms import RunForm
+
+    scenes = make_scenes(user, "scenes")
+    page = user_client.get(ADDRESS, {"task": "detection"}).content.decode()
+    assert '<option value="hf/rtdetrv2_r18">hf/rtdetrv2_r18</option>' in page
+    sent = {**RunForm(task="detection", user=user).initial, "name": "mine", "dataset": scenes.pk}
+    sent |= {"model": "hf/rtdetrv2_r18", "priority": 0}
+    assert RunForm(sent, task="detection", user=user).is_valid()
+    monkeypatch.setitem(OPTIONAL_LIBRARIES, "hf/", "no_such_library")
+    page = user_client.get(ADDRESS, {"task": "detection"}).content.decode()
+    assert '<option value="hf/rtdetrv2_r18" disabled>hf/rtdetrv2_r18 (needs no_such_library)</option>' in page
+    assert '<option value="fcos_resnet18_fpn" selected>fcos_resnet18_fpn</option>' in page
+    form = RunForm(sent, task="detection", user=user)
+    assert not form.is_valid()
+    assert "no_such_library" in str(form.errors["model"])
+    assert "pip install" in str(form.errors["model"])

@@ -20,9 +20,11 @@ from pydantic import ValidationError as ConfigError
 
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.architectures import missing_library
 from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config, known_label
 from trainingapp.contract.limits import MAX_LIMIT_HOURS, MAX_PRIORITY, MAX_RECOVERIES, NAME_LENGTH
 from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.tasks import LIBRARY_MISSING
 from trainingapp.contract.number_text import field_number
 from trainingapp.contract.setting import ConfigField, Setting, When
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
@@ -30,6 +32,7 @@ from trainingapp.models import Checkpoint, Dataset, Sweep, Team, TrainingRun, We
 from trainingapp.models.sharing import Visibility
 from trainingapp.models.text import row_numbered
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
+from trainingapp.presentation.messages import rendered
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.limits import Limits
 from trainingapp.scheduling.placement import linked_hosts, most_devices, read_cluster
@@ -84,6 +87,17 @@ class ChoiceSelect(forms.Select):
         return option
 
 
+class ModelSelect(ChoiceSelect):
+    """A select whose options cannot be chosen where the library of the network is not installed."""
+
+    def create_option(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        option = super().create_option(*arguments, **options)
+        if package := missing_library(str(option["value"])):
+            option["label"] = gettext("%(name)s (needs %(package)s)") % {"name": option["label"], "package": package}
+            option["attrs"]["disabled"] = True
+        return option
+
+
 class DatasetSelect(forms.Select):
     """A select whose options say how many labels the images of the dataset can have, for form.js."""
 
@@ -110,7 +124,8 @@ def config_field(field: ConfigField, value: JsonValue = None, choices: Sequence[
         offered = list(choices) or [(item, str(choice_label(field.name, item))) for item in field.choices]
         if value and not any(item == value for item, _label in offered):
             offered.append((str(value), str(value)))
-        widget: forms.Widget = ChoiceSelect(_attributes(field, "form-select"), field.setting.choice_when)
+        select = ModelSelect if field.name == "model" else ChoiceSelect
+        widget: forms.Widget = select(_attributes(field, "form-select"), field.setting.choice_when)
         return forms.ChoiceField(choices=offered, widget=widget, required=field.default != "", **texts)
     if field.kind == "switch":
         widget = forms.CheckboxInput(_attributes(field, "form-check-input") | {"role": "switch"})
@@ -403,6 +418,9 @@ class RunForm(LimitsForm):
                 self.add_error(name if name in self.fields else None, error_text(item))
         else:
             self.config, self.corrections = config, corrections
+            if package := missing_library(config.model):
+                message = LIBRARY_MISSING(name=config.model, package=package, extra=package)
+                self.add_error("model", rendered(message))
         return self.cleaned_data
 
     def sections(self) -> Iterator["FormSection"]:

@@ -50,6 +50,16 @@ SIZE_OUT_OF_RANGE = define(
     "size_out_of_range",
     gettext_noop("%(name)s needs images of %(smallest)d to %(largest)d pixels. Set image_size to %(usual)d."),
 )
+SIZE_STEP = define(
+    "size_step", gettext_noop("%(name)s needs images whose sides are a multiple of %(step)d pixels. Change image_size.")
+)
+LIBRARY_MISSING = define(
+    "library_missing",
+    gettext_noop(
+        "%(name)s needs the Python package %(package)s, which is not installed. Run pip install "
+        "'cvstudio[%(extra)s]', or choose another model."
+    ),
+)
 OTHER_NETWORK = define("other_network", gettext_noop("The weights do not fit the network %(name)s: %(error)s"))
 
 # Published weights

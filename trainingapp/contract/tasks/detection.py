@@ -9,8 +9,9 @@ from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, Bas
 from trainingapp.contract.limits import MAX_EPOCHS, MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
-from trainingapp.contract.setting import Section, Setting, Unit, pgettext
+from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
+from trainingapp.contract.tasks.transformer_detectors import TRANSFORMER_DETECTORS
 
 SMALL_DETECTOR: dict[str, JsonValue] = {
     "image_size": 96,
@@ -49,8 +50,12 @@ DETECTORS: dict[str, Architecture] = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": Architecture(19_386_354, LARGE_DETECTOR),
     "ssd300_vgg16": Architecture(35_641_826, {"image_size": 320, "batch_size": 16, "learning_rate": 0.0003}),
     "ssdlite320_mobilenet_v3_large": Architecture(3_440_060, {"image_size": 320, "batch_size": 16}),
+    **TRANSFORMER_DETECTORS,
 }
-"""A family of our own, and torchvision's, some on smaller backbones than its own."""
+"""A family of our own, torchvision's, some on smaller backbones than its own, and transformers."""
+
+HAS_ANCHORS = When("model", tuple(name for name in DETECTORS if name not in TRANSFORMER_DETECTORS))
+"""Transformers have neither anchors, nor boxes to suppress, nor published weights of the backbone alone."""
 
 
 class DetectionConfig(BaseRunConfig):
@@ -86,6 +91,7 @@ class DetectionConfig(BaseRunConfig):
             Section.MODEL,
             changes_result=True,
             labels={"none": NONE, "backbone": BACKBONE, "whole": pgettext("a choice", "Whole model")},
+            choice_when={"backbone": HAS_ANCHORS},
         ),
     ] = "none"
     image_size: Annotated[
@@ -124,6 +130,7 @@ class DetectionConfig(BaseRunConfig):
             ),
             Section.BOXES,
             changes_result=False,
+            when=HAS_ANCHORS,
         ),
     ] = 0.5
     max_det: Annotated[
@@ -149,6 +156,7 @@ class DetectionConfig(BaseRunConfig):
             Section.BOXES,
             changes_result=True,
             advanced=True,
+            when=HAS_ANCHORS,
         ),
     ] = 1.0
     mosaic: Annotated[
@@ -235,10 +243,13 @@ TASK = TaskDescriptor(
     loss_parts={
         "loss_class": _("Classification loss"),
         "loss_box": _("Box loss"),
-        "loss_centre": _("Centerness loss"),
+        "loss_giou": _("GIoU loss"),
         "loss_distribution": _("Distribution loss"),
+        "loss_centre": _("Centerness loss"),
         "loss_objectness": _("Objectness loss"),
         "loss_proposal_box": _("Proposal box loss"),
+        "loss_auxiliary": _("Auxiliary losses"),
+        "loss_denoising": _("Denoising loss"),
     },
     annotation="boxes",
     prediction="boxes",

@@ -2,6 +2,7 @@
 
 import re
 
+from trainingapp.contract.architectures import missing_library
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.gpu_check.case import Plan
 
@@ -26,8 +27,9 @@ def compiles(model: str) -> bool:
 
 
 def listed() -> list[Network]:
-    """Every architecture that the tasks list."""
-    return [(task.name, model) for task in TASKS.values() for model in task.architectures]
+    """Every architecture that the tasks list and whose library is installed."""
+    every = [(task.name, model) for task in TASKS.values() for model in task.architectures]
+    return [(task, model) for task, model in every if missing_library(model) is None]
 
 
 def chosen(plan: Plan) -> list[Network]:

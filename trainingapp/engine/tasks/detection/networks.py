@@ -25,9 +25,11 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
+from trainingapp.contract.architectures import HF
 from trainingapp.contract.errors import BadConfig
 from trainingapp.contract.messages.tasks import NO_PUBLISHED_MODEL, NO_PUBLISHED_WEIGHTS_FIT, SIZE_OUT_OF_RANGE
 from trainingapp.engine.published import fetched_state
+from trainingapp.engine.tasks.detection.from_transformers import Thresholds, TransformerDetector, build_transformer
 from trainingapp.engine.tasks.detection.pan import PanDetector
 from trainingapp.engine.transfer import load_matching
 
@@ -45,6 +47,9 @@ SSD_SIZES = (288, 512)
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "mobilenet_v3_large", "vgg16")
 
+SET_LOSSES = ("loss_class", "loss_box", "loss_giou", "loss_auxiliary", "loss_distribution", "loss_denoising")
+"""Of transformers: RF-DETR has neither distributions nor denoising, RT-DETRv2 no distributions."""
+
 Targets = list[dict[str, torch.Tensor]]
 """{"boxes": float32 [M, 4] xyxy, "labels": int64 [M]} for each image, and "scores" [M] where a model has found them."""
 
@@ -57,8 +62,9 @@ LOSS_NAMES = {
     "bbox_distribution": "loss_distribution",
     "loss_objectness": "loss_objectness",
     "loss_rpn_box_reg": "loss_proposal_box",
+    **{name: name for name in SET_LOSSES},
 }
-"""torchvision's names of the parts of the loss, and those of the charts."""
+"""The names that families have for the parts of the loss, and those of the charts."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,8 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     weights are downloaded into `weights_from`; None loads none, for a network whose checkpoint is loaded afterwards.
     Raises BadConfig, WeightsUnavailable.
     """
+    if name.startswith(HF):
+        return _transformer(name, options, pretrained, weights_from)
     if name == "ssd300_vgg16":
         model = _ssd(options)
     elif name == "ssdlite320_mobilenet_v3_large":
@@ -159,6 +167,20 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     return model
 
 
+def _transformer(name: str, options: DetectorOptions, pretrained: str, weights_from: Path | None) -> nn.Module:
+    """A network of transformers. RT-DETRv2 and D-FINE take images in 0..1 as they are, RF-DETR ImageNet's."""
+    return build_transformer(
+        name,
+        KeptSize() if name.startswith("hf/rfdetr") else KeptSize((0.0,) * 3, (1.0,) * 3),
+        Thresholds(options.score_thresh, options.detections_per_img),
+        class_count=options.class_count,
+        image_size=options.image_size,
+        frozen_norms=options.frozen_norms,
+        pretrained=pretrained,
+        weights_from=weights_from,
+    )
+
+
 def keep_anchors_in_float32(model: nn.Module) -> None:
     """Have the detector make its anchors in float32 also under mixed precision, in evaluation mode too.
 
@@ -183,12 +205,15 @@ def _with_float32_maps(
 
 def first_label(name: str) -> int:
     """The number of the first class: families with a class for the background have that as number 0."""
-    return 0 if name.startswith(("fcos_", "retinanet_", "pan_")) else 1
+    return 0 if name.startswith(("fcos_", "retinanet_", "pan_", HF)) else 1
 
 
 def loss_parts(name: str) -> list[str]:
     """The names of the parts of the network's loss, in a fixed order."""
     own = {
+        "hf/rtdetrv2": [*SET_LOSSES[:4], "loss_denoising"],
+        "hf/dfine": list(SET_LOSSES),
+        "hf/rfdetr": list(SET_LOSSES[:4]),
         "fcos_": ["loss_class", "loss_box", "loss_centre"],
         "pan_": ["loss_class", "loss_box", "loss_distribution"],
         "fasterrcnn_": ["loss_class", "loss_box", "loss_objectness", "loss_proposal_box"],
@@ -198,6 +223,8 @@ def loss_parts(name: str) -> list[str]:
 
 def head_prefixes(model: nn.Module) -> tuple[str, ...]:
     """Prefixes of the names of all parameters outside of the feature extractor."""
+    if isinstance(model, TransformerDetector):
+        return model.head_prefixes()
     body = ("backbone.body.", "backbone.features.")
     names = [name for name, _parameter in model.named_parameters() if not name.startswith(body)]
     return tuple(sorted({".".join(name.split(".")[:2]) + "." for name in names}))

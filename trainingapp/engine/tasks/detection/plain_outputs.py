@@ -18,12 +18,14 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image, nms, roi_align
 from torchvision.ops.poolers import _setup_scales
 
+from trainingapp.contract.architectures import HF
 from trainingapp.contract.export_options import NMS_OUTPUTS, ExportOptions
 from trainingapp.contract.messages import MessageError
-from trainingapp.contract.messages.weights import EXPORT_TWO_STAGES
+from trainingapp.contract.messages.weights import EXPORT_SIZE_FIXED, EXPORT_TWO_STAGES
 from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, TOLERANCE, Card
 from trainingapp.contract.prediction import MOST_CANDIDATES, Floats, Prepared, candidates, suppressed
 from trainingapp.engine.plain_outputs import Outputs, largest_difference
+from trainingapp.engine.tasks.detection.from_transformers import TransformerDetector
 from trainingapp.engine.tasks.detection.pan import PanDetector, distances_to_boxes
 
 LEAST_COMPARED = 0.05
@@ -36,6 +38,8 @@ MOST_COMPARED = 100
 def plain_detector(network: nn.Module, image_size: int) -> nn.Module:
     """`network`, in evaluation mode, as a module that gives (boxes, scores) for one image."""
     network = network.eval()
+    if isinstance(network, TransformerDetector):
+        return _Queries(network).eval()
     if isinstance(network, FasterRCNN):
         return _TwoStages(network, image_size).eval()
     assert isinstance(network, FCOS | RetinaNet | SSD | PanDetector)
@@ -48,7 +52,12 @@ def export_detector(network: nn.Module, card: Card, options: ExportOptions) -> n
     Raises MessageError for a detector in two stages, whose proposals are made for one image of one size.
     """
     size, network = card["image_size"], network.eval()
-    if isinstance(network, FasterRCNN):
+    plain: nn.Module
+    if isinstance(network, TransformerDetector):
+        if options.size == "dynamic":
+            raise MessageError(EXPORT_SIZE_FIXED())
+        plain = BatchedQueries(network) if options.batch == "dynamic" else _Queries(network)
+    elif isinstance(network, FasterRCNN):
         if options.is_dynamic:
             raise MessageError(EXPORT_TWO_STAGES())
         plain = plain_detector(network, size)
@@ -65,20 +74,31 @@ def box_differences(card: Card, expected: Sequence[Floats], found: Sequence[Floa
     """The largest difference of scores, and of boxes in pixels; infinite where one finds what the other does not."""
     if len(expected) == len(NMS_OUTPUTS):
         return _differences_of_rows(*(_rows(*outputs) for outputs in (expected, found)))
-    is_dense = expected[0].ndim != 3 or expected[1].ndim == 3
+    has_queries = card["architecture"].startswith(HF)
+    is_dense = (expected[0].ndim != 3 or expected[1].ndim == 3) and not has_queries
     if [part.shape for part in expected] == [part.shape for part in found]:
         score, box = largest_difference(expected[1], found[1]), largest_difference(expected[0], found[0])
         if is_dense or (score <= TOLERANCE and box <= BOX_TOLERANCE_PIXELS):
             return score, box
     elif is_dense:
         return float("inf"), 0.0
-    # The proposals of a two-stage detector may have another order: compare the final detections.
+    # The proposals of a two-stage detector and the queries of a transformer may have another order: where scores are
+    # nearly equal, others may even be chosen. Compare the final detections.
+    if expected[1].ndim == 3:  # of several images
+        images = [list(zip(*outputs, strict=True)) for outputs in (expected, found)]
+        scores, boxes = zip(*(_differences_of_detections(card, *one) for one in zip(*images, strict=True)), strict=True)
+        return max(scores), max(boxes)
+    return _differences_of_detections(card, expected, found)
+
+
+def _differences_of_detections(card: Card, *outputs: Sequence[Floats]) -> tuple[float, float]:
+    """The same of the detections after suppression, for the outputs of one image in two formats."""
     size = card["image_size"]
     whole = Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
     return _differences_of_rows(
         *(
             suppressed(candidates(boxes, scores, whole, LEAST_COMPARED), card["iou"], MOST_COMPARED)
-            for boxes, scores in (expected, found)
+            for boxes, scores in outputs
         )
     )
 
@@ -183,6 +203,29 @@ class _Dense(BatchedDetector):
         """The outputs for each of several images."""
         boxes_NA4, scores_NAC = super().forward(images_NCHW)
         return list(zip(boxes_NA4, scores_NAC, strict=True))
+
+
+class BatchedQueries(nn.Module):
+    """A detector of transformers: each query gives one box with a score for each class; [N, Q, 4] and [N, Q, C]."""
+
+    def __init__(self, network: TransformerDetector) -> None:
+        super().__init__()
+        self.network = network.eval()
+
+    def forward(self, images_NCHW: torch.Tensor) -> Outputs:
+        return self.network.boxes_and_scores(images_NCHW)
+
+
+class _Queries(BatchedQueries):
+    """The same for one image: [Q, 4] and [Q, C]."""
+
+    def forward(self, images_NCHW: torch.Tensor) -> Outputs:
+        boxes_1Q4, scores_1QC = super().forward(images_NCHW)
+        return boxes_1Q4[0], scores_1QC[0]
+
+    def by_image(self, images_NCHW: torch.Tensor) -> list[Outputs]:
+        """The outputs for each of several images."""
+        return list(zip(*super().forward(images_NCHW), strict=True))
 
 
 class WithSuppression(nn.Module):

@@ -15,7 +15,7 @@ from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
 from trainingapp.engine.tasks.detection.networks import Targets
 
 #: Modules that give the same for the same images whichever is wanted.
-SHARED = ("backbone", "head", "rpn.head")
+SHARED = ("backbone", "head", "rpn.head", "network.model.backbone", "network.model.encoder")
 
 
 def boxes_and_losses(
