@@ -169,6 +169,46 @@ def placed(boxes_D4: Floats, scores_D: Floats, labels_D: Any, image: Prepared) -
     return [[label, score, *box] for label, score, box in rows]
 
 
+def instances(outputs: Sequence[Any], image: Prepared, least: float) -> tuple[list[list[float]], list[str]]:
+    """The objects of an image from a network's boxes [D, 4], scores [D], labels [D] and masks [D, side, side].
+
+    Gives rows of `candidates`, and for each the packed run lengths of its mask in the upright image: see
+    `run_lengths.py`.
+    """
+    from trainingapp.contract.run_lengths import encoded
+
+    boxes_D4, scores_D, labels_D, masks_Dmm = outputs
+    rows, counts = [], []
+    for place in np.flatnonzero(scores_D >= least):
+        one = slice(place, place + 1)
+        for row in placed(boxes_D4[one], scores_D[one], labels_D[one], image):
+            inside_hw, left, top = mask_in_box(masks_Dmm[place], row[2:], image.width, image.height)
+            rows.append(row)
+            counts.append(encoded(inside_hw, image.height, image.width, left, top))
+    return rows, counts
+
+
+def mask_in_box(
+    chances_mm: Floats, box: Sequence[float], width: int, height: int
+) -> tuple[NDArray[np.bool_], int, int]:
+    """The pixels of an image that an object covers: bool [h, w], and the left and top of that part of the image.
+
+    `chances_mm` are the probabilities within the box (left, top, right, bottom), scaled to it bilinearly; outside of
+    the box they are zero.
+    """
+    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    right, bottom = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
+    framed = np.pad(np.asarray(chances_mm, dtype=np.float32), 1)
+    for first, last, low, high in ((top, bottom, box[1], box[3]), (left, right, box[0], box[2])):
+        place = (np.arange(first, last) + 0.5 - low) / (high - low) * len(chances_mm) + 0.5
+        place = place.clip(0, len(chances_mm) + 1)
+        before = np.floor(place).astype(np.int64).clip(max=len(chances_mm))
+        share = (place - before).astype(np.float32)[:, None]
+        # Rows first; transposed, the columns are the rows.
+        framed = ((1 - share) * framed[before] + share * framed[before + 1]).T
+    return framed >= USUAL_THRESHOLD, left, top
+
+
 def rounded(rows: Sequence[list[float]]) -> list[list[float]]:
     """Rows for pages and files: four digits of the score, hundredths of a pixel."""
     return [[row[0], round(row[1], 4), *(round(x, 2) for x in row[2:])] for row in rows]

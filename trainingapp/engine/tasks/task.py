@@ -66,7 +66,7 @@ class SharedMeter(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A prediction for an image: one of `classes` (with `labels`), `boxes` and `shares`, by the kind of the task's
+    """A prediction for an image: one of `classes` (with `labels`), `boxes` (with `masks`) and `shares`, by the kind of the task's
     predictions."""
 
     classes: list[tuple[int, float]] | None = None
@@ -77,6 +77,9 @@ class Found:
 
     boxes: list[list[float]] | None = None
     """[label, confidence, left, top, right, bottom] in pixels of the upright image, before suppression."""
+
+    masks: list[str] | None = None
+    """The mask of each box, as packed run lengths in the upright image: see `contract/run_lengths.py`."""
 
     shares: dict[str, float] | None = None
     """Share of the image that each class of the mask covers."""
@@ -93,7 +96,13 @@ class Found:
     @property
     def values(self) -> dict[str, Any]:
         """What a file of predictions holds for the image."""
-        kinds = {"classes": self.classes, "labels": self.labels, "boxes": self.boxes, "shares": self.shares}
+        kinds = {
+            "classes": self.classes,
+            "labels": self.labels,
+            "boxes": self.boxes,
+            "masks": self.masks,
+            "shares": self.shares,
+        }
         return {**self.about, **{kind: found for kind, found in kinds.items() if found is not None}}
 
 
