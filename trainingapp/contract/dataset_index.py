@@ -8,16 +8,16 @@ samples.jsonl   one line per image: {"path", "split", "width", "height"} and, wh
                 "outlines": path
                 and, where several images are the same file, "group": str, which these have in common
 
-path, mask and outlines are relative to the folder, with forward slashes; width and height are the pixels of the upright image.
-A label is an index into classes. Every image of a multi-label dataset has "labels", in ascending order: all classes
-that it shows, none for an image without any. Boxes are in pixels of the upright image, within it, right and bottom
-exclusive; a sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask is a
-PNG of one 8-bit channel, of the upright image's size: 0 where no class is, i + 1 where classes[i] is, 255 where the
-class is unknown. The outlines are a file of `run_lengths.py` with the mask of each box, in the order of the boxes.
+path, mask and outlines are relative to the folder, with forward slashes; width and height are the pixels of the upright
+image. A label is an index into classes. Every image of a multi-label dataset has "labels", in ascending order: all
+classes that it shows, none for an image without any. Boxes are in pixels of the upright image, within it, right and
+bottom exclusive; a sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask
+is a PNG of one 8-bit channel, of the upright image's size: 0 where no class is, i + 1 where classes[i] is, 255 where
+the class is unknown. The outlines are a file of `run_lengths.py` with the mask of each box, in the order of the boxes.
 
 Format 1 had "recipe" instead of "tasks", and a label for every image. Versions before multi-label datasets wrote no
-"labels", those before folds no "group", and those before instance segmentation no "outlines"; the format has kept its number, because every older file is read as
-before.
+"labels", those before folds no "group", and those before instance segmentation no "outlines"; the format has kept its
+number, because every older file is read as before.
 """
 
 import json

@@ -98,6 +98,19 @@ def outline(counts: str, height: int, width: int) -> list[list[float]]:
     return found
 
 
+def path_of(counts: str, height: int, width: int) -> str:
+    """`outline` as the path of an SVG in pixels of the image, to be filled by the even-odd rule.
+
+    Empty for a text that is not a mask of this size.
+    """
+    try:
+        found = outline(counts, height, width)
+    except ValueError:
+        return ""
+    lines = (zip(polygon[::2], polygon[1::2], strict=True) for polygon in found)
+    return "".join(f"M{'L'.join(f'{x:g} {y:g}' for x, y in line)}Z" for line in lines)
+
+
 def _loops(cells_hw: Bools) -> list[Ints]:
     """Closed ways [(x, y), ...] along the edges of the cells, a step each, with the object on their right."""
     framed = np.zeros((cells_hw.shape[0] + 2, cells_hw.shape[1] + 2), dtype=np.int8)

@@ -1,12 +1,14 @@
 """Validation images with the truth and what the model made of them."""
 
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 
 from django.urls import reverse
 
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.dataset_index import Sample
 from trainingapp.contract.evaluation import SHOWN_PER_CLASS
+from trainingapp.contract.run_lengths import path_of, read_outlines
 from trainingapp.datasets.previews import UNKNOWN_COLOUR, fold_places, image_page
 from trainingapp.models import TrainingRun
 from trainingapp.runs.evaluations import EvaluationFile, Prediction, file_version
@@ -34,7 +36,8 @@ class Chip:
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box in pixels of the upright image, as texts for SVG."""
+    """A box in pixels of the upright image, as texts for SVG. `outline` is the path around the mask of its object; empty
+    without one."""
 
     name: str
     colour: str
@@ -44,6 +47,7 @@ class DrawnBox:
     height: str
     is_crowd: bool = False
     confidence: float | None = None
+    outline: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,12 +137,25 @@ class Gallery:
     def _truth(self, sample: Sample) -> Layer:
         kind = self._content.kind
         chips = [self._chip(label) for label in _own_labels(sample)] if kind == "classes" else []
-        boxes = [
-            self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd) for box in sample.boxes
-        ]
+        masks = self._true_masks(sample) if kind == "instances" else []
+        boxes = (
+            [
+                self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd, outline=outline)
+                for box, outline in zip_longest(sample.boxes, _paths(masks[: len(sample.boxes)], sample), fillvalue="")
+            ]
+            if self._content.has_boxes
+            else []
+        )
         mask = sample.mask if kind == "mask" else ""
         url = self._true_mask_url(mask) if mask else ""
-        return Layer(chips, boxes if kind == "boxes" else [], url)
+        return Layer(chips, boxes, url)
+
+    def _true_masks(self, sample: Sample) -> list[str]:
+        """The packed run lengths of the boxes; none where their file is missing or damaged."""
+        try:
+            return read_outlines(self._run.dataset.folder / sample.outlines) if sample.outlines else []
+        except (OSError, ValueError):
+            return []
 
     def _prediction(self, index: int, made: Prediction, sample: Sample | None) -> Layer:
         truth = _own_labels(sample) if sample else []
@@ -146,8 +163,14 @@ class Gallery:
         if made.labels is not None:  # an image can have several labels: the classes that reach their threshold
             guesses = [guess for guess in made.classes or [] if guess[0] in made.labels]
         chips = [self._chip(label, share, is_right=label in truth) for label, share in guesses]
-        surest = sorted(made.boxes or [], key=lambda box: -box[1])[:MOST_BOXES]
-        boxes = [self._box(box[0], box[2:], confidence=box[1]) for box in surest if box[1] >= LEAST_CONFIDENCE]
+        found = list(zip_longest(made.boxes or [], made.masks or [], fillvalue=""))
+        surest = [(box, mask) for box, mask in found if box and box[1] >= LEAST_CONFIDENCE]
+        surest = sorted(surest, key=lambda pair: -pair[0][1])[:MOST_BOXES]
+        outlines = _paths([mask for _box, mask in surest], sample)
+        boxes = [
+            self._box(box[0], box[2:], confidence=box[1], outline=outline)
+            for (box, _mask), outline in zip(surest, outlines, strict=True)
+        ]
         return Layer(chips, boxes, self._predicted_mask_url(index) if made.mask else "")
 
     # The addresses of what is drawn; a report puts the images themselves there.
@@ -176,11 +199,19 @@ class Gallery:
         *,
         is_crowd: bool = False,
         confidence: float | None = None,
+        outline: str = "",
     ) -> DrawnBox:
         left, top, right, bottom = xyxy
         width, height = max(0.0, right - left), max(0.0, bottom - top)
         x, y, w, h = (f"{value:.6g}" for value in (left, top, width, height))
-        return DrawnBox(self._content.class_name(label), _colour(label), x, y, w, h, is_crowd, confidence)
+        return DrawnBox(self._content.class_name(label), _colour(label), x, y, w, h, is_crowd, confidence, outline)
+
+
+def _paths(masks: list[str], sample: Sample | None) -> list[str]:
+    """Masks as paths of an SVG; empty where a mask or the size of the image is not known."""
+    if sample is None:
+        return ["" for _mask in masks]
+    return [path_of(mask, sample.height, sample.width) if mask else "" for mask in masks]
 
 
 def _own_labels(sample: Sample) -> list[int]:

@@ -167,9 +167,7 @@ TASK = TaskDescriptor(
         "box_ap75": Metric(_("mAP75 of boxes")),
     },
     quality_chart=(("f1", "val"), ("ap50", "val"), ("ap", "val"), ("box_ap", "val")),
-    loss_parts={
-        name: label for name, label in detection.TASK.loss_parts.items() if name != "loss_centre"
-    }
+    loss_parts={name: label for name, label in detection.TASK.loss_parts.items() if name != "loss_centre"}
     | {"loss_mask": _("Mask loss")},
     annotation="instances",
     prediction="instances",
@@ -178,8 +176,8 @@ TASK = TaskDescriptor(
     outputs_help=(
         "`boxes` [D, 4], left, top, right, bottom in pixels of the square, `scores` [D] and `labels` [D], numbers of "
         "classes from 0, of the objects that non-maximum suppression keeps, the most confident first; `masks` "
-        "[D, 28, 28], the probability of each pixel within the box: `predict.py` scales them to the box and takes those "
-        "from 0.5 on."
+        "[D, 28, 28], the probability of each pixel within the box: `predict.py` scales them to the box and takes "
+        "those from 0.5 on."
     ),
     drill={"model": "maskrcnn_resnet18_fpn", "batch_size": 8, "epochs": 2, "ema_decay": 0.9},
 )

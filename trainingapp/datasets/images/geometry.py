@@ -231,7 +231,9 @@ def _outlines(
         values_HW = _upright_mask(image.mask, read_mask(image.mask.file, in_colour=image.mask.coding.in_colour), facts)
         masks = (values_HW == shape.mask_value for shape in shapes)
     else:
-        masks = (_painted([replace(shape, label=0)], frame, facts, Placed(is_turned=placed.is_turned)) for shape in shapes)
+        masks = (
+            _painted([replace(shape, label=0)], frame, facts, Placed(is_turned=placed.is_turned)) for shape in shapes
+        )
     return [encoded(mask_HW, facts.height, facts.width) for mask_HW in masks]
 
 

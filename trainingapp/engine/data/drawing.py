@@ -59,9 +59,7 @@ def image_with_objects(
     return image
 
 
-def _draw_boxes(
-    image: Image.Image, boxes_xyxy: torch.Tensor, labels_N: torch.Tensor, classes: Sequence[str]
-) -> None:
+def _draw_boxes(image: Image.Image, boxes_xyxy: torch.Tensor, labels_N: torch.Tensor, classes: Sequence[str]) -> None:
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(11)
     for box, label in zip(boxes_xyxy.tolist(), labels_N.tolist(), strict=True):

@@ -207,9 +207,7 @@ def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
     """Tian et al., arXiv:1904.01355. Its anchors are the strides: they determine which level takes which sizes."""
     slim = backbone_name != "resnet50"  # the small ones are our own: there are no published weights of the whole model
     channels = 128 if slim else 256
-    backbone = pyramid(
-        backbone_name, dense_stages(backbone_name), options, channels, LastLevelP6P7(channels, channels)
-    )
+    backbone = pyramid(backbone_name, dense_stages(backbone_name), options, channels, LastLevelP6P7(channels, channels))
     sizes = tuple((stride * options.anchor_scale,) for stride in (8, 16, 32, 64, 128))
     model: nn.Module = detection.FCOS(
         backbone,

@@ -108,9 +108,7 @@ def mask_losses(
 
 
 @torch.no_grad()
-def mask_goals(
-    planes_PHW: torch.Tensor, places_S: torch.Tensor, regions_S5: torch.Tensor, side: int
-) -> torch.Tensor:
+def mask_goals(planes_PHW: torch.Tensor, places_S: torch.Tensor, regions_S5: torch.Tensor, side: int) -> torch.Tensor:
     """float32 [S, side, side]: the part of each object's mask in its region, as `project_masks_on_boxes`."""
     return torch.cat(list(_goals(planes_PHW, places_S, regions_S5, side)))
 

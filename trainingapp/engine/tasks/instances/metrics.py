@@ -92,8 +92,7 @@ class InstanceResult(ImageResult):
             return rows
         given = zip(rows, self._rles(self.counts), strict=True)
         return [
-            {name: value for name, value in row.items() if name != "bbox"} | {"segmentation": rle}
-            for row, rle in given
+            {name: value for name, value in row.items() if name != "bbox"} | {"segmentation": rle} for row, rle in given
         ]
 
     def prediction(self) -> StoredPrediction:

@@ -46,7 +46,9 @@ def build_instance_network(
     second = name.endswith("_v2")
     backbone_name = name.removeprefix("maskrcnn_").removesuffix("_v2").removesuffix("_fpn")
     build = _whole if backbone_name == "resnet50" else _slim
-    return finished(build(backbone_name, options, second=second), name, pretrained=pretrained, weights_from=weights_from)
+    return finished(
+        build(backbone_name, options, second=second), name, pretrained=pretrained, weights_from=weights_from
+    )
 
 
 def _whole(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
