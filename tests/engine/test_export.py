@@ -47,6 +47,9 @@ FAMILIES = [
     ("detection", "fasterrcnn_mobilenet_v3_large_fpn", 64),
     ("detection", "ssd300_vgg16", 288),
     ("detection", "ssdlite320_mobilenet_v3_large", 128),
+    ("instances", "maskrcnn_resnet18_fpn", 64),
+    ("instances", "maskrcnn_mobilenet_v3_large_fpn", 64),
+    ("instances", "maskrcnn_resnet50_fpn_v2", 64),
     ("segmentation", "lraspp_mobilenet_v3_large", 64),
     ("segmentation", "deeplabv3_resnet18", 64),
     ("segmentation", "fcn_resnet18", 64),
@@ -196,6 +199,7 @@ def test_a_format_with_other_outputs_is_excluded_with_a_reason(tmp_path: Path, m
     [
         ("classification", "timm/resnet10t", 32, "classes"),
         ("detection", "fasterrcnn_resnet18_fpn", 64, "boxes"),
+        ("instances", "maskrcnn_mobilenet_v3_large_fpn", 64, "boxes"),
         ("segmentation", "fcn_resnet18", 64, "shares"),
     ],
 )

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 #: Waits for the GPU in a step, at most: for the proposals of detectors in two stages. Elsewhere there is none.
-WAITS = {"fasterrcnn_": 4}
+WAITS = {"fasterrcnn_": 4, "maskrcnn_": 4}
 
 FIRST = [network("resnet18"), network("smp/unet_resnet18")]
 """Rehearsed always; the others, which take minutes of processor time, at length."""

@@ -61,7 +61,7 @@ class Placed:
 
 
 def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool, wants_outlines: bool = False) -> Placed:
-    """Boxes, mask and outlines of a decoded image. Raises DatasetError if the annotations are for another image size."""
+    """Boxes, mask and outlines of a decoded image. Raises DatasetError if they are annotated for another image size."""
     placed = Placed(is_turned=_is_turned(image, facts))
     frame = facts.stored_size if placed.is_turned else (facts.width, facts.height)
     valid: list[Shape] = []
