@@ -36,8 +36,8 @@ class Chip:
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box in pixels of the upright image, as texts for SVG. `outline` is the path around the mask of its object; empty
-    without one."""
+    """A box in pixels of the upright image, as texts for SVG. `outline` is the path around the mask of its object, or
+    empty."""
 
     name: str
     colour: str

@@ -15,7 +15,7 @@ from trainingapp.contract.tasks.descriptor import TaskDescriptor
 
 SMALL: dict[str, JsonValue] = {
     "image_size": 96,
-    "epochs": 8,
+    "epochs": 10,
     "batch_size": 16,
     "anchor_scale": 0.25,
     "scheduler": "one-cycle",

@@ -44,7 +44,7 @@ class Shape:
 
     `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... as 32-bit values,
     half the size of Python numbers. Both are in pixels, or normalized to the upright image if `relative`. A missing box
-    is computed from the polygons or run lengths. `mask_value` is the value of its pixels in a mask file that has objects.
+    is computed from the polygons or run lengths. `mask_value` is the value of its pixels in a mask file with objects.
     """
 
     label: int

@@ -76,7 +76,7 @@ def annotated_augmentation(chosen: Switches, size: int, *, mask_fill: int = IGNO
     """The same for images with boxes or masks: takes and returns (tv_tensors.Image, dict of tv_tensors).
 
     RandAugment, TrivialAugment and erasing become a color change of similar strength. Boxes outside of a crop become
-    empty; the task removes them with their labels. `mask_fill` is the value of mask pixels that lie outside of the image.
+    empty; the task removes them with their labels. `mask_fill` is the value of mask pixels outside of the image.
     """
     steps: list[nn.Module] = _flips(chosen)
     if chosen.shift or chosen.crop:

@@ -1,4 +1,4 @@
-"""Small drawn datasets: shapes on noise, with a label for each image, boxes, masks and outlines, in the format of the index."""
+"""Small drawn datasets: shapes on noise, with labels, boxes, masks and outlines, in the format of the index."""
 
 from pathlib import Path
 

@@ -66,8 +66,8 @@ class SharedMeter(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A prediction for an image: one of `classes` (with `labels`), `boxes` (with `masks`) and `shares`, by the kind of the task's
-    predictions."""
+    """A prediction for an image: one of `classes` (with `labels`), `boxes` (with `masks`) and `shares`, by the kind of
+    the task's predictions."""
 
     classes: list[tuple[int, float]] | None = None
     """(label, probability), the most likely first."""
