@@ -1,7 +1,6 @@
 """Validation images with the truth and what the model made of them."""
 
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 
 from django.urls import reverse
 
@@ -137,15 +136,12 @@ class Gallery:
     def _truth(self, sample: Sample) -> Layer:
         kind = self._content.kind
         chips = [self._chip(label) for label in _own_labels(sample)] if kind == "classes" else []
-        masks = self._true_masks(sample) if kind == "instances" else []
-        boxes = (
-            [
-                self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd, outline=outline)
-                for box, outline in zip_longest(sample.boxes, _paths(masks[: len(sample.boxes)], sample), fillvalue="")
-            ]
-            if self._content.has_boxes
-            else []
-        )
+        shown = sample.boxes if self._content.has_boxes else ()
+        outlines = _paths(self._true_masks(sample) if kind == "instances" else [], len(shown), sample)
+        boxes = [
+            self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd, outline=outline)
+            for box, outline in zip(shown, outlines, strict=True)
+        ]
         mask = sample.mask if kind == "mask" else ""
         url = self._true_mask_url(mask) if mask else ""
         return Layer(chips, boxes, url)
@@ -163,13 +159,14 @@ class Gallery:
         if made.labels is not None:  # an image can have several labels: the classes that reach their threshold
             guesses = [guess for guess in made.classes or [] if guess[0] in made.labels]
         chips = [self._chip(label, share, is_right=label in truth) for label, share in guesses]
-        found = list(zip_longest(made.boxes or [], made.masks or [], fillvalue=""))
-        surest = [(box, mask) for box, mask in found if box and box[1] >= LEAST_CONFIDENCE]
-        surest = sorted(surest, key=lambda pair: -pair[0][1])[:MOST_BOXES]
-        outlines = _paths([mask for _box, mask in surest], sample)
+        found = made.boxes or []
+        surest = sorted(range(len(found)), key=lambda place: -found[place][1])[:MOST_BOXES]
+        surest = [place for place in surest if found[place][1] >= LEAST_CONFIDENCE]
+        masks = made.masks if made.masks and len(made.masks) == len(found) else [""] * len(found)
+        outlines = _paths([masks[place] for place in surest], len(surest), sample)
         boxes = [
-            self._box(box[0], box[2:], confidence=box[1], outline=outline)
-            for (box, _mask), outline in zip(surest, outlines, strict=True)
+            self._box(found[place][0], found[place][2:], confidence=found[place][1], outline=outline)
+            for place, outline in zip(surest, outlines, strict=True)
         ]
         return Layer(chips, boxes, self._predicted_mask_url(index) if made.mask else "")
 
@@ -207,10 +204,10 @@ class Gallery:
         return DrawnBox(self._content.class_name(label), _colour(label), x, y, w, h, is_crowd, confidence, outline)
 
 
-def _paths(masks: list[str], sample: Sample | None) -> list[str]:
-    """Masks as paths of an SVG; empty where a mask or the size of the image is not known."""
-    if sample is None:
-        return ["" for _mask in masks]
+def _paths(masks: list[str], count: int, sample: Sample | None) -> list[str]:
+    """The masks of `count` boxes as paths of an SVG; empty where a mask or the size of the image is not known."""
+    if sample is None or len(masks) != count:
+        return [""] * count
     return [path_of(mask, sample.height, sample.width) if mask else "" for mask in masks]
 
 

@@ -8,7 +8,7 @@ P planes of all images; S regions with an object; C classes with the background;
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -43,8 +43,9 @@ class MaskTargets(PaddedTargets):
     places_NM: torch.Tensor
 
     def to(self, device: torch.device) -> "MaskTargets":
-        moved = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, torch.Tensor)}
-        return replace(self, **moved)
+        values: dict[str, Any] = vars(self)
+        moved = {name: part.to(device) for name, part in values.items() if isinstance(part, torch.Tensor)}
+        return MaskTargets(**(values | moved))
 
     def by_image(self) -> list[dict[str, torch.Tensor]]:
         """With "masks", uint8 [M, H, W]."""

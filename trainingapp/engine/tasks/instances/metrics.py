@@ -73,7 +73,7 @@ class InstanceResult(ImageResult):
         if not len(self.labels_D) or not len(self.truth_labels_G):
             return np.zeros((len(self.labels_D), len(self.truth_labels_G)))
         masks, truth = (self._rles(_lines(runs)) for runs in (self.runs_B, self.truth_runs_B))
-        found = mask.iou(masks, truth, self.crowds_G.astype(np.uint8).tolist())  # type: ignore[no-untyped-call]
+        found = mask.iou(masks, truth, self.crowds_G.astype(np.uint8).tolist())
         return np.asarray(found, dtype=np.float64).reshape(len(masks), len(truth))
 
     def image_row(self) -> dict[str, int]:

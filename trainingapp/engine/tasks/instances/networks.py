@@ -63,7 +63,7 @@ def _whole(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.
         heads["rpn_head"] = RPNHead(256, anchors.num_anchors_per_location()[0], conv_depth=2)
         heads["box_head"] = FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=nn.BatchNorm2d)
         heads["mask_head"] = MaskRCNNHeads(256, [256] * 4, 1, norm_layer=nn.BatchNorm2d)
-    model: nn.Module = MaskRCNN(
+    model: nn.Module = MaskRCNN(  # type: ignore[no-untyped-call]
         backbone,
         options.class_count + 1,
         rpn_anchor_generator=anchors,
@@ -80,16 +80,16 @@ def _slim(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
     backbone = pyramid(backbone_name, stages, options, channels, LastLevelMaxPool())
     anchors = _anchors(len(stages) + 1, options)
     levels = [str(level) for level in range(len(stages))]
-    model: nn.Module = MaskRCNN(
+    model: nn.Module = MaskRCNN(  # type: ignore[no-untyped-call]
         backbone,
         rpn_anchor_generator=anchors,
         rpn_head=RPNHead(channels, anchors.num_anchors_per_location()[0]),
         box_roi_pool=_pool(levels, 7, options),
-        box_head=TwoMLPHead(channels * 7 * 7, SLIM_BOX_FEATURES),
-        box_predictor=FastRCNNPredictor(SLIM_BOX_FEATURES, classes),
+        box_head=TwoMLPHead(channels * 7 * 7, SLIM_BOX_FEATURES),  # type: ignore[no-untyped-call]
+        box_predictor=FastRCNNPredictor(SLIM_BOX_FEATURES, classes),  # type: ignore[no-untyped-call]
         mask_roi_pool=_pool(levels, 14, options),
         mask_head=MaskRCNNHeads(channels, SLIM_MASK_LAYERS, 1),
-        mask_predictor=MaskRCNNPredictor(SLIM_MASK_LAYERS[-1], SLIM_MASK_LAYERS[-1], classes),
+        mask_predictor=MaskRCNNPredictor(*SLIM_MASK_LAYERS, classes),  # type: ignore[no-untyped-call]
         **SLIM_SAMPLES,
         **options.thresholds("box_"),
     )

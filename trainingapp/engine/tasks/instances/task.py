@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -56,7 +57,7 @@ class InstancesTask(DetectionTask):
 
     @classmethod
     def plain_network(cls, network: nn.Module, image_size: int) -> nn.Module:
-        heads = network.roi_heads
+        heads: Any = network.roi_heads
         limits = {"confidence": LEAST_CONFIDENCE, "iou": heads.nms_thresh, "limit": heads.detections_per_img}
         return PlainInstances(network.eval(), image_size, **limits).eval()  # type: ignore[arg-type]
 
