@@ -14,7 +14,7 @@ function filterBoxes() {
   if (confidence) element("confidence-shown").textContent = `${Math.round(threshold * 100)} %`;
   for (const box of document.querySelectorAll("[data-confidence]")) box.toggleAttribute("hidden", Number(box.dataset.confidence) < threshold);
   for (const count of document.querySelectorAll("[data-shown-boxes]")) {
-    count.textContent = count.closest("figure").querySelectorAll("[data-confidence]:not([hidden])").length;
+    count.textContent = count.closest("figure").querySelectorAll("rect[data-confidence]:not([hidden])").length;
   }
 }
 

@@ -38,7 +38,7 @@ class Panel {
     for (const guess of this.panel.querySelectorAll("[data-share]")) guess.hidden = Number(guess.dataset.share) < confidence;
     for (const figure of this.panel.querySelectorAll("[data-number]")) {
       const one = this.rows.get(figure.dataset.number);
-      if (one?.boxes) this.showBoxes(figure, suppressed(one.boxes, confidence, this.value("iou")), one);
+      if (one?.boxes) this.showBoxes(figure, suppressed(one.boxes, confidence, this.value("iou") ?? 1), one);
     }
     for (const [canvas, pixels] of this.masks) this.showMask(canvas, pixels);
   }
@@ -48,8 +48,11 @@ class Panel {
     const shown = figure.querySelector("img").clientWidth || one.width;
     const size = (NAME_PIXELS * one.width) / shown;
     const parts = [];
-    for (const [label, score, left, top, right, bottom] of rows) {
+    for (const row of rows) {
+      const [label, score, left, top, right, bottom] = row;
       const stroke = colours[label];
+      const outline = one.outlines?.[one.boxes.indexOf(row)];
+      if (outline) parts.push(drawn("path", { class: "outline", d: outline, fill: stroke, stroke }));
       parts.push(drawn("rect", { class: "box", x: left, y: top, width: right - left, height: bottom - top, stroke }));
       const name = drawn("text", { class: "box-name", x: left, y: top - 0.3 * size < size ? top + 1.1 * size : top - 0.3 * size, fill: stroke, "font-size": size });
       name.textContent = `${classes[label]} ${percent(score)}`;

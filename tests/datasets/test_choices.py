@@ -71,7 +71,7 @@ def test_masks_use_the_selected_classes(import_with: ImportWith) -> None:
 
 def test_scenes_with_one_merged_class_do_not_support_classification(import_with: ImportWith) -> None:
     dataset = import_with(annotated.scenes_tree(), {"thing": ["cat", "dog", "owl"]})
-    assert dataset.tasks == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation", "instances"]
 
 
 @pytest.mark.parametrize("classes", [{"a": ["bear"]}, {"a": ["cat"], "b": ["cat"]}])

@@ -93,7 +93,7 @@ def test_names_as_urls(import_tree: ImportTree) -> None:
 )
 def test_outlines_in_other_forms(import_tree: ImportTree, new: Callable[[Any], Any]) -> None:
     dataset = import_tree(one_file(each("annotations", segmentation=new), outlined=True))
-    assert dataset.tasks == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation", "instances"]
     assert boxes_of(dataset) == EXPECTED
     assert (imported_mask(dataset, "p1") == annotated.mask_values(IMAGES[0])).all()
 
@@ -160,4 +160,4 @@ def test_packed_run_lengths_that_python_wrote_as_bytes(import_tree: ImportTree) 
     packed = coco_masks.encode(np.asfortranarray(np.ones((SIZE[1], SIZE[0]), np.uint8)))["counts"]
     outline = {"size": [SIZE[1], SIZE[0]], "counts": str(packed)}
     dataset = import_tree(one_file(each("annotations", segmentation=lambda _old: outline)))
-    assert (dataset.status, dataset.tasks) == ("ready", ["detection", "segmentation"])
+    assert (dataset.status, dataset.tasks) == ("ready", ["detection", "segmentation", "instances"])

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.helpers import annotated
 from tests.helpers.sources import files_under, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.run_lengths import decoded, read_outlines
 from trainingapp.jobs import execution
 from trainingapp.models import Dataset, Job
 
@@ -82,10 +83,10 @@ def test_demo_is_drawn_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("admin")
-def test_demo_supports_all_three_tasks() -> None:
+def test_demo_supports_all_built_in_tasks() -> None:
     call_command("demo", images=40, size=32)
     dataset = Dataset.objects.get()
-    assert sorted(dataset.tasks) == ["classification", "detection", "segmentation"]
+    assert sorted(dataset.tasks) == ["classification", "detection", "instances", "segmentation"]
     for sample in read_index(dataset.folder).samples:
         assert sample.path.split("/")[2] == dataset.classes[sample.label]
         with Image.open(dataset.folder / sample.mask) as mask:
@@ -95,6 +96,13 @@ def test_demo_supports_all_three_tasks() -> None:
         inside_HW = values_HW[int(large.top) : int(large.bottom), int(large.left) : int(large.right)]
         assert large.label == sample.label
         assert (inside_HW == large.label + 1).sum() == (values_HW == large.label + 1).sum()
+        masks = [decoded(text, 32, 32) for text in read_outlines(dataset.folder / sample.outlines)]
+        for box, mask_HW in zip(sample.boxes, masks, strict=True):
+            rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
+            assert (box.left, box.top) == (columns[0], rows[0])
+            assert (box.right, box.bottom) == (columns[-1] + 1, rows[-1] + 1)
+            assert (values_HW[mask_HW] == box.label + 1).all()
+        assert np.array_equal(np.sum(masks, axis=0), values_HW > 0)  # objects do not overlap
 
 
 @pytest.mark.usefixtures("admin")

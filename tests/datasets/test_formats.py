@@ -46,7 +46,11 @@ def test_boxes_of_every_format(import_tree: ImportTree, tree: Tree) -> None:
 )
 def test_outlines_support_detection_and_segmentation(import_tree: ImportTree, tree: Tree, name: str) -> None:
     dataset = import_tree(tree)
-    assert (dataset.format, dataset.tasks, dataset.classes) == (name, ["detection", "segmentation"], CLASSES)
+    assert (dataset.format, dataset.tasks, dataset.classes) == (
+        name,
+        ["detection", "segmentation", "instances"],
+        CLASSES,
+    )
     assert imported_boxes(dataset) == expected_boxes()
     for item in IMAGES:
         assert (imported_mask(dataset, item.stem) == annotated.mask_values(item)).all()
@@ -143,7 +147,7 @@ def test_run_lengths_and_crowds(import_tree: ImportTree) -> None:
             entry["iscrowd"] = int(entry["category_id"] == 30)
         tree[f"{split}/_annotations.coco.json"] = json.dumps(content).encode()
     dataset = import_tree(tree)
-    assert dataset.tasks == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation", "instances"]
     assert imported_boxes(dataset) == expected_boxes()
     assert (imported_mask(dataset, "p1") == annotated.mask_values(IMAGES[0])).all()
     assert dataset.statistics["classes"][2]["objects"] == {"train": 0, "val": 0}

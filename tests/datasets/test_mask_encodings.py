@@ -44,7 +44,11 @@ WIDTH, HEIGHT = SIZE
 def test_masks_of_every_program(import_tree: ImportTree, tree: Tree, name: str) -> None:
     dataset = import_tree(tree)
     assert (dataset.status, dataset.report) == ("ready", [])
-    assert (dataset.format, dataset.tasks, dataset.classes) == (name, ["detection", "segmentation"], CLASSES)
+    assert (dataset.format, dataset.tasks, dataset.classes) == (
+        name,
+        ["detection", "segmentation", "instances"],
+        CLASSES,
+    )
     assert imported_boxes(dataset) == expected_boxes()
     for item in IMAGES:
         assert (imported_mask(dataset, item.stem) == mask_values(item)).all()

@@ -148,7 +148,7 @@ def test_equal_outlines(
     write(held(tmp_path / "written", outlined), folder)
     dataset = new_dataset(folder)
     run_import(dataset)
-    assert (dataset.status, codes(dataset), dataset.tasks) == ("ready", [], ["detection", "segmentation"])
+    assert (dataset.status, codes(dataset), dataset.tasks) == ("ready", [], ["detection", "segmentation", "instances"])
     # The library writes the centers of the outermost pixels as the corners of an outline.
     check_boxes(dataset, 1.01)
     for item in IMAGES:

@@ -48,7 +48,7 @@ def test_boxes_are_read_and_other_columns_reported(import_tree: ImportTree, line
 
 def test_four_corners_are_oriented_boxes_and_outlines(import_tree: ImportTree) -> None:
     dataset = import_tree(labelled("0 .5 .2 .8 .5 .5 .8 .2 .5"))
-    assert dataset.tasks == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation", "instances"]
     assert imported_boxes(dataset)["p1"][1] == [("cat", (12.0, 8.0, 48.0, 32.0))]
     assert "oriented_boxes" in codes(dataset, "warning")
 
@@ -56,13 +56,13 @@ def test_four_corners_are_oriented_boxes_and_outlines(import_tree: ImportTree) -
 def test_outlines_of_several_lengths_are_outlines(import_tree: ImportTree) -> None:
     lines = {f"p{number}": "0 .2 .2 .8 .2 .8 .8" + " .2 .7" * number for number in range(1, 7)}
     dataset = import_tree(labelled(lines))
-    assert dataset.tasks == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation", "instances"]
     assert codes(dataset, "warning") == ["empty_class"]
 
 
 def test_outlines_of_one_length_are_outlines(import_tree: ImportTree) -> None:
     dataset = import_tree(labelled("0 .7 .2 .8 .4 .7 .6 .5 .7 .3 .5 .5 .3"))
-    assert dataset.tasks == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation", "instances"]
     assert imported_boxes(dataset)["p1"][1] == [("cat", (18.0, 8.0, 48.0, 28.0))]
 
 

@@ -51,6 +51,9 @@ FAMILIES = [
     ("detection", "hf/rtdetrv2_r18", 64),
     ("detection", "hf/dfine_n", 128),
     ("detection", "hf/rfdetr_nano", 64),
+    ("instances", "maskrcnn_resnet18_fpn", 64),
+    ("instances", "maskrcnn_mobilenet_v3_large_fpn", 64),
+    ("instances", "maskrcnn_resnet50_fpn_v2", 64),
     ("segmentation", "lraspp_mobilenet_v3_large", 64),
     ("segmentation", "deeplabv3_resnet18", 64),
     ("segmentation", "fcn_resnet18", 64),
@@ -200,6 +203,7 @@ def test_a_format_with_other_outputs_is_excluded_with_a_reason(tmp_path: Path, m
     [
         ("classification", "timm/resnet10t", 32, "classes"),
         ("detection", "fasterrcnn_resnet18_fpn", 64, "boxes"),
+        ("instances", "maskrcnn_mobilenet_v3_large_fpn", 64, "boxes"),
         ("segmentation", "fcn_resnet18", 64, "shares"),
     ],
 )

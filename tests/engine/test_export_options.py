@@ -139,6 +139,8 @@ def test_suppression_inside_finds_what_the_prediction_script_finds(tmp_path: Pat
     [
         ("classification", ExportOptions(nms=True), "only available for detection"),
         ("segmentation", ExportOptions(nms=True), "only available for detection"),
+        ("instances", ExportOptions(nms=True), "only available for detection"),
+        ("instances", ExportOptions(opset=21), "from 13 to 20"),
         ("detection", ExportOptions(nms=True, batch="dynamic"), "one image at a time"),
         ("detection", ExportOptions(opset=21), "Opset 21 is not available for this model. Choose one from 13 to 20."),
         ("classification", ExportOptions(opset=24), "from 13 to 23"),
@@ -149,7 +151,7 @@ def test_choices_that_do_not_apply_to_the_task_are_refused(task: str, options: E
     assert words in str(options.problem(task))
 
 
-@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation", "instances"])
 def test_every_offered_opset_is_accepted(task: str) -> None:
     assert ExportOptions().problem(task) is None
     assert all(ExportOptions(opset=number).problem(task) is None for number in opsets(task))
@@ -220,6 +222,7 @@ CHOICES = [
     (("detection", "retinanet_resnet18_fpn", 64), D(nms=True, opset=20)),
     (("detection", "ssdlite320_mobilenet_v3_large", 128), D(batch="dynamic", size="dynamic")),
     (("detection", "fasterrcnn_resnet18_fpn", 64), D(half=True)),
+    (("instances", "maskrcnn_resnet18_fpn", 64), D(half=True, opset=17)),
     (("detection", "fasterrcnn_resnet18_fpn", 64), D(nms=True, opset=13)),
 ]
 

@@ -1,4 +1,4 @@
-"""The drill that users run, as a soak test: kills change nothing. The long one makes twenty, over the three tasks."""
+"""The drill that users run, as a soak test: kills change nothing. The long one makes twenty, over all tasks."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from trainingapp.operations.drill.comparison import Facts, differences
 
 pytestmark = pytest.mark.slow
 
-TASKS = ("classification", "detection", "segmentation")
+TASKS = ("classification", "detection", "segmentation", "instances")
 
 
 @pytest.mark.long

@@ -12,7 +12,11 @@ from trainingapp.contract.dataset_index import SAMPLES_FILE, Box, Sample, read_i
 from trainingapp.contract.evaluation import Column, Curve, Evaluation, ImageScore, write_evaluation
 from trainingapp.contract.folds import folded
 from trainingapp.contract.image_results import ImageResults
+from trainingapp.contract.run_lengths import encoded, write_outlines
 from trainingapp.models import Dataset, TrainingRun
+
+BOX_MASK = encoded(np.ones((25, 16)), 32, 32, 4, 5)
+"""The packed run lengths of the object that `annotated` adds: it fills its box."""
 
 
 def validation_paths(run: TrainingRun) -> list[str]:
@@ -58,7 +62,7 @@ def evaluated(run: TrainingRun, epoch: int, *, task: str = "classification", at_
 
 
 def annotated(dataset: Dataset) -> None:
-    """Add a box and a mask of its class to every image of a tiny dataset."""
+    """Add a box, its outline and a mask of its class to every image of a tiny dataset."""
     index = read_index(dataset.folder)
     samples = []
     for sample in index.samples:
@@ -66,8 +70,10 @@ def annotated(dataset: Dataset) -> None:
         (dataset.folder / mask).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (32, 32), sample.label + 1).save(dataset.folder / mask)
         box = Box(sample.label, 4, 5, 20, 30)
-        samples.append(Sample(sample.path, sample.label, sample.split, 32, 32, (box,), mask))
-    tasks = ["classification", "detection", "segmentation"]
+        outlines = mask.replace(".png", ".json")
+        write_outlines(dataset.folder / outlines, 32, 32, [BOX_MASK])
+        samples.append(Sample(sample.path, sample.label, sample.split, 32, 32, (box,), mask, outlines=outlines))
+    tasks = ["classification", "detection", "segmentation", "instances"]
     about = {"name": index.name, "classes": index.classes, "fingerprint": index.fingerprint}
     write_index(dataset.folder, tasks=tasks, samples=samples, **about)
 

@@ -22,11 +22,11 @@ from trainingapp.models import Dataset
 Holds = Literal["boxes", "outlines", "masks", "label", "labels", "all"]
 TASKS: Mapping[Holds, list[str]] = {
     "boxes": ["detection"],
-    "outlines": ["detection", "segmentation"],
+    "outlines": ["detection", "segmentation", "instances"],
     "masks": ["segmentation"],
     "label": ["classification"],
     "labels": ["classification"],
-    "all": ["detection", "segmentation", "classification"],
+    "all": ["detection", "segmentation", "classification", "instances"],
 }
 ITEMS = (
     *IMAGES,

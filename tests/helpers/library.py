@@ -5,11 +5,17 @@ from typing import Any
 from tests.helpers.library_weights import make_card, make_weights
 from trainingapp.models import Weights
 
-CLASSES = {"classification": ["blue", "red"], "detection": ["disc", "ring"], "segmentation": ["disc", "ring"]}
+CLASSES = {
+    "classification": ["blue", "red"],
+    "detection": ["disc", "ring"],
+    "segmentation": ["disc", "ring"],
+    "instances": ["disc", "ring"],
+}
 MODELS = {
     "classification": ("mobilenet_v3_small", 32),
     "detection": ("ssdlite320_mobilenet_v3_large", 128),
     "segmentation": ("fcn_resnet18", 64),
+    "instances": ("maskrcnn_mobilenet_v3_large_fpn", 64),
 }
 
 

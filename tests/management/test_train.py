@@ -232,7 +232,7 @@ def test_the_exit_code_of_waiting_is_that_of_the_outcome(make: MAKE, status: str
         train("watch", make("pending").pk)
 
 
-@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation", "instances"])
 def test_the_template_is_a_complete_configuration(task: str) -> None:
     import yaml
 

@@ -127,7 +127,15 @@ def test_a_process_that_starts_with_the_setting_knows_the_task() -> None:
         " import TASKS; print(*TASKS, parse_config({'task': 'grading'}).focus, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["classification", "detection", "segmentation", "grading", "1.0", "False"]
+    assert done.stdout.split() == [
+        "classification",
+        "detection",
+        "segmentation",
+        "instances",
+        "grading",
+        "1.0",
+        "False",
+    ]
 
 
 def test_a_missing_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_a_preset_fills_the_form_without_javascript(user_client: Client, dataset
     assert {name: shown[name] for name in chosen.values} == chosen.values
 
 
-@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation", "instances"])
 def test_the_values_of_presets_are_valid(task: str) -> None:
     from trainingapp.contract.config import parse_config
     from trainingapp.contract.tasks.registry import TASKS

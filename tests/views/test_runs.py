@@ -156,7 +156,8 @@ def test_only_datasets_with_the_annotations_are_offered(user_client: Client, dat
         name="boxes", owner=user, tasks=["detection", "segmentation"], status=Dataset.Status.READY
     )
     offered = {task: set(RunForm(task=task, user=user).fields["dataset"].queryset) for task in TASKS}
-    assert offered == {"classification": {dataset}, "detection": {boxes}, "segmentation": {boxes}}
+    expected = {"classification": {dataset}, "detection": {boxes}, "segmentation": {boxes}, "instances": set()}
+    assert offered == expected
     page = user_client.get(reverse("run_new"), {"dataset": boxes.pk})
     assert page.context["form"].task_name == "detection"
     page = user_client.get(reverse("run_new"), {"dataset": boxes.pk, "task": "segmentation"})

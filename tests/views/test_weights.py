@@ -273,7 +273,11 @@ def test_a_detector_offers_nms_for_single_images(user_client: Client, user: User
 
 
 @pytest.mark.parametrize(
-    "task", ["detection", *(pytest.param(each, marks=pytest.mark.long) for each in ("classification", "segmentation"))]
+    "task",
+    [
+        "detection",
+        *(pytest.param(each, marks=pytest.mark.long) for each in ("classification", "segmentation", "instances")),
+    ],
 )
 def test_images_are_predicted(user_client: Client, user: User, other_user: User, task: str) -> None:
     entry = make_entry(user, task, name=task)

@@ -5,18 +5,19 @@ dataset.json    {"format": 2, "tasks": [str, ...], "name": str, "classes": [str,
                 of more than 8 bits or of many bands were converted (see deep_images.py)
 samples.jsonl   one line per image: {"path", "split", "width", "height"} and, where there are such annotations,
                 "label": int, "labels": [int, ...], "boxes": [[label, left, top, right, bottom], ...], "mask": path
+                "outlines": path
                 and, where several images are the same file, "group": str, which these have in common
 
-path and mask are relative to the folder, with forward slashes; width and height are the pixels of the upright image.
-A label is an index into classes. Every image of a multi-label dataset has "labels", in ascending order: all classes
-that it shows, none for an image without any. Boxes are in pixels of the upright image, within it, right and bottom
-exclusive; a sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask is a
-PNG of one 8-bit channel, of the upright image's size: 0 where no class is, i + 1 where classes[i] is, 255 where the
-class is unknown.
+path, mask and outlines are relative to the folder, with forward slashes; width and height are the pixels of the upright
+image. A label is an index into classes. Every image of a multi-label dataset has "labels", in ascending order: all
+classes that it shows, none for an image without any. Boxes are in pixels of the upright image, within it, right and
+bottom exclusive; a sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask
+is a PNG of one 8-bit channel, of the upright image's size: 0 where no class is, i + 1 where classes[i] is, 255 where
+the class is unknown. The outlines are a file of `run_lengths.py` with the mask of each box, in the order of the boxes.
 
 Format 1 had "recipe" instead of "tasks", and a label for every image. Versions before multi-label datasets wrote no
-"labels", and versions before folds no "group"; the format has kept its number, because every older file is read as
-before.
+"labels", those before folds no "group", and those before instance segmentation no "outlines"; the format has kept its
+number, because every older file is read as before.
 """
 
 import json
@@ -102,6 +103,7 @@ class Sample:
     mask: str = ""
     labels: tuple[int, ...] | None = None
     group: str = ""
+    outlines: str = ""
 
     def line(self) -> str:
         """The JSON line of the sample."""
@@ -119,6 +121,8 @@ class Sample:
             values["boxes"] = [box.values() for box in self.boxes]
         if self.mask:
             values["mask"] = self.mask
+        if self.outlines:
+            values["outlines"] = self.outlines
         if self.group:
             values["group"] = self.group
         return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
@@ -238,6 +242,7 @@ def parse_sample(values: Mapping[str, object], class_count: int, where: Where) -
         mask=_inner_path(values["mask"], "mask", where) if values.get("mask") else "",
         labels=_labels(values["labels"], class_count, where) if values.get("labels") is not None else None,
         group=str(values.get("group") or ""),
+        outlines=_inner_path(values["outlines"], "outlines", where) if values.get("outlines") else "",
     )
 
 

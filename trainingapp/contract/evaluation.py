@@ -17,7 +17,8 @@
 An index counts the images of the validation split. A prediction is one of
     {"classes": [[label, probability], ...], "labels": [label, ...]}   the most likely first; labels are those that
                                                               reach their threshold, where an image can have several
-    {"boxes": [[label, confidence, left, top, right, bottom], ...]}   in pixels of the upright image
+    {"boxes": [[label, confidence, left, top, right, bottom], ...]}   in pixels of the upright image; with "masks", the
+                                                              packed run lengths of each (see `run_lengths.py`)
     {"mask": "epoch_{n}/{index}.png"}                          beside this file; pixels as in a dataset's masks, at the
                                                               size that the model saw, without the padding
 """
@@ -50,6 +51,7 @@ class StoredPrediction(TypedDict, total=False):
     classes: list[list[float]]
     labels: list[int]
     boxes: list[list[float]]
+    masks: list[str]
     mask: str
 
 

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.weights import EXPORT_NMS_ONE_IMAGE, EXPORT_NO_BOXES, EXPORT_OPSET
+from trainingapp.contract.tasks.descriptor import BOXES_KINDS
 from trainingapp.contract.tasks.registry import TASKS
 
 Axis = Literal["fixed", "dynamic"]
@@ -65,13 +66,15 @@ class ExportOptions:
 
 
 def finds_boxes(task: str) -> bool:
-    """Whether the networks of a task are detectors; False for a task that is not installed."""
+    """Whether the networks of a task are detectors, which give boxes before suppression; False for a task that is not
+    installed."""
     return task in TASKS and TASKS[task].prediction == "boxes"
 
 
 def opsets(task: str) -> range:
     """The versions of ONNX operators that torch writes for the networks of a task."""
-    most = MOST_OPSET_OF_OLDER if finds_boxes(task) else MOST_OPSET
+    has_boxes = task in TASKS and TASKS[task].prediction in BOXES_KINDS
+    most = MOST_OPSET_OF_OLDER if has_boxes else MOST_OPSET
     return range(LEAST_OPSET, most + 1)
 
 

@@ -1,8 +1,9 @@
 """Predict with an exported network: python predict.py IMAGE ... [--out FOLDER] [--confidence 0.5] [--iou 0.5]
 
 Needs numpy, pillow, and onnxruntime for model.onnx or openvino for model.xml. Reads one of these and model.json beside
-it; for each image it prints one line of JSON and, with --out, writes the image with the predictions drawn in. Images of
-more than 8 bits per channel are converted as in training where model.json says how (deep_images.py, tiff_bands.py).
+it; for each image it prints one line of JSON and, with --out, writes the image with the predictions drawn in. Masks of
+objects are COCO's packed run lengths (run_lengths.py). Images of more than 8 bits per channel are converted as in
+training where model.json says how (deep_images.py, tiff_bands.py).
 
 Legend: B boxes, C classes; xyxy = left, top, right, bottom in pixels.
 """
@@ -169,6 +170,46 @@ def placed(boxes_D4: Floats, scores_D: Floats, labels_D: Any, image: Prepared) -
     return [[label, score, *box] for label, score, box in rows]
 
 
+def instances(outputs: Sequence[Any], image: Prepared, least: float) -> tuple[list[list[float]], list[str]]:
+    """The objects of an image from a network's boxes [D, 4], scores [D], labels [D] and masks [D, side, side].
+
+    Gives rows of `candidates`, and for each the packed run lengths of its mask in the upright image: see
+    `run_lengths.py`.
+    """
+    from trainingapp.contract.run_lengths import encoded
+
+    boxes_D4, scores_D, labels_D, masks_Dmm = outputs
+    rows, counts = [], []
+    for place in np.flatnonzero(scores_D >= least):
+        one = slice(place, place + 1)
+        for row in placed(boxes_D4[one], scores_D[one], labels_D[one], image):
+            inside_hw, left, top = mask_in_box(masks_Dmm[place], row[2:], image.width, image.height)
+            rows.append(row)
+            counts.append(encoded(inside_hw, image.height, image.width, left, top))
+    return rows, counts
+
+
+def mask_in_box(
+    chances_mm: Floats, box: Sequence[float], width: int, height: int
+) -> tuple[NDArray[np.bool_], int, int]:
+    """The pixels of an image that an object covers: bool [h, w], and the left and top of that part of the image.
+
+    `chances_mm` are the probabilities within the box (left, top, right, bottom), scaled to it bilinearly; outside of
+    the box they are zero.
+    """
+    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+    right, bottom = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
+    framed = np.pad(np.asarray(chances_mm, dtype=np.float32), 1)
+    for first, last, low, high in ((top, bottom, box[1], box[3]), (left, right, box[0], box[2])):
+        place = (np.arange(first, last) + 0.5 - low) / (high - low) * len(chances_mm) + 0.5
+        place = place.clip(0, len(chances_mm) + 1)
+        before = np.floor(place).astype(np.int64).clip(max=len(chances_mm))
+        share = (place - before).astype(np.float32)[:, None]
+        # Rows first; transposed, the columns are the rows.
+        framed = ((1 - share) * framed[before] + share * framed[before + 1]).T
+    return framed >= USUAL_THRESHOLD, left, top
+
+
 def rounded(rows: Sequence[list[float]]) -> list[list[float]]:
     """Rows for pages and files: four digits of the score, hundredths of a pixel."""
     return [[row[0], round(row[1], 4), *(round(x, 2) for x in row[2:])] for row in rows]
@@ -277,6 +318,12 @@ def _found(
         mask_HW = mask(outputs[0], image)
         return {"shares": mask_shares(mask_HW, classes)}, mask_HW
     confidence = card["confidence"] if options.confidence is None else options.confidence
+    if card["prediction"] == "instances":
+        found_rows, counts = instances(outputs, image, confidence)
+        objects = _objects(rounded(found_rows), classes)
+        for one, text in zip(objects, counts, strict=True):
+            one["mask"] = {"size": [image.height, image.width], "counts": text}
+        return {"boxes": objects}, None
     iou = card["iou"] if options.iou is None else options.iou
     made = card["export"]
     if made["nms"]:
@@ -284,8 +331,11 @@ def _found(
     else:
         boxes_of, scores_BC = (part[0] for part in outputs[:2]) if made["batch"] == "dynamic" else outputs[:2]
         rows = rounded(suppressed(candidates(boxes_of, scores_BC, image, confidence), iou, card["max_boxes"]))
-    boxes = [{"class": classes[int(row[0])], "confidence": row[1], "box": row[2:]} for row in rows]
-    return {"boxes": boxes}, None
+    return {"boxes": _objects(rows, classes)}, None
+
+
+def _objects(rows: list[list[float]], classes: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"class": classes[int(row[0])], "confidence": row[1], "box": row[2:]} for row in rows]
 
 
 def _with_thresholds(
@@ -306,6 +356,9 @@ def _drawn(path: Path, card: Card, line: dict[str, Any], mask_HW: NDArray[np.uin
     if mask_HW is not None:
         return _with_mask(image, mask_HW)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(11, image.height // 30))
+    if card["prediction"] == "instances":
+        image = _with_objects(image, line["boxes"], card["classes"])
+        draw = ImageDraw.Draw(image)
     for box in line.get("boxes", []):
         colour = COLOURS[card["classes"].index(box["class"]) % len(COLOURS)]
         draw.rectangle(tuple(box["box"]), outline=colour, width=max(2, image.height // 200))
@@ -319,6 +372,17 @@ def _drawn(path: Path, card: Card, line: dict[str, Any], mask_HW: NDArray[np.uin
         words = f"{top[0]['class']} {top[0]['probability']:.2f}"
         draw.text((4, 4), words, fill="white", font=font, stroke_width=2, stroke_fill="black")
     return image
+
+
+def _with_objects(image: Image.Image, objects: Sequence[dict[str, Any]], classes: Sequence[str]) -> Image.Image:
+    """The image with the mask of each object in the color of its class."""
+    from trainingapp.contract.run_lengths import decoded
+
+    layer = np.zeros((image.height, image.width, 4), dtype=np.uint8)
+    for one in reversed(objects):  # the most confident one on top
+        colour = COLOURS[classes.index(one["class"]) % len(COLOURS)]
+        layer[decoded(one["mask"]["counts"], *one["mask"]["size"])] = (*bytes.fromhex(colour[1:]), 140)
+    return Image.alpha_composite(image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
 
 
 def _with_mask(image: Image.Image, mask_HW: NDArray[np.uint8]) -> Image.Image:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainingapp.contract import deep_images, prediction, tiff_bands
+from trainingapp.contract import deep_images, prediction, run_lengths, tiff_bands
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.export_options import NMS_OUTPUTS, OPTION_FORMATS, ExportOptions
 from trainingapp.contract.messages import Message, MessageError, from_data, sentences
@@ -223,6 +223,8 @@ def _scripts(card: Card) -> dict[ModuleType, str]:
     scripts = {prediction: "predict.py"}
     if card.get("conversion"):
         scripts |= {deep_images: "deep_images.py", tiff_bands: "tiff_bands.py"}
+    if TASKS[card["task"]].prediction == "instances":
+        scripts[run_lengths] = "run_lengths.py"
     return scripts
 
 

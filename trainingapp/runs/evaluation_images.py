@@ -7,6 +7,7 @@ from django.urls import reverse
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.dataset_index import Sample
 from trainingapp.contract.evaluation import SHOWN_PER_CLASS
+from trainingapp.contract.run_lengths import path_of, read_outlines
 from trainingapp.datasets.previews import UNKNOWN_COLOUR, fold_places, image_page
 from trainingapp.models import TrainingRun
 from trainingapp.runs.evaluations import EvaluationFile, Prediction, file_version
@@ -34,7 +35,8 @@ class Chip:
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box in pixels of the upright image, as texts for SVG."""
+    """A box in pixels of the upright image, as texts for SVG. `outline` is the path around the mask of its object, or
+    empty."""
 
     name: str
     colour: str
@@ -44,6 +46,7 @@ class DrawnBox:
     height: str
     is_crowd: bool = False
     confidence: float | None = None
+    outline: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,22 @@ class Gallery:
     def _truth(self, sample: Sample) -> Layer:
         kind = self._content.kind
         chips = [self._chip(label) for label in _own_labels(sample)] if kind == "classes" else []
+        shown = sample.boxes if self._content.has_boxes else ()
+        outlines = _paths(self._true_masks(sample) if kind == "instances" else [], len(shown), sample)
         boxes = [
-            self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd) for box in sample.boxes
+            self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd, outline=outline)
+            for box, outline in zip(shown, outlines, strict=True)
         ]
         mask = sample.mask if kind == "mask" else ""
         url = self._true_mask_url(mask) if mask else ""
-        return Layer(chips, boxes if kind == "boxes" else [], url)
+        return Layer(chips, boxes, url)
+
+    def _true_masks(self, sample: Sample) -> list[str]:
+        """The packed run lengths of the boxes; none where their file is missing or damaged."""
+        try:
+            return read_outlines(self._run.dataset.folder / sample.outlines) if sample.outlines else []
+        except (OSError, ValueError):
+            return []
 
     def _prediction(self, index: int, made: Prediction, sample: Sample | None) -> Layer:
         truth = _own_labels(sample) if sample else []
@@ -146,8 +159,15 @@ class Gallery:
         if made.labels is not None:  # an image can have several labels: the classes that reach their threshold
             guesses = [guess for guess in made.classes or [] if guess[0] in made.labels]
         chips = [self._chip(label, share, is_right=label in truth) for label, share in guesses]
-        surest = sorted(made.boxes or [], key=lambda box: -box[1])[:MOST_BOXES]
-        boxes = [self._box(box[0], box[2:], confidence=box[1]) for box in surest if box[1] >= LEAST_CONFIDENCE]
+        found = made.boxes or []
+        surest = sorted(range(len(found)), key=lambda place: -found[place][1])[:MOST_BOXES]
+        surest = [place for place in surest if found[place][1] >= LEAST_CONFIDENCE]
+        masks = made.masks if made.masks and len(made.masks) == len(found) else [""] * len(found)
+        outlines = _paths([masks[place] for place in surest], len(surest), sample)
+        boxes = [
+            self._box(found[place][0], found[place][2:], confidence=found[place][1], outline=outline)
+            for place, outline in zip(surest, outlines, strict=True)
+        ]
         return Layer(chips, boxes, self._predicted_mask_url(index) if made.mask else "")
 
     # The addresses of what is drawn; a report puts the images themselves there.
@@ -176,11 +196,19 @@ class Gallery:
         *,
         is_crowd: bool = False,
         confidence: float | None = None,
+        outline: str = "",
     ) -> DrawnBox:
         left, top, right, bottom = xyxy
         width, height = max(0.0, right - left), max(0.0, bottom - top)
         x, y, w, h = (f"{value:.6g}" for value in (left, top, width, height))
-        return DrawnBox(self._content.class_name(label), _colour(label), x, y, w, h, is_crowd, confidence)
+        return DrawnBox(self._content.class_name(label), _colour(label), x, y, w, h, is_crowd, confidence, outline)
+
+
+def _paths(masks: list[str], count: int, sample: Sample | None) -> list[str]:
+    """The masks of `count` boxes as paths of an SVG; empty where a mask or the size of the image is not known."""
+    if sample is None or len(masks) != count:
+        return [""] * count
+    return [path_of(mask, sample.height, sample.width) if mask else "" for mask in masks]
 
 
 def _own_labels(sample: Sample) -> list[int]:

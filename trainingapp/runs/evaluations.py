@@ -17,6 +17,7 @@ from trainingapp.contract.evaluation import EVALUATIONS_DIR, evaluation_path
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.number_text import number_text
 from trainingapp.contract.series import Frame
+from trainingapp.contract.tasks.descriptor import BOXES_KINDS
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.runs.series import number, validations, validations_by_run
@@ -65,12 +66,15 @@ class Confusion(_Part):
 class Prediction(_Part):
     """One of the three: guesses [(label, probability)], boxes [(label, confidence, left, top, right, bottom)], mask.
 
+    `masks` are the packed run lengths of each box, where the task finds them (see `contract/run_lengths.py`).
+
     `labels` are the guesses that reach their threshold, where an image can have several labels.
     """
 
     classes: list[tuple[int, float]] | None = None
     labels: list[int] | None = None
     boxes: list[tuple[int, float, float, float, float, float]] | None = None
+    masks: list[str] | None = None
     mask: str | None = None
 
 
@@ -105,8 +109,12 @@ class EvaluationFile(_Part):
 
     @property
     def kind(self) -> str:
-        """What predictions of the task are: "classes", "boxes" or "mask"; empty for a task that is not installed."""
+        """What predictions of the task are (`PredictionKind`); empty for a task that is not installed."""
         return TASKS[self.task].prediction if self.task in TASKS else ""
+
+    @property
+    def has_boxes(self) -> bool:
+        return self.kind in BOXES_KINDS
 
     def class_name(self, label: int) -> str:
         """The name of a class, or its number where the file knows no such class."""

@@ -88,6 +88,12 @@ def _annotations(dataset: Dataset) -> set[str]:
     return {TASKS[name].annotation for name in dataset.tasks if name in TASKS}
 
 
+def lacks_outlines(dataset: Dataset) -> bool:
+    """Whether the dataset was imported with outlines by a version that stored them as boxes and one mask alone."""
+    found = _annotations(dataset)
+    return {"boxes", "masks"} <= found and "instances" not in found
+
+
 def _filter(query: QueryDict, dataset: Dataset) -> tuple[str | None, int | None]:
     """Split and class in the query; invalid values count as all."""
     split, label = query.get("split"), query.get("class", "")

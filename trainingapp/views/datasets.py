@@ -30,7 +30,7 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_dataset, require, visible_dataset
 from trainingapp.views.dataset_figures import figures_context
-from trainingapp.views.dataset_images import images_context
+from trainingapp.views.dataset_images import images_context, lacks_outlines
 from trainingapp.views.redirects import leave_for
 
 DATASETS_ON_A_PAGE = 25
@@ -145,6 +145,7 @@ def _detail(
         context["cancel_url"] = reverse("dataset_cancel", args=[dataset.pk])
     if dataset.status == Dataset.Status.READY:
         context |= images_context(request, dataset) | figures_context(dataset)
+        context["lacks_outlines"] = lacks_outlines(dataset)
         if settings.OBJECT_STORE_URL:
             context |= {"has_object_store": True, "store_job": store_jobs(dataset).first()}
     if any(item["code"] == "same_content" for item in report):

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pydantic import JsonValue
 
@@ -13,6 +13,8 @@ from trainingapp.contract.messages import MessageData
 from trainingapp.contract.model_card import Card, with_task
 from trainingapp.contract.old_names import deep_with_new_names
 from trainingapp.contract.prediction import suppressed, thresholds_of
+from trainingapp.contract.run_lengths import path_of
+from trainingapp.contract.tasks.descriptor import BOXES_KINDS
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job
 
@@ -40,6 +42,8 @@ class DrawnBox(TypedDict):
     y: str
     w: str
     h: str
+    outline: str
+    """The path around the mask of the object; empty without one."""
 
 
 class Area(TypedDict):
@@ -65,6 +69,8 @@ class PredictedImage(TypedDict, total=False):
     labels: list[int]
     #: [class number, score, left, top, right, bottom]
     boxes: list[list[float]]
+    #: The packed run lengths of the mask of each box; see `contract/run_lengths.py`
+    masks: list[str]
     #: Class name -> share of the image
     shares: dict[str, float]
     guesses: list[Guess]
@@ -85,12 +91,16 @@ class Predictions:
     """The images of a job as the page shows them at first, at the thresholds of the model."""
 
     kind: str
-    """"classes", "boxes" or "mask"; empty for a task that is not installed."""
+    """A `PredictionKind`; empty for a task that is not installed."""
 
     classes: list[str]
     confidence: float
     iou: float
     images: list[PredictedImage]
+
+    @property
+    def has_boxes(self) -> bool:
+        return self.kind in BOXES_KINDS
 
 
 def read_predictions(job: Job) -> Predictions | None:
@@ -123,7 +133,11 @@ def _shown(one: PredictedImage, card: Card) -> PredictedImage:
         ]
     if "boxes" in one:
         sure = [row for row in one["boxes"] if row[1] >= card["confidence"]]
-        shown["drawn"] = [_box(row, classes) for row in suppressed(sure, card["iou"], BOXES_DRAWN)]
+        if "masks" in one:  # the network itself has chosen these
+            paths = zip(sure[:BOXES_DRAWN], one["masks"], strict=False)
+            shown["drawn"] = [_box(row, classes, path_of(mask, one["height"], one["width"])) for row, mask in paths]
+        else:
+            shown["drawn"] = [_box(row, classes) for row in suppressed(sure, card["iou"], BOXES_DRAWN)]
     if "shares" in one:
         shown["areas"] = [
             {"name": name, "share": share, "colour": class_colour(classes.index(name))}
@@ -132,7 +146,7 @@ def _shown(one: PredictedImage, card: Card) -> PredictedImage:
     return shown
 
 
-def _box(row: list[float], classes: list[str]) -> DrawnBox:
+def _box(row: list[float], classes: list[str], outline: str = "") -> DrawnBox:
     label, score, left, top, right, bottom = row
     return {
         "name": classes[int(label)],
@@ -142,21 +156,29 @@ def _box(row: list[float], classes: list[str]) -> DrawnBox:
         "y": f"{top:.1f}",
         "w": f"{right - left:.1f}",
         "h": f"{bottom - top:.1f}",
+        "outline": outline,
     }
 
 
 def script_data(job: Job) -> ScriptData:
-    """The raw boxes, so that the sliders of the page need no worker."""
+    """The raw boxes, with the outlines of their objects, so that the sliders of the page need no worker."""
     found = deep_with_new_names(read_json(job.folder / PREDICTIONS_FILE) or {"images": []})
     card = job.params["card"]
     return {
         "classes": card["classes"],
         "colours": [class_colour(label) for label in range(len(card["classes"]))],
         "images": [
-            {name: one[name] for name in ("number", "boxes", "width", "height") if name in one}
+            {name: one[name] for name in ("number", "boxes", "width", "height") if name in one} | _outlines(one)
             for one in found["images"]
         ],
     }
+
+
+def _outlines(one: dict[str, Any]) -> dict[str, JsonValue]:
+    """The path around each object of an image, where it has masks."""
+    if "masks" not in one:
+        return {}
+    return {"outlines": [path_of(mask, one["height"], one["width"]) for mask in one["masks"]]}
 
 
 def prediction_lines(path: Path, limit: int) -> list[PredictedImage]:

@@ -11,7 +11,7 @@ from tests.datasets.cases.kit import Case, Ready, Refused, Tree, as_json, lines,
 
 Entries = list[dict[str, Any]]
 DETECTION = "detection"
-BOTH = "detection segmentation"
+BOTH = "detection segmentation instances"
 CENTRE = (14.4, 12, 33.6, 28)
 """0.5 0.5 0.4 0.4 of YOLO in an image of 48 x 40 pixels."""
 

@@ -103,7 +103,7 @@ CASES = [
     Case(
         "s18_labelme",
         partial(labelme, ("pics",), 6, {"points": TRIANGLE, "shape_type": "polygon"}),
-        Ready("labelme", "detection segmentation", ["widget"], 5, 1, boxes={"p0": [("widget", CORNER_BOX)]}),
+        Ready("labelme", "detection segmentation instances", ["widget"], 5, 1, boxes={"p0": [("widget", CORNER_BOX)]}),
     ),
     Case(
         "s18b_labelme_two_folders",

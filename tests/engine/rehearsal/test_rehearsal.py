@@ -34,7 +34,7 @@ pytestmark = [
 #: Waits for the GPU in a step, at most: for the proposals of detectors in two stages, and for the costs of the matching
 #: of transformers, whose library also reads the sizes of feature maps in each layer, and the places of noisy objects.
 #: Elsewhere there is none.
-WAITS = {"fasterrcnn_": 4, "hf/rtdetrv2": 15, "hf/dfine": 13, "hf/rfdetr": 2}
+WAITS = {"fasterrcnn_": 4, "maskrcnn_": 4, "hf/rtdetrv2": 15, "hf/dfine": 13, "hf/rfdetr": 2}
 
 FIRST = [network("resnet18"), network("smp/unet_resnet18")]
 """Rehearsed always; the others, which take minutes of processor time, at length."""

@@ -22,6 +22,10 @@ SEVERAL_LABELS = define(
     gettext_noop("The images of the dataset have several labels. Set label_mode to multi."),
 )
 IMAGE_WITHOUT_MASK = define("image_without_mask", gettext_noop("Some images have no mask."))
+IMAGE_WITHOUT_OUTLINES = define(
+    "image_without_outlines",
+    gettext_noop("Some images have objects without masks. Import the dataset again to store them."),
+)
 SPLIT_WITHOUT_BOX = define("split_without_box", gettext_noop("No image of the %(split)s split has a box."))
 IMAGE_UNREADABLE = define("image_unreadable", gettext_noop("%(path)s cannot be read as an image: %(error)s"))
 MASK_UNREADABLE = define("mask_unreadable", gettext_noop("%(path)s cannot be read as a mask: %(error)s"))

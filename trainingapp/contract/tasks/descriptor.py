@@ -15,12 +15,15 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import Split
 from trainingapp.contract.metric_names import Metric
 
-Annotation = Literal["labels", "multi_labels", "boxes", "masks"]
-"""What a dataset knows about an image: one class of its own, any number of classes, objects with boxes, or the class of
-each pixel."""
+Annotation = Literal["labels", "multi_labels", "boxes", "masks", "instances"]
+"""What a dataset knows about an image: one class of its own, any number of classes, objects with boxes, the class of
+each pixel, or objects with boxes and masks."""
 
-PredictionKind = Literal["classes", "boxes", "mask"]
+PredictionKind = Literal["classes", "boxes", "mask", "instances"]
 """What a model gives for an image, and so how pages and scripts draw it; see `contract/evaluation.py`."""
+
+BOXES_KINDS: frozenset[PredictionKind] = frozenset({"boxes", "instances"})
+"""Predictions that are objects with boxes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from trainingapp.contract.metric_names import LOSS, Metric
-from trainingapp.contract.tasks import classification, detection, segmentation
+from trainingapp.contract.tasks import classification, detection, instances, segmentation
 from trainingapp.contract.tasks.descriptor import Annotation, TaskDescriptor
 
 VARIABLE = "STUDIO_TASKS"
@@ -72,7 +72,7 @@ TaskName = Annotated[str, _KnownTask()]
 """The name of a registered task, as a field of a pydantic model."""
 
 
-for _module in (classification, detection, segmentation):
+for _module in (classification, detection, segmentation, instances):
     register(_module.TASK)
 for _name in filter(None, (part.strip() for part in os.environ.get(VARIABLE, "").split(","))):
     register(import_module(_name).TASK)

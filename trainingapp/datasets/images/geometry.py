@@ -4,7 +4,8 @@ Legend for array names: H, W height and width in pixels.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL, Box
 from trainingapp.contract.deep_images import TURNS
 from trainingapp.contract.messages import dataset_annotations as annotation_messages
 from trainingapp.contract.messages import dataset_images as messages
+from trainingapp.contract.run_lengths import encoded
 from trainingapp.datasets.images.decoding import MOST_PIXELS, ImageFacts, read_mask
 from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import UNKNOWN, MaskFile, Rle, Shape, SourceImage
@@ -28,19 +30,22 @@ _MOST_CROSSINGS = 1 << 20
 _DECIMALS = 3
 """Of stored boxes: a thousandth of a pixel."""
 Corners = tuple[float, float, float, float]
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass
 class Placed:
     """Annotations of the upright image. `faults` concern single objects, which the boxes and the mask exclude.
 
-    mask_HW: uint8, 0 for the background, i + 1 for class i, 255 for unknown. `unusable` are the excluded objects that
+    mask_HW: uint8, 0 for the background, i + 1 for class i, 255 for unknown. `outlines`: the mask of each box as packed
+    run lengths (`contract/run_lengths.py`); none where they are not wanted. `unusable` are the excluded objects that
     have no area or lie outside the image. `clipped` counts boxes that exceeded the image, by at most `most_over`
     pixels; `clipped_at` lists the first of them.
     """
 
     boxes: list[Box] = field(default_factory=list)
     mask_HW: NDArray[np.uint8] | None = None
+    outlines: list[str] = field(default_factory=list)
     faults: list[ReportItem] = field(default_factory=list)
     unusable: list[ReportItem] = field(default_factory=list)
     clipped: int = 0
@@ -55,8 +60,8 @@ class Placed:
             self.clipped_at.append(where)
 
 
-def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool) -> Placed:
-    """Boxes and mask of a decoded image. Raises DatasetError if the annotations are for another image size."""
+def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool, wants_outlines: bool = False) -> Placed:
+    """Boxes, mask and outlines of a decoded image. Raises DatasetError if they are annotated for another image size."""
     placed = Placed(is_turned=_is_turned(image, facts))
     frame = facts.stored_size if placed.is_turned else (facts.width, facts.height)
     valid: list[Shape] = []
@@ -71,6 +76,8 @@ def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool) -> Placed:
         placed.mask_HW = _read_classes(image.mask, facts)
     elif wants_mask:
         placed.mask_HW = _painted(valid, frame, facts, placed)
+    if wants_outlines:
+        placed.outlines = _outlines(image, valid, frame, facts, placed)
     return placed
 
 
@@ -216,6 +223,20 @@ def _painted(shapes: list[Shape], frame: tuple[int, int], facts: ImageFacts, pla
     return canvas_HW
 
 
+def _outlines(
+    image: SourceImage, shapes: list[Shape], frame: tuple[int, int], facts: ImageFacts, placed: Placed
+) -> list[str]:
+    """The mask of each object by itself, one after the other: all at once could take gigabytes."""
+    if image.mask and image.mask.has_objects:
+        values_HW = _upright_mask(image.mask, read_mask(image.mask.file, in_colour=image.mask.coding.in_colour), facts)
+        masks = (values_HW == shape.mask_value for shape in shapes)
+    else:
+        masks = (
+            _painted([replace(shape, label=0)], frame, facts, Placed(is_turned=placed.is_turned)) for shape in shapes
+        )
+    return [encoded(mask_HW, facts.height, facts.width) for mask_HW in masks]
+
+
 def fill_polygon(canvas_HW: NDArray[np.uint8], corners: NDArray[np.float64], value: int) -> None:
     """Set the pixels whose center lies within the polygon of (N, 2) corners x, y.
 
@@ -307,12 +328,16 @@ def _read_classes(mask: MaskFile, facts: ImageFacts) -> NDArray[np.uint8]:
     if (meanings_HW == UNKNOWN).any():
         raise DatasetError.one("unknown_class", annotation_messages.UNKNOWN_PIXELS(path=path), path)
     table = np.array([IGNORED_PIXEL, IGNORED_PIXEL, 0, *range(1, IGNORED_PIXEL)], np.uint8)
-    classes_HW = table[meanings_HW - UNKNOWN]
-    size = (classes_HW.shape[1], classes_HW.shape[0])
+    return _upright_mask(mask, table[meanings_HW - UNKNOWN], facts)
+
+
+def _upright_mask(mask: MaskFile, values_HW: NDArray[_Value], facts: ImageFacts) -> NDArray[_Value]:
+    """The pixels of a mask file as those of the upright image. Raises DatasetError if its size differs."""
+    path, size = mask.file.path, (values_HW.shape[1], values_HW.shape[0])
     if size == (facts.width, facts.height):
-        return classes_HW
+        return values_HW
     if size == facts.stored_size:
-        return np.asarray(Image.fromarray(classes_HW).transpose(TURNS[facts.orientation]))
+        return np.asarray(Image.fromarray(values_HW).transpose(TURNS[facts.orientation]))
     message = messages.MASK_FILE_SIZE(
         path=path, width=size[0], height=size[1], real_width=facts.width, real_height=facts.height
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: Dataset folders whose files never change.
-_SHARED = ("images", "masks")
+_SHARED = ("images", "masks", "outlines")
 _LINK_NAME = ".link"
 
 

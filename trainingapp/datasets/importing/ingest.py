@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample
+from trainingapp.contract.run_lengths import write_outlines
 from trainingapp.datasets.images.decoding import MASK_BYTES, ImageFacts, examine, needed_bytes
 from trainingapp.datasets.images.geometry import Placed, place
 from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET, MOST_BYTES
@@ -21,6 +22,7 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile, copy_limited
 
 MASKS_DIR = "masks"
+OUTLINES_DIR = "outlines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def ingest(
     *,
     class_count: int,
     wants_mask: bool,
+    wants_outlines: bool = False,
     wants_labels: bool = False,
     reading: ReadingOptions = AUTO,
 ) -> IngestedImage:
@@ -74,13 +77,13 @@ def ingest(
 
     Raises OSError on a disk error.
     """
-    path = folder / image.stored_path
+    path, wants_pixels = folder / image.stored_path, wants_mask or wants_outlines
     try:
         digest, size_bytes = copy(image.file, path)
         with MEMORY_BUDGET.reserve(needed_bytes(path)):
             facts = examine(path, image.file.path, reading)
-        with MEMORY_BUDGET.reserve(min(facts.width * facts.height * MASK_BYTES, MOST_BYTES) if wants_mask else 0):
-            placed = place(image, facts, wants_mask=wants_mask)
+        with MEMORY_BUDGET.reserve(min(facts.width * facts.height * MASK_BYTES, MOST_BYTES) if wants_pixels else 0):
+            placed = place(image, facts, wants_mask=wants_mask, wants_outlines=wants_outlines)
     except DatasetError as error:
         path.unlink(missing_ok=True)
         return IngestedImage(image.file.path, image.kind, faults=tuple(error.items))
@@ -94,12 +97,13 @@ def ingest(
             faults=tuple(placed.faults),
         )
     mask = _stored_mask(placed, folder, number, class_count)
+    outlines, outlines_bytes = _stored_outlines(placed, facts, folder, number)
     return IngestedImage(
         file=image.file.path,
         kind=image.kind,
         digest=digest,
-        size_bytes=size_bytes + mask.size_bytes,
-        sample=_sample(image, facts, placed, mask.path, wants_labels=wants_labels),
+        size_bytes=size_bytes + mask.size_bytes + outlines_bytes,
+        sample=_sample(image, facts, placed, mask.path, outlines, wants_labels=wants_labels),
         mask_digest=mask.digest,
         pixels=mask.pixels,
         known_pixels=mask.known_pixels,
@@ -114,7 +118,9 @@ def ingest(
     )
 
 
-def _sample(image: SourceImage, facts: ImageFacts, placed: Placed, mask: str, *, wants_labels: bool) -> Sample:
+def _sample(
+    image: SourceImage, facts: ImageFacts, placed: Placed, mask: str, outlines: str, *, wants_labels: bool
+) -> Sample:
     return Sample(
         path=image.stored_path,
         label=image.label,
@@ -124,6 +130,7 @@ def _sample(image: SourceImage, facts: ImageFacts, placed: Placed, mask: str, *,
         boxes=PackedBoxes(placed.boxes),
         mask=mask,
         labels=image.labels if wants_labels else None,
+        outlines=outlines,
     )
 
 
@@ -166,3 +173,14 @@ def _stored_mask(placed: Placed, folder: Path, number: int, class_count: int) ->
     pixels = mask.histogram()
     counts = array("q", pixels[1 : class_count + 1])
     return _StoredMask(name, path.stat().st_size, digest, counts, known_pixels=sum(pixels[:IGNORED_PIXEL]))
+
+
+def _stored_outlines(placed: Placed, facts: ImageFacts, folder: Path, number: int) -> tuple[str, int]:
+    """Write the masks of the objects. Returns the path in the dataset's folder and the bytes. Raises OSError."""
+    if not placed.outlines:
+        return "", 0
+    name = f"{OUTLINES_DIR}/{number // 1000:03}/{number:06}.json"
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_outlines(path, facts.height, facts.width, placed.outlines)
+    return name, path.stat().st_size

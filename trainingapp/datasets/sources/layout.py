@@ -44,7 +44,7 @@ class Shape:
 
     `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... as 32-bit values,
     half the size of Python numbers. Both are in pixels, or normalized to the upright image if `relative`. A missing box
-    is computed from the polygons or run lengths.
+    is computed from the polygons or run lengths. `mask_value` is the value of its pixels in a mask file with objects.
     """
 
     label: int
@@ -54,6 +54,7 @@ class Shape:
     rle: Rle | None = None
     crowd: bool = False
     relative: bool = False
+    mask_value: int = 0
 
     @property
     def has_outline(self) -> bool:
@@ -131,11 +132,15 @@ class MaskCoding:
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """An image whose pixels are classes. `seen` are the classes found in it, if it has been read."""
+    """An image whose pixels are classes. `seen` are the classes found in it, if it has been read.
+
+    With `has_objects`, each object of the image has a value of its own (see `Shape`).
+    """
 
     file: SourceFile
     coding: MaskCoding
     seen: tuple[int, ...] = ()
+    has_objects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,32 @@ def image_with_boxes(
 ) -> Image.Image:
     """uint8 [3, H, W] as an image with boxes [N, 4] (xyxy, in pixels) and the names of their classes."""
     image, factor = enlarged(image_CHW)
+    _draw_boxes(image, boxes_xyxy * factor, labels_N, classes)
+    return image
+
+
+def image_with_objects(
+    image_CHW: torch.Tensor,
+    boxes_xyxy: torch.Tensor,
+    labels_N: torch.Tensor,
+    masks_NHW: torch.Tensor,
+    classes: Sequence[str],
+) -> Image.Image:
+    """The same with half transparent masks, uint8 [N, H, W], 1 where the object is."""
+    image, factor = enlarged(image_CHW)
+    layer = np.zeros((*image_CHW.shape[-2:], 4), dtype=np.uint8)
+    for label, mask_HW in zip(labels_N.tolist(), masks_NHW, strict=True):
+        layer[mask_HW.numpy() > 0] = (*class_rgb(label), 130)
+    masks = Image.fromarray(layer).resize(image.size, Image.Resampling.NEAREST)
+    image = Image.alpha_composite(image.convert("RGBA"), masks).convert("RGB")
+    _draw_boxes(image, boxes_xyxy * factor, labels_N, classes)
+    return image
+
+
+def _draw_boxes(image: Image.Image, boxes_xyxy: torch.Tensor, labels_N: torch.Tensor, classes: Sequence[str]) -> None:
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(11)
-    for box, label in zip((boxes_xyxy * factor).tolist(), labels_N.tolist(), strict=True):
+    for box, label in zip(boxes_xyxy.tolist(), labels_N.tolist(), strict=True):
         draw.rectangle(tuple(box), outline=class_rgb(label), width=2)
         draw.text(
             (box[0] + 3, box[1] + 1),
@@ -49,7 +72,6 @@ def image_with_boxes(
             stroke_width=1,
             stroke_fill=(0, 0, 0),
         )
-    return image
 
 
 def image_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.Image:

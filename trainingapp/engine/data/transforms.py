@@ -72,17 +72,17 @@ def image_augmentation(chosen: Switches, size: int) -> nn.Module:
     return v2.Compose(steps) if steps else nn.Identity()
 
 
-def annotated_augmentation(chosen: Switches, size: int) -> nn.Module:
+def annotated_augmentation(chosen: Switches, size: int, *, mask_fill: int = IGNORED_PIXEL) -> nn.Module:
     """The same for images with boxes or masks: takes and returns (tv_tensors.Image, dict of tv_tensors).
 
     RandAugment, TrivialAugment and erasing become a color change of similar strength. Boxes outside of a crop become
-    empty; the task removes them with their labels.
+    empty; the task removes them with their labels. `mask_fill` is the value of mask pixels outside of the image.
     """
     steps: list[nn.Module] = _flips(chosen)
     if chosen.shift or chosen.crop:
         zoom = (1.0, (1 / (1 - chosen.crop)) ** 0.5 if chosen.crop else 1.0)
         shift = max(chosen.shift, chosen.crop / 4)
-        fill: dict[type | str, Any] = {tv_tensors.Image: PADDING_GREY, tv_tensors.Mask: IGNORED_PIXEL}
+        fill: dict[type | str, Any] = {tv_tensors.Image: PADDING_GREY, tv_tensors.Mask: mask_fill}
         steps.append(
             v2.RandomAffine(
                 degrees=[0.0, 0.0],

@@ -3,6 +3,7 @@
 import re
 
 from trainingapp.contract.architectures import missing_library
+from trainingapp.contract.tasks.descriptor import BOXES_KINDS
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.gpu_check.case import Plan
 
@@ -23,7 +24,7 @@ UNLISTED = tuple(map(network, ("smp/pspnet_resnet18", "smp/upernet_resnet18")))
 
 def compiles(model: str) -> bool:
     """Whether torchvision compiles a part of the network where algorithms must be deterministic: half a minute."""
-    return model.startswith("fasterrcnn")
+    return model.startswith(("fasterrcnn", "maskrcnn"))
 
 
 def listed() -> list[Network]:
@@ -57,4 +58,4 @@ def family(task: str, model: str) -> str:
 
 def has_boxes(task: str) -> bool:
     """Whether the task is about objects, so that its losses depend on their number."""
-    return TASKS[task].annotation == "boxes"
+    return TASKS[task].prediction in BOXES_KINDS

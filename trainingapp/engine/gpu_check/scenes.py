@@ -1,4 +1,4 @@
-"""Small drawn datasets: shapes on noise, with a label for each image, boxes and masks, in the format of the index."""
+"""Small drawn datasets: shapes on noise, with labels, boxes, masks and outlines, in the format of the index."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from trainingapp.contract.dataset_index import Box, Sample, Split, write_index
+from trainingapp.contract.run_lengths import encoded, write_outlines
 from trainingapp.contract.tasks.registry import TASKS
 
 CLASSES = ("disk", "square", "triangle")
@@ -23,21 +24,21 @@ def draw_scenes(folder: Path, *, train: int, val: int, width: int, height: int, 
     drawn = [_drawn(folder, number, random, width, height, suffix) for number in range(min(files, train + val))]
     counts: list[tuple[Split, int]] = [("train", train), ("val", val)]
     samples = [
-        Sample(name, boxes[0].label, split, width, height, boxes=boxes, mask=mask)
+        Sample(name, boxes[0].label, split, width, height, boxes=boxes, mask=mask, outlines=outlines)
         for split, count in counts
-        for name, mask, boxes in (drawn[number % len(drawn)] for number in range(count))
+        for name, mask, outlines, boxes in (drawn[number % len(drawn)] for number in range(count))
     ]
     write_index(folder, name="scenes", tasks=list(TASKS), classes=list(CLASSES), fingerprint="0" * 64, samples=samples)
 
 
 def _drawn(
     folder: Path, number: int, random: np.random.Generator, width: int, height: int, suffix: str
-) -> tuple[str, str, list[Box]]:
-    """Write one image and its mask; returns both names and the boxes."""
+) -> tuple[str, str, str, list[Box]]:
+    """Write one image, its mask and the masks of its objects; returns the three names and the boxes."""
     noise = random.integers(60, 196, (height // 4, width // 4, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
     mask = Image.new("L", (width, height))
-    boxes = []
+    boxes, outlines = [], []
     for place in range(SHAPES):
         label = (number + place) % len(CLASSES)
         side = int(random.integers(min(width, height) // 4, min(width, height) // 2))
@@ -46,9 +47,13 @@ def _drawn(
         _draw_shape(ImageDraw.Draw(image), label, left, top, side, color)
         _draw_shape(ImageDraw.Draw(mask), label, left, top, side, 1 + label)
         boxes.append(Box(label, left, top, left + side, top + side))
+        alone = Image.new("L", (width, height))
+        _draw_shape(ImageDraw.Draw(alone), label, left, top, side, 1)
+        outlines.append(encoded(np.asarray(alone), height, width))
     image.save(folder / f"{number}{suffix}")
     mask.save(folder / f"{number}_mask.png")
-    return f"{number}{suffix}", f"{number}_mask.png", boxes
+    write_outlines(folder / f"{number}_outlines.json", height, width, outlines)
+    return f"{number}{suffix}", f"{number}_mask.png", f"{number}_outlines.json", boxes
 
 
 def _draw_shape(

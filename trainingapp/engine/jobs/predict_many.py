@@ -139,6 +139,9 @@ def _values(found: Found, card: Card) -> dict[str, object]:
     """What the file holds of a prediction: of boxes those that remain at the card's thresholds."""
     if found.boxes is None:
         return found.values
+    if found.masks is not None:  # the network itself suppresses; boxes and masks belong together
+        pairs = [pair for pair in zip(found.boxes, found.masks, strict=True) if pair[0][1] >= card["confidence"]]
+        return {**found.values, "boxes": [box for box, _mask in pairs], "masks": [mask for _box, mask in pairs]}
     sure = [row for row in found.boxes if row[1] >= card["confidence"]]
     return {**found.values, "boxes": suppressed(sure, card["iou"], card["max_boxes"])}
 

@@ -67,8 +67,8 @@ class SharedMeter(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A prediction for an image: one of `classes` (with `labels`), `boxes` and `shares`, by the kind of the task's
-    predictions."""
+    """A prediction for an image: one of `classes` (with `labels`), `boxes` (with `masks`) and `shares`, by the kind of
+    the task's predictions."""
 
     classes: list[tuple[int, float]] | None = None
     """(label, probability), the most likely first."""
@@ -78,6 +78,9 @@ class Found:
 
     boxes: list[list[float]] | None = None
     """[label, confidence, left, top, right, bottom] in pixels of the upright image, before suppression."""
+
+    masks: list[str] | None = None
+    """The mask of each box, as packed run lengths in the upright image: see `contract/run_lengths.py`."""
 
     shares: dict[str, float] | None = None
     """Share of the image that each class of the mask covers."""
@@ -94,7 +97,13 @@ class Found:
     @property
     def values(self) -> dict[str, Any]:
         """What a file of predictions holds for the image."""
-        kinds = {"classes": self.classes, "labels": self.labels, "boxes": self.boxes, "shares": self.shares}
+        kinds = {
+            "classes": self.classes,
+            "labels": self.labels,
+            "boxes": self.boxes,
+            "masks": self.masks,
+            "shares": self.shares,
+        }
         return {**self.about, **{kind: found for kind, found in kinds.items() if found is not None}}
 
 

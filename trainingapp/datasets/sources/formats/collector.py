@@ -155,11 +155,11 @@ class Collector:
 
 
 def object_annotations(images: Sequence[SourceImage], report: Report) -> list[Annotation]:
-    """Boxes, and also masks if every object has an outline."""
+    """Boxes, and also masks, of pixels and of objects, if every object has an outline."""
     total = sum(len(image.shapes) for image in images)
     outlined = sum(count_outlined(image.shapes) for image in images)
     if total and outlined == total:
-        return ["boxes", "masks"]
+        return ["boxes", "masks", "instances"]
     if outlined:
         report.warn("partly_outlined", messages.PARTLY_OUTLINED(count=outlined, total=total))
     return ["boxes"]

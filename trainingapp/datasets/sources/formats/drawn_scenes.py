@@ -1,10 +1,11 @@
-"""Scenes drawn by `manage.py demo`: annotations.json, images/ and masks/, for all three tasks.
+"""Scenes drawn by `manage.py demo`: annotations.json, images/ and masks/, for all built-in tasks.
 
 The pixels of a mask are 0 for the background and i + 1 for object i of its image.
 """
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_path
 from trainingapp.datasets.sources.formats.collector import Collector, numbers
@@ -15,6 +16,7 @@ from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "scenes"
 ANNOTATIONS_FILE = "annotations.json"
+_ANNOTATIONS: tuple[Annotation, ...] = ("boxes", "masks", "labels", "instances")
 #: Keys of the list of images; version 0.1 used the second one.
 _IMAGE_KEYS = ("images", "pictures")
 
@@ -34,7 +36,7 @@ def read(files: Files, report: Report) -> Layout:
     found = _annotation_files(files)
     if not found:  # the format was chosen in the review
         collector.warn_of_others()
-        return Layout(NAME, ["boxes", "masks", "labels"], [], [])
+        return Layout(NAME, list(_ANNOTATIONS), [], [])
     (file,) = found
     classes: list[str] = []
     records: list[tuple[int, object]] = []
@@ -53,7 +55,7 @@ def read(files: Files, report: Report) -> Layout:
             report.fault(code, messages.INVALID_ENTRY(where=where.param(), fault=fault), file.path)
     collector.warn_of_others()
     images = collector.images()
-    return Layout(NAME, ["boxes", "masks", "labels"], classes, images, [file.path])
+    return Layout(NAME, list(_ANNOTATIONS), classes, images, [file.path])
 
 
 def _add(
@@ -76,7 +78,9 @@ def _add(
         missing = record["path" if image is None else "mask"]
         return "missing_image", messages.NO_SUCH_IMAGE(path=missing[:200])
     shapes = [
-        Shape(label, where, (box[0], box[1], box[2], box[3])) for label, box in zip(labels, corners, strict=True) if box
+        Shape(label, where, (box[0], box[1], box[2], box[3]), mask_value=value)
+        for value, (label, box) in enumerate(zip(labels, corners, strict=True), start=1)
+        if box
     ]
     coding = MaskCoding.of({0: BACKGROUND} | dict(enumerate(labels, start=1)))
     kind = kind_of_path(image.path.removeprefix(folder))
@@ -86,6 +90,6 @@ def _add(
         kind=kind,
         label=labels[0],
         shapes=shapes,
-        mask=MaskFile(mask, coding, tuple(sorted(set(labels)))),
+        mask=MaskFile(mask, coding, tuple(sorted(set(labels))), has_objects=True),
     )
     return None

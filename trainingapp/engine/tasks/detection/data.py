@@ -71,7 +71,7 @@ class BoxedImages:
         self._mosaic = config.mosaic
         self._copy_paste = config.copy_paste
         self._sizes = training_sizes(size, config.multi_scale)
-        self._truth = [_fitted_boxes(sample, size) for sample in samples]
+        self._truth = [fitted_boxes(sample, size) for sample in samples]
         self._augmentation = annotated_augmentation(switches(config), size)
         self._store = PixelStore(
             lambda index: load_fitted_image(paths[index], size, conversion, config.decoding),
@@ -202,21 +202,49 @@ def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:
     of one to two sides is cropped from it and scaled to one. Draws on torch's global CPU generator.
     """
     size = images[0].image_CHW.shape[-1]
-    center_x, center_y = (int(size / 2 + float(draw) * size) for draw in torch.rand(2))
-    canvas_CHW = torch.full((3, 2 * size, 2 * size), PADDING_GREY, dtype=torch.uint8)
-    boxes, labels = [], []
-    for number, one in enumerate(images):
-        left, top = center_x - size * (number % 2 == 0), center_y - size * (number < 2)
-        x0, y0, x1, y1 = max(0, left), max(0, top), min(2 * size, left + size), min(2 * size, top + size)
-        canvas_CHW[:, y0:y1, x0:x1] = one.image_CHW[:, y0 - top : y1 - top, x0 - left : x1 - left]
-        boxes.append(one.boxes_xyxy + torch.tensor([left, top, left, top]))
-        labels.append(one.labels_M)
-    share, right, down = torch.rand(3).tolist()
-    side = round(size * (1 + share))
-    x, y = int(right * (2 * size - side)), int(down * (2 * size - side))
-    image_CHW = TF.resize(canvas_CHW[:, y : y + side, x : x + side], [size, size], antialias=True)
-    moved = (torch.cat(boxes) - torch.tensor([x, y, x, y])) * (size / side)
-    return BoxedImage(image_CHW, *clipped(moved, torch.cat(labels), size))
+    layout = MosaicLayout.drawn(size)
+    image_CHW = TF.resize(layout.joined([one.image_CHW for one in images], PADDING_GREY), [size, size], antialias=True)
+    moved = layout.moved([one.boxes_xyxy for one in images])
+    return BoxedImage(image_CHW, *clipped(moved, torch.cat([one.labels_M for one in images]), size))
+
+
+@dataclass(frozen=True)
+class MosaicLayout:
+    """Where four images of `size` meet on a canvas of twice their side, and the square of it that is kept."""
+
+    size: int
+    center_x: int
+    center_y: int
+    x: int
+    y: int
+    side: int
+
+    @classmethod
+    def drawn(cls, size: int) -> "MosaicLayout":
+        center_x, center_y = (int(size / 2 + float(draw) * size) for draw in torch.rand(2))
+        share, right, down = torch.rand(3).tolist()
+        side = round(size * (1 + share))
+        return cls(size, center_x, center_y, int(right * (2 * size - side)), int(down * (2 * size - side)), side)
+
+    def joined(self, images: Sequence[torch.Tensor], fill: int) -> torch.Tensor:
+        """uint8 [.., side, side] of four [.., size, size]."""
+        size = self.size
+        canvas = images[0].new_full((*images[0].shape[:-2], 2 * size, 2 * size), fill)
+        for image, (left, top) in zip(images, self._corners(), strict=True):
+            x0, y0, x1, y1 = max(0, left), max(0, top), min(2 * size, left + size), min(2 * size, top + size)
+            canvas[..., y0:y1, x0:x1] = image[..., y0 - top : y1 - top, x0 - left : x1 - left]
+        return canvas[..., self.y : self.y + self.side, self.x : self.x + self.side]
+
+    def moved(self, boxes: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The boxes [.., 4] of the four images, one after the other, in pixels of the result, not clipped."""
+        shifts = (torch.tensor([left, top, left, top]) for left, top in self._corners())
+        placed = torch.cat([one + shift for one, shift in zip(boxes, shifts, strict=True)])
+        return (placed - torch.tensor([self.x, self.y, self.x, self.y])) * (self.size / self.side)
+
+    def _corners(self) -> list[tuple[int, int]]:
+        """Left and top of each image on the canvas."""
+        lefts, tops = ([center - self.size, center] for center in (self.center_x, self.center_y))
+        return [(left, top) for top in tops for left in lefts]
 
 
 def augmented(image: BoxedImage, augmentation: nn.Module) -> BoxedImage:
@@ -240,7 +268,7 @@ def clipped(boxes_xyxy: torch.Tensor, labels_M: torch.Tensor, size: int) -> tupl
     return cut_xyxy[kept_M], labels_M[kept_M]
 
 
-def _fitted_boxes(sample: Sample, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def fitted_boxes(sample: Sample, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The boxes (not the crowds) where `load_fitted_image` puts them, and their labels."""
     fit = letterbox(sample.width, sample.height, size)
     objects = [box for box in sample.boxes if not box.crowd]

@@ -8,6 +8,7 @@ MATCH_IOU; each object is hit once, by the box with the highest score. A crowd i
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -48,6 +49,9 @@ COLUMNS = [
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+CocoKind = Literal["bbox", "segm"]
+"""What COCO's evaluation compares: boxes, or masks."""
 
 
 class LossMeter:
@@ -148,6 +152,31 @@ class ImageResult:
         total = int(counted_D.sum()) + int((~self.crowds_G).sum())
         return 2 * int((counted_D & (self.verdicts_D == 1)).sum()) / total if total else 1.0
 
+    def image_row(self) -> dict[str, int]:
+        """The image as COCO has it."""
+        return {"id": self.index}
+
+    def truth_rows(self) -> list[dict[str, Any]]:
+        """The objects as annotations of COCO, without "id"."""
+        rows = zip(self.truth_labels_G.tolist(), _xywh(self.truth_xyxy), self.crowds_G.tolist(), strict=True)
+        return [
+            {
+                "image_id": self.index,
+                "category_id": label,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": int(crowd),
+            }
+            for label, box, crowd in rows
+        ]
+
+    def found_rows(self, kind: "CocoKind") -> list[dict[str, Any]]:
+        """The predictions as results of COCO."""
+        rows = zip(self.labels_D.tolist(), _xywh(self.boxes_xyxy), self.scores_D.tolist(), strict=True)
+        return [
+            {"image_id": self.index, "category_id": label, "bbox": box, "score": score} for label, box, score in rows
+        ]
+
     def shown_labels(self) -> tuple[int, ...]:
         return tuple(sorted(set(self.truth_labels_G.tolist())))
 
@@ -176,6 +205,10 @@ def overlaps(boxes_xyxy: Floats, truth_xyxy: Floats, crowds_G: Bools) -> Floats:
 class DetectionRecords:
     """The results of all validation images, and the metrics computed from them."""
 
+    result: ClassVar[type[ImageResult]] = ImageResult
+    arrays: ClassVar[tuple[str, ...]] = ARRAYS
+    """What a result holds besides its index, in its order."""
+
     def __init__(self) -> None:
         self.results: list[ImageResult] = []
         self._losses: list[torch.Tensor] = []
@@ -191,7 +224,7 @@ class DetectionRecords:
         """See `SharedMeter`."""
         losses = losses_tensor(self._losses)
         given = {"losses": losses, "index": torch.tensor([one.index for one in self.results], dtype=torch.int64)}
-        for name in ARRAYS:
+        for name in self.arrays:
             put(given, name, [getattr(one, name) for one in self.results])
         return given
 
@@ -201,18 +234,18 @@ class DetectionRecords:
         losses = alternating([self._losses, *(list(given["losses"]) for given in others)])
         self._losses = [loss.to(device) for loss in losses]
         for given in others:
-            columns = [given["index"].tolist(), *(taken(given, name) for name in ARRAYS)]
-            self.results += [ImageResult(*row) for row in zip(*columns, strict=True)]
+            columns = [given["index"].tolist(), *(taken(given, name) for name in self.arrays)]
+            self.results += [self.result(*row) for row in zip(*columns, strict=True)]
         self.results.sort(key=lambda one: one.index)
 
     def evaluation(self, classes: list[str]) -> Evaluation:
         """Metrics, table, matrix, curves, and the images' scores and boxes. At least one image has an object."""
-        coco, sweep = CocoScores.of(self.results, len(classes)), Sweep.of(self.results, len(classes))
+        coco, sweep = self.coco(len(classes)), Sweep.of(self.results, len(classes))
         best, best_f1 = sweep.best()
         least = np.inf if best is None else best
         few = len(classes) <= LARGEST_CONFUSION
         return Evaluation(
-            values=self._loss() | coco.values() | {"f1": best_f1},
+            values=self._loss() | coco.values() | {"f1": best_f1} | self.further_values(len(classes)),
             score="f1",
             score_higher_is_better=True,
             columns=COLUMNS,
@@ -225,6 +258,14 @@ class DetectionRecords:
             predictions={one.index: one.prediction() for one in self.results},
             image_results=image_results(self.results, best),
         )
+
+    def coco(self, class_count: int) -> "CocoScores":
+        """COCO's evaluation that gives the metrics their names."""
+        return CocoScores.of(self.results, class_count)
+
+    def further_values(self, class_count: int) -> dict[str, float]:
+        """Further metrics, for other tasks."""
+        return {}
 
     def _loss(self) -> dict[str, float]:
         """The mean over the images, where their losses were added."""
@@ -285,24 +326,21 @@ class CocoScores:
     recall_TCA: Floats
 
     @classmethod
-    def of(cls, results: Sequence[ImageResult], class_count: int) -> "CocoScores":
+    def of(cls, results: Sequence[ImageResult], class_count: int, kind: CocoKind = "bbox") -> "CocoScores":
         from faster_coco_eval import COCO, COCOeval_faster  # here: the trainer of another task need not load it
 
         truth = COCO(
             {
-                "images": [{"id": one.index} for one in results],
-                "annotations": _coco_truth(results),
+                "images": [one.image_row() for one in results],
+                "annotations": [
+                    {"id": number, **row}
+                    for number, row in enumerate((row for one in results for row in one.truth_rows()), start=1)
+                ],
                 "categories": [{"id": label, "name": str(label)} for label in range(class_count)],
             }
         )
-        found = [
-            {"image_id": one.index, "category_id": label, "bbox": box, "score": score}
-            for one in results
-            for label, box, score in zip(
-                one.labels_D.tolist(), _xywh(one.boxes_xyxy), one.scores_D.tolist(), strict=True
-            )
-        ]
-        judge = COCOeval_faster(truth, truth.loadRes(found), "bbox")
+        found = [row for one in results for row in one.found_rows(kind)]
+        judge = COCOeval_faster(truth, truth.loadRes(found), kind)
         judge.evaluate()  # type: ignore[no-untyped-call]
         judge.accumulate()  # type: ignore[no-untyped-call]
         return cls(np.asarray(judge.eval["precision"])[..., -1], np.asarray(judge.eval["recall"])[..., -1])
@@ -324,27 +362,6 @@ def _mean(values: Floats) -> float | None:
     """The mean of what is defined."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else None
-
-
-def _coco_truth(results: Sequence[ImageResult]) -> list[dict[str, float | list[float]]]:
-    rows = [
-        (one.index, label, box, crowd)
-        for one in results
-        for label, box, crowd in zip(
-            one.truth_labels_G.tolist(), _xywh(one.truth_xyxy), one.crowds_G.tolist(), strict=True
-        )
-    ]
-    return [
-        {
-            "id": number,
-            "image_id": index,
-            "category_id": label,
-            "bbox": box,
-            "area": box[2] * box[3],
-            "iscrowd": int(crowd),
-        }
-        for number, (index, label, box, crowd) in enumerate(rows, start=1)
-    ]
 
 
 def _xywh(boxes_xyxy: Floats) -> list[list[float]]:

@@ -63,6 +63,7 @@ LOSS_NAMES = {
     "loss_objectness": "loss_objectness",
     "loss_rpn_box_reg": "loss_proposal_box",
     **{name: name for name in SET_LOSSES},
+    "loss_mask": "loss_mask",
 }
 """The names that families have for the parts of the loss, and those of the charts."""
 
@@ -146,6 +147,11 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
         family, backbone_name = name.removesuffix("_v2").removesuffix("_fpn").removesuffix("_320").split("_", 1)
         build = {"fasterrcnn": _faster_rcnn, "retinanet": _retinanet, "fcos": _fcos}[family]
         model = build(backbone_name, options, second=name.endswith("_v2"))
+    return finished(model, name, pretrained=pretrained, weights_from=weights_from)
+
+
+def finished(model: nn.Module, name: str, *, pretrained: str, weights_from: Path | None) -> nn.Module:
+    """A model of torchvision's for square images, with the weights that `pretrained` names; see `build_detector`."""
     published = PUBLISHED_NORMALISATION.get(name) if pretrained == "whole" else None
     model.transform = KeptSize(*published) if published else KeptSize()
     if pretrained != "none" and weights_from is not None:
@@ -162,7 +168,7 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
         if not load_matching(model, state).matched:
             raise BadConfig(NO_PUBLISHED_WEIGHTS_FIT(name=name))
     for path, module in model.named_modules():
-        if path in ("head", "rpn.head", "roi_heads.box_predictor"):
+        if path in ("head", "rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor"):
             module.register_forward_hook(_as_float32)
     return model
 
@@ -217,6 +223,7 @@ def loss_parts(name: str) -> list[str]:
         "fcos_": ["loss_class", "loss_box", "loss_centre"],
         "pan_": ["loss_class", "loss_box", "loss_distribution"],
         "fasterrcnn_": ["loss_class", "loss_box", "loss_objectness", "loss_proposal_box"],
+        "maskrcnn_": ["loss_class", "loss_box", "loss_mask", "loss_objectness", "loss_proposal_box"],
     }
     return next((parts for start, parts in own.items() if name.startswith(start)), ["loss_class", "loss_box"])
 
@@ -234,9 +241,7 @@ def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
     """Tian et al., arXiv:1904.01355. Its anchors are the strides: they determine which level takes which sizes."""
     slim = backbone_name != "resnet50"  # the small ones are our own: there are no published weights of the whole model
     channels = 128 if slim else 256
-    backbone = _pyramid(
-        backbone_name, _dense_stages(backbone_name), options, channels, LastLevelP6P7(channels, channels)
-    )
+    backbone = pyramid(backbone_name, dense_stages(backbone_name), options, channels, LastLevelP6P7(channels, channels))
     sizes = tuple((stride * options.anchor_scale,) for stride in (8, 16, 32, 64, 128))
     model: nn.Module = detection.FCOS(
         backbone,
@@ -252,8 +257,8 @@ def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
 def _retinanet(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
     """Lin et al., arXiv:1708.02002. The second version: torchvision's, with group norm and the GIoU loss."""
     last_channels = 2048 if second else 256
-    stages, extra = _dense_stages(backbone_name), LastLevelP6P7(last_channels, 256)
-    backbone = _pyramid(backbone_name, stages, options, 256, extra, plain_norms=second)
+    stages, extra = dense_stages(backbone_name), LastLevelP6P7(last_channels, 256)
+    backbone = pyramid(backbone_name, stages, options, 256, extra, plain_norms=second)
     octaves = [[side * 2 ** (third / 3) for third in range(3)] for side in (32, 64, 128, 256, 512)]
     sizes = tuple(tuple(max(1, int(side)) * options.anchor_scale for side in octave) for octave in octaves)
     norms = partial(nn.GroupNorm, 32) if second or not options.frozen_norms else None
@@ -269,7 +274,7 @@ def _retinanet(backbone_name: str, options: DetectorOptions, *, second: bool) ->
 def _faster_rcnn(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
     """Ren et al., arXiv:1506.01497. The second version: torchvision's, with deeper heads and batch norms in them."""
     is_mobile = backbone_name.startswith("mobilenet")
-    backbone = _pyramid(
+    backbone = pyramid(
         backbone_name,
         [13, 16] if is_mobile else [1, 2, 3, 4],
         options,
@@ -310,12 +315,12 @@ def _ssd(options: DetectorOptions) -> nn.Module:
     return model
 
 
-def _dense_stages(backbone_name: str) -> list[int]:
+def dense_stages(backbone_name: str) -> list[int]:
     """Those with strides of 8, 16 and 32."""
     return [6, 12, 16] if backbone_name.startswith("mobilenet") else [2, 3, 4]
 
 
-def _pyramid(
+def pyramid(
     backbone_name: str,
     stages: list[int],
     options: DetectorOptions,

@@ -41,7 +41,7 @@ def plain_detector(network: nn.Module, image_size: int) -> nn.Module:
     if isinstance(network, TransformerDetector):
         return _Queries(network).eval()
     if isinstance(network, FasterRCNN):
-        return _TwoStages(network, image_size).eval()
+        return TwoStages(network, image_size).eval()
     assert isinstance(network, FCOS | RetinaNet | SSD | PanDetector)
     return _Dense(network, image_size).eval()
 
@@ -242,21 +242,28 @@ class WithSuppression(nn.Module):
 
     def forward(self, images_NCHW: torch.Tensor) -> Outputs:
         boxes, scores_BC = self.network(images_NCHW)
-        places, labels = torch.where(scores_BC >= self._confidence)
-        scores, order = scores_BC[places, labels].sort(descending=True)
-        order = order[:MOST_CANDIDATES]
-        places, labels, scores = places[order], labels[order], scores[:MOST_CANDIDATES]
-        boxes = boxes[places] if boxes.dim() == 2 else boxes[places, labels]
-        sides = boxes[:, 2:] - boxes[:, :2]
-        has_area = torch.where((sides > 0).all(dim=1))[0]
-        boxes, scores, labels = boxes[has_area], scores[has_area], labels[has_area]
         width = images_NCHW.shape[-1] + images_NCHW.shape[-2]
-        apart = boxes + labels[:, None].to(boxes.dtype) * width  # no box suppresses one of another class
-        kept = nms(apart, scores, self._iou)[: self._limit]
-        return boxes[kept], scores[kept], labels[kept]
+        return surest(boxes, scores_BC, width, confidence=self._confidence, iou=self._iou, limit=self._limit)
 
 
-class _TwoStages(nn.Module):
+def surest(
+    boxes: torch.Tensor, scores_BC: torch.Tensor, width: int, *, confidence: float, iou: float, limit: int
+) -> Outputs:
+    """What `WithSuppression` gives, for boxes whose coordinates are below `width`."""
+    places, labels = torch.where(scores_BC >= confidence)
+    scores, order = scores_BC[places, labels].sort(descending=True)
+    order = order[:MOST_CANDIDATES]
+    places, labels, scores = places[order], labels[order], scores[:MOST_CANDIDATES]
+    boxes = boxes[places] if boxes.dim() == 2 else boxes[places, labels]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    has_area = torch.where((sides > 0).all(dim=1))[0]
+    boxes, scores, labels = boxes[has_area], scores[has_area], labels[has_area]
+    apart = boxes + labels[:, None].to(boxes.dtype) * width  # no box suppresses one of another class
+    kept = nms(apart, scores, iou)[:limit]
+    return boxes[kept], scores[kept], labels[kept]
+
+
+class TwoStages(nn.Module):
     """Faster R-CNN: each proposal gives a box and a score for each class."""
 
     anchors_A4: torch.Tensor
@@ -290,7 +297,7 @@ class _TwoStages(nn.Module):
     def _outputs(self, features: dict[str, torch.Tensor]) -> Outputs:
         proposals = [self._proposals(list(features.values()))]
         heads = self.network.roi_heads
-        pooled = self._pooled(features, proposals[0])
+        pooled = self._pooled(heads.box_roi_pool, features, proposals[0])
         logits_PK, deltas_P = heads.box_predictor(heads.box_head(pooled))
         boxes_PK4 = clip_boxes_to_image(heads.box_coder.decode(deltas_P, proposals), self._size)
         return boxes_PK4[:, 1:], logits_PK.softmax(dim=1)[:, 1:]
@@ -300,9 +307,8 @@ class _TwoStages(nn.Module):
         features: dict[str, torch.Tensor] = self.network.backbone(images_NCHW)
         return features
 
-    def _pooled(self, features: dict[str, torch.Tensor], boxes_P4: torch.Tensor) -> torch.Tensor:
+    def _pooled(self, pooler: Any, features: dict[str, torch.Tensor], boxes_P4: torch.Tensor) -> torch.Tensor:
         """[P, channels, side, side]. torch.export cannot sort boxes by level: for it every level is looked at."""
-        pooler = self.network.roi_heads.box_roi_pool
         if not torch.compiler.is_exporting():
             pooled: torch.Tensor = pooler(features, [boxes_P4], [self._size])
             return pooled

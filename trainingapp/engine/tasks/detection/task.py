@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from trainingapp.contract.base_config import BaseRunConfig
-from trainingapp.contract.dataset_index import DatasetIndex, Split
+from trainingapp.contract.dataset_index import DatasetIndex, Sample, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.export_options import ExportOptions
@@ -126,7 +126,7 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
 
     def loss(self, model: nn.Module, batch: BoxBatch, meter: LossMeter) -> torch.Tensor:
         images_NCHW = self._normalised(batch.images_NCHW)
-        targets = PaddedTargets.of(batch.boxes_NM4, batch.labels_NM, batch.counts, self._first_label)
+        targets = self._targets(batch)
         losses: dict[str, torch.Tensor] = (
             detector_losses(model, images_NCHW, targets)
             if self.computation > 1
@@ -144,29 +144,46 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
 
     def evaluate(self, model: nn.Module, batch: BoxBatch, meter: DetectionRecords) -> None:
         indices = batch.indices_N.tolist()
-        boxes, labels = zip(*(self._val_items.target(index) for index in indices), strict=True)
-        boxes_NM4, labels_NM = (part.to(batch.images_NCHW.device) for part in padded(boxes, labels))
-        targets = PaddedTargets.of(boxes_NM4, labels_NM, [len(one) for one in labels], self._first_label)
+        targets = self._val_targets(indices)
         seed = derived_seed(self._config.seed, "validation loss", *indices[:1])
         found, losses = boxes_and_losses(model, self._normalised(batch.images_NCHW), targets, seed=seed)
         meter.add_loss(torch.stack(list(losses.values())).sum(), len(indices))
         for index, one in zip(indices, found, strict=True):
-            # In pixels of the upright image instead of the square, as COCO's metrics sort objects by their area.
-            sample = self._val_samples[index]
-            fit = letterbox(sample.width, sample.height, self._config.image_size)
-            boxes_xyxy = one["boxes"].float().cpu().double() - torch.tensor([fit.left, fit.top] * 2)
-            boxes_xyxy = boxes_xyxy / torch.tensor([fit.scale_x, fit.scale_y] * 2, dtype=torch.float64)
-            rim = torch.tensor([sample.width, sample.height] * 2, dtype=torch.float64)
-            boxes_xyxy = boxes_xyxy.clamp(min=torch.zeros(4, dtype=torch.float64), max=rim)
-            labels_D = one["labels"].cpu().long() - self._first_label
-            scores_D = one["scores"].float().cpu()
-            meter.add(ImageResult.of(index, sample.boxes, boxes_xyxy, labels_D, scores_D))
+            meter.add(self._result(index, one))
 
     def evaluation(self, meter: DetectionRecords) -> Evaluation:
         return meter.evaluation(self._dataset.classes)
 
+    def _targets(self, batch: BoxBatch) -> PaddedTargets:
+        return PaddedTargets.of(batch.boxes_NM4, batch.labels_NM, batch.counts, self._first_label)
+
+    def _val_targets(self, indices: list[int]) -> PaddedTargets:
+        """The targets of validation images, on the device."""
+        boxes, labels = zip(*(self._val_items.target(index) for index in indices), strict=True)
+        boxes_NM4, labels_NM = (part.to(self._device) for part in padded(boxes, labels))
+        return PaddedTargets.of(boxes_NM4, labels_NM, [len(one) for one in labels], self._first_label)
+
+    def _result(self, index: int, one: dict[str, torch.Tensor]) -> ImageResult:
+        """The truth of a validation image and what the network has found in it."""
+        sample = self._val_samples[index]
+        labels_D, scores_D = one["labels"].cpu().long() - self._first_label, one["scores"].float().cpu()
+        return ImageResult.of(index, sample.boxes, self._upright(sample, one["boxes"]), labels_D, scores_D)
+
+    def _upright(self, sample: Sample, boxes_xyxy: torch.Tensor) -> torch.Tensor:
+        """float64 [D, 4] in pixels of the upright image instead of the square, as COCO's metrics sort objects by their
+        area."""
+        fit = letterbox(sample.width, sample.height, self._config.image_size)
+        moved_xyxy = boxes_xyxy.float().cpu().double() - torch.tensor([fit.left, fit.top] * 2)
+        moved_xyxy = moved_xyxy / torch.tensor([fit.scale_x, fit.scale_y] * 2, dtype=torch.float64)
+        rim = torch.tensor([sample.width, sample.height] * 2, dtype=torch.float64)
+        return moved_xyxy.clamp(min=torch.zeros(4, dtype=torch.float64), max=rim)
+
     def _items(self, split: Split) -> BoxedImages:
         samples = self._samples(split)
+        self._check_boxes(samples, split)
+        return BoxedImages(self._dataset, samples, self._config, self._memory_limit(3 * self._config.image_size**2))
+
+    def _check_boxes(self, samples: Sequence[Sample], split: Split) -> None:
+        """Raises BadData for a split without any object."""
         if all(box.crowd for sample in samples for box in sample.boxes):
             raise BadData(SPLIT_WITHOUT_BOX(split=split))
-        return BoxedImages(self._dataset, samples, self._config, self._memory_limit(3 * self._config.image_size**2))

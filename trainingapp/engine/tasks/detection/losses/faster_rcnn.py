@@ -26,19 +26,42 @@ BETA = 1 / 9
 
 def faster_rcnn_losses(model: FasterRCNN, images_NCHW: torch.Tensor, targets: PaddedTargets) -> dict[str, torch.Tensor]:
     """As `FasterRCNN.forward` in training mode."""
+    stage = first_stage(model, images_NCHW)
+    return {
+        **roi_losses(cast(RoIHeads, model.roi_heads), stage.features, stage.proposals, targets, stage.size),
+        **stage.losses(targets),
+    }
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """What the region proposal network makes of images of `size` (height, width): `proposals` without a gradient."""
+
+    rpn: RegionProposalNetwork
+    features: dict[str, torch.Tensor]
+    logits_NA: torch.Tensor
+    codes_NA4: torch.Tensor
+    anchors: Anchors
+    proposals: Proposals
+    size: torch.Size
+
+    def losses(self, targets: PaddedTargets) -> dict[str, torch.Tensor]:
+        """See `rpn_losses`."""
+        return rpn_losses(self.rpn, self.logits_NA, self.codes_NA4, self.anchors, targets)
+
+
+def first_stage(model: FasterRCNN, images_NCHW: torch.Tensor) -> FirstStage:
+    """The backbone and the region proposal network."""
     images_NCHW = normalised_for(model, images_NCHW)
     features: dict[str, torch.Tensor] = model.backbone(images_NCHW)
     levels = list(features.values())
-    rpn, roi_heads = cast(RegionProposalNetwork, model.rpn), cast(RoIHeads, model.roi_heads)
+    rpn = cast(RegionProposalNetwork, model.rpn)
     anchors = anchors_of(rpn.anchor_generator, images_NCHW, levels)
     count, size = len(images_NCHW), images_NCHW.shape[-2:]
     logits, codes = concat_box_prediction_layers(*rpn.head(levels))
     logits_NA, codes_NA4 = logits.view(count, -1), codes.view(count, -1, 4)
     proposals = training_proposals(rpn, logits_NA.detach(), codes_NA4.detach(), anchors, size)
-    return {
-        **roi_losses(roi_heads, features, proposals, targets, size),
-        **rpn_losses(rpn, logits_NA, codes_NA4, anchors, targets),
-    }
+    return FirstStage(rpn, features, logits_NA, codes_NA4, anchors, proposals, size)
 
 
 def rpn_losses(
@@ -75,7 +98,11 @@ def roi_losses(
 ) -> dict[str, torch.Tensor]:
     """As `RoIHeads.forward` in training mode, for images of `size` (height, width): means over the samples."""
     pyramid = Pyramid.of(heads.box_roi_pool, features, size)
-    samples = training_samples(heads, proposals, targets, pyramid)
+    return box_losses(heads, training_samples(heads, proposals, targets, pyramid), pyramid)
+
+
+def box_losses(heads: RoIHeads, samples: "RoISamples", pyramid: "Pyramid") -> dict[str, torch.Tensor]:
+    """The losses of classes and boxes of the samples."""
     logits_SC, codes_S = heads.box_predictor(heads.box_head(pyramid.pooled(samples.regions_S5, samples.counts)))
     is_class_SC = samples.labels_S[:, None] == torch.arange(logits_SC.shape[1], device=logits_SC.device)
     codes_S4 = torch.where(is_class_SC[..., None], codes_S.view(*logits_SC.shape, 4), 0.0).sum(dim=1)
@@ -121,12 +148,18 @@ class Pyramid:
 @dataclass(frozen=True)
 class RoISamples:
     """The proposals that count: `regions_S5` (image, xyxy), level by level, `counts` of each; `labels_S`, 0 for the
-    background; `goal_S4` what is to be predicted for the boxes of the others."""
+    background; `goal_S4` what is to be predicted for the boxes of the others.
+
+    `objects_S` are the numbers of the objects of the others in their images; `object_counts` how many of them each
+    level has.
+    """
 
     regions_S5: torch.Tensor
     labels_S: torch.Tensor
     goal_S4: torch.Tensor
     counts: list[int]
+    objects_S: torch.Tensor
+    object_counts: list[int]
 
 
 @torch.no_grad()
@@ -145,11 +178,17 @@ def training_samples(heads: RoIHeads, proposals: Proposals, targets: PaddedTarge
     levels_NP = torch.where(is_valid_NP, pyramid.level_of(boxes_NP4), 0)
     levels_NS = torch.where(samples.is_drawn_NS, levels_NP.gather(1, samples.index_NS), len(pyramid.levels))
     order_S = levels_NS.flatten().argsort(stable=True)
-    counts: list[int] = torch.stack([(levels_NS == level).sum() for level in range(len(pyramid.levels))]).tolist()
+    is_object_NS = labels_NP.gather(1, samples.index_NS) > 0
+    of_levels = [levels_NS == level for level in range(len(pyramid.levels))]
+    sums = [*(of_level.sum() for of_level in of_levels), *((each & is_object_NS).sum() for each in of_levels)]
+    both: list[int] = torch.stack(sums).tolist()
+    counts, object_counts = both[: len(of_levels)], both[len(of_levels) :]
     order_S = order_S[: sum(counts)]
     images_S = order_S // levels_NS.shape[1]
     places_S = images_S * labels_NP.shape[1] + samples.index_NS.flatten()[order_S]
     boxes_S4, labels_S = boxes_NP4.flatten(0, 1)[places_S], labels_NP.flatten()[places_S]
     found_S4 = targets.boxes_of(matched_NP).flatten(0, 1)[places_S]
     goal_S4 = torch.where(labels_S[:, None] > 0, encoded(found_S4, boxes_S4, heads.box_coder.weights), 0.0)
-    return RoISamples(torch.cat([images_S[:, None].to(boxes_S4), boxes_S4], dim=1), labels_S, goal_S4, counts)
+    regions_S5 = torch.cat([images_S[:, None].to(boxes_S4), boxes_S4], dim=1)
+    objects_S = matched_NP.flatten()[places_S].clamp(min=0)
+    return RoISamples(regions_S5, labels_S, goal_S4, counts, objects_S, object_counts)
