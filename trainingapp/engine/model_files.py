@@ -20,6 +20,7 @@ from trainingapp.contract.messages.weights import (
 )
 from trainingapp.contract.model_card import WEIGHTS_FILE, Card
 from trainingapp.contract.storage.durable import flush, sha256_of
+from trainingapp.engine.adapters import merged
 from trainingapp.engine.networks import build_network
 from trainingapp.engine.state_files import COUNTERS, best_state, family_of, read_content
 from trainingapp.engine.transfer import TransferReport, checkpoint_weights, first_names, load_matching
@@ -55,7 +56,7 @@ def take_upload(card: Card, upload: Path, folder: Path) -> MadeFile:
     """
     network = _network(card)
     found = best_state(read_content(upload), network.state_dict())
-    report = load_matching(network, found.tensors)
+    report = load_matching(network, merged(found.tensors))
     if not any(not name.endswith(COUNTERS) for name in report.matched):
         given, expected = (first_names(list(names), NAMES_SHOWN) for names in (found.tensors, network.state_dict()))
         family = family_of(found.tensors)

@@ -50,6 +50,13 @@ SIZE_OUT_OF_RANGE = define(
     "size_out_of_range",
     gettext_noop("%(name)s needs images of %(smallest)d to %(largest)d pixels. Set image_size to %(usual)d."),
 )
+NOTHING_TO_ADAPT = define(
+    "nothing_to_adapt",
+    gettext_noop(
+        "The backbone of this network has no linear layers for adapters, as transformers and ConvNeXt have. Set "
+        "lora_rank to 0."
+    ),
+)
 OTHER_NETWORK = define("other_network", gettext_noop("The weights do not fit the network %(name)s: %(error)s"))
 
 # Published weights

@@ -26,6 +26,7 @@ from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
 from trainingapp.contract.run_directory import RunSpec
+from trainingapp.engine.adapters import add_adapters
 from trainingapp.engine.checkpoint_content import TaskDescription
 from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool, Place
 from trainingapp.engine.machine import machine
@@ -207,6 +208,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """The network on the task's device. Raises BadConfig, WeightsUnavailable."""
         weights_from = self._weights_cache_dir if pretrained else None
         model = self.build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
+        if self._config.has_adapters:
+            add_adapters(model, self.head_prefixes(model), self._config.lora_rank)
         return model.to(self._device, memory_format=self._memory_format)  # type: ignore[call-overload,no-any-return]
 
     @abstractmethod
