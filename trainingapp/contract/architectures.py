@@ -7,8 +7,15 @@ task's folder in the engine turn a name into a network.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from pydantic import JsonValue
+
+HF = "hf/"
+"""Begins the names of networks of the library transformers."""
+
+OPTIONAL_LIBRARIES = {HF: "transformers"}
+"""The package that networks with this prefix need, and the extra of the studio that installs it."""
 
 
 @dataclass(frozen=True)
@@ -21,3 +28,10 @@ class Architecture:
 
     parameters: int = 0
     defaults: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+
+def missing_library(model: str) -> str | None:
+    """The package that the network `model` needs and that is not installed here; None where nothing is missing."""
+    package = next((package for prefix, package in OPTIONAL_LIBRARIES.items() if model.startswith(prefix)), None)
+    return package if package and find_spec(package) is None else None

@@ -49,7 +49,8 @@ def _blocks(model: nn.Module, names: Sequence[str]) -> Iterator[int]:
 def _block_of(model: nn.Module, name: str) -> str:
     """The path of the block that a parameter belongs to, such as backbone.layer1.0; empty where it is in none.
 
-    It ends after the first component with a digit and the numbers that follow it. A single layer is no block.
+    It ends after the first component with a digit and the numbers that follow it; a stage has blocks of its own where it
+    names them so. A single layer is no block.
     """
     path = name.split(".")[:-1]
     if not any(model.get_submodule(".".join(path)).children()):
@@ -57,5 +58,7 @@ def _block_of(model: nn.Module, name: str) -> str:
     first = next((place for place, part in enumerate(path) if re.search(r"\d", part)), None)
     if first is None:
         return ""
-    numbers = list(takewhile(str.isdigit, path[first + 1 :]))
-    return ".".join(path[: first + 1] + numbers)
+    end = first + 1 + sum(1 for _part in takewhile(str.isdigit, path[first + 1 :]))
+    if path[end : end + 1] in (["blocks"], ["layers"]) and path[end + 1 : end + 2] != []:
+        end += 2
+    return ".".join(path[:end])

@@ -79,15 +79,17 @@ def starting_weights(spec: RunSpec) -> dict[str, torch.Tensor] | None:
 
 
 def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint of the studio, averaged ones where it has them, or in a file of its library.
-
-    Adapters are merged into the layers that they belong to.
+    """The weights in a checkpoint of the studio (see `weights_of`), or in a file of its library.
 
     Raises WeightsUnavailable, CorruptedWeights.
     """
     if path.suffix == ".safetensors":
         return library_state(path, stored)
-    content = read_checkpoint(path, stored)
+    return weights_of(read_checkpoint(path, stored))
+
+
+def weights_of(content: CheckpointContent) -> dict[str, torch.Tensor]:
+    """The weights that a checkpoint is used with: averaged ones where it has them, of the plain network."""
     return merged(content.get("ema_state_dict") or content["model_state_dict"])
 
 
