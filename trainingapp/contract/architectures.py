@@ -30,7 +30,6 @@ class Architecture:
     defaults: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-
 def missing_library(model: str) -> str | None:
     """The package that the network `model` needs and that is not installed here; None where nothing is missing."""
     package = next((package for prefix, package in OPTIONAL_LIBRARIES.items() if model.startswith(prefix)), None)

@@ -111,9 +111,7 @@ def kept_by_continuing(task: str) -> list[str]:
     return [field.name for field in config_fields(task).values() if field.setting.kept_by_continuing]
 
 
-def changed_by_continuing(
-    task: str, stored: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]
-) -> list[str]:
+def changed_by_continuing(task: str, stored: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]) -> list[str]:
     """The fields that a fork must keep and that two whole configurations differ in.
 
     A field without effect counts as its default: a rank of adapters belongs to the frozen backbone.

@@ -1,7 +1,8 @@
 """Low-rank adapters: a frozen linear layer W trains as W + SCALE B A, with A [rank, in] and B [out, rank].
 
-Hu et al., LoRA, arXiv:2106.09685, with alpha = SCALE rank. B begins with zeros, so that the network begins unchanged. The
-names of all other tensors stay those of the plain network: a state dict becomes one of the plain network by `merged`.
+Hu et al., LoRA, arXiv:2106.09685, with alpha = SCALE rank. B begins with zeros, so that the network begins unchanged.
+The names of all other tensors stay those of the plain network: a state dict becomes one of the plain network by
+`merged`.
 """
 
 import math

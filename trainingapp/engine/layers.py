@@ -49,8 +49,8 @@ def _blocks(model: nn.Module, names: Sequence[str]) -> Iterator[int]:
 def _block_of(model: nn.Module, name: str) -> str:
     """The path of the block that a parameter belongs to, such as backbone.layer1.0; empty where it is in none.
 
-    It ends after the first component with a digit and the numbers that follow it; a stage has blocks of its own where it
-    names them so. A single layer is no block.
+    It ends after the first component with a digit and the numbers that follow it; a stage has blocks of its own where
+    it names them so. A single layer is no block.
     """
     path = name.split(".")[:-1]
     if not any(model.get_submodule(".".join(path)).children()):

@@ -20,8 +20,8 @@ FOUNDATION_BACKBONES: Mapping[str, int] = {
     "timm/vit_base_patch16_dinov3.lvd1689m": 85_640_000,
 }
 """Vision transformers of timm that were pretrained without labels, with their parameters. The weights of DINOv2 (Oquab
-et al., arXiv:2304.07193) are under Apache-2.0; those of DINOv3 (Siméoni et al., arXiv:2508.10104) under a license of their
-own."""
+et al., arXiv:2304.07193) are under Apache-2.0, those of DINOv3 (Siméoni et al., arXiv:2508.10104) under a license of
+their own."""
 
 _LINEAR = re.compile(r"vit|deit|beit|eva|swin|mixer|convnext|dinov|segformer|mask2former|rtdetr|dfine|rfdetr")
 

@@ -155,7 +155,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
 
     @classmethod
     def normalisation_of(cls, config: BaseRunConfig) -> Normalisation:
-        """The pixel statistics that new runs of this network use. Those of ImageNet, unless its library knows others."""
+        """The pixel statistics of new runs of this network: those of ImageNet, unless its library knows others."""
         return IMAGENET
 
     def remarks(self) -> list[Message]:
@@ -359,8 +359,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         return torch.channels_last if self._config.channels_last else torch.contiguous_format
 
     def _normalised(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, 3, H, W] in 0..255 to float32 with the mean and standard deviation of the run, in the model's memory
-        format. Done on the device: uint8 takes a quarter of the time to copy there."""
+        """uint8 [N, 3, H, W] in 0..255 to float32 with the mean and standard deviation of the run, in the memory format
+        of the model. Done on the device: uint8 takes a quarter of the time to copy there."""
         images = images_NCHW.to(memory_format=self._memory_format, dtype=torch.float32)
         return (images - self._mean_C11) / self._std_C11
 

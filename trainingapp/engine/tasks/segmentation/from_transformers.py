@@ -31,6 +31,19 @@ SWINS: Mapping[str, Mapping[str, Any]] = {
 }
 """Backbones of Mask2Former: Liu et al., arXiv:2103.14030."""
 
+QUERIES: Mapping[str, Any] = {
+    "num_queries": 100,
+    "hidden_dim": 256,
+    "feature_size": 256,
+    "mask_feature_size": 256,
+    "num_attention_heads": 8,
+    "encoder_layers": 6,
+    "encoder_feedforward_dim": 1024,
+    "decoder_layers": 10,
+    "dim_feedforward": 2048,
+}
+"""The rest of Mask2Former, in the library's terms: as for ADE20K in the paper."""
+
 MASK_STRIDE = 4
 MOST_POINTS = 12_544
 """Points at which masks are compared (Cheng et al., arXiv:2112.01527): at most one for each pixel of a mask."""
@@ -64,18 +77,14 @@ class Mask2Former(nn.Module):
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         return self._logits(self.network(images_NCHW, return_dict=True), images_NCHW)
 
-    def loss_and_logits(
-        self, images_NCHW: torch.Tensor, masks_NHW: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss_and_logits(self, images_NCHW: torch.Tensor, masks_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of the paper, the mean over the batch, and the logits.
 
         Queries are matched with the classes that an image shows; the points at which masks are compared are drawn from
         torch's global generators. Ignored pixels belong to no mask.
         """
         classes = [_classes_in(mask_HW) for mask_HW in masks_NHW]
-        masks = [
-            (mask_HW == shown[:, None, None]).float() for mask_HW, shown in zip(masks_NHW, classes, strict=True)
-        ]
+        masks = [(mask_HW == shown[:, None, None]).float() for mask_HW, shown in zip(masks_NHW, classes, strict=True)]
         outputs = self.network(images_NCHW, mask_labels=masks, class_labels=classes, return_dict=True)
         return outputs.loss.reshape(()), self._logits(outputs, images_NCHW)
 
@@ -125,6 +134,7 @@ def _mask2former(name: str, class_count: int, image_size: int) -> nn.Module:
             backbone_config=SwinConfig(out_features=stages, drop_path_rate=0.3, **SWINS[name]),
             num_labels=class_count,
             train_num_points=min(MOST_POINTS, (image_size // MASK_STRIDE) ** 2),
+            **QUERIES,
         )
     )
     return network

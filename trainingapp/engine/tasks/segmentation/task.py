@@ -24,8 +24,8 @@ from trainingapp.engine.checkpoint_content import Normalisation
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
 from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.data.transforms import augmented_each
-from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
 from trainingapp.engine.seeding import seeded
+from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
 from trainingapp.engine.tasks.segmentation.from_transformers import Mask2Former
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
