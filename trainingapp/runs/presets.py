@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext_lazy as _
 from pydantic import JsonValue
 
+from trainingapp.contract.architectures import HF
 from trainingapp.contract.config import config_defaults, config_fields
 from trainingapp.contract.tasks.foundation import takes_adapters
 from trainingapp.presentation.choices import choice_label, label_text
@@ -20,6 +21,10 @@ OF_BACKBONES = ("classification", "segmentation")
 OF_PUBLISHED_WEIGHTS = ("pretrained", "freeze", "lora_rank", "layer_decay")
 USUAL_RANK = 8
 USUAL_LAYER_DECAY = 0.75
+
+
+Row = tuple[str, Text, Text, dict[str, JsonValue]]
+"""Name, label, what it is for, and the values that it sets."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,16 @@ def presets_of(task: str, model: str) -> list[Preset]:
         size = int(str(defaults["image_size"]))
         quick["image_size"] = min(size, max(LEAST_IMAGE_SIZE, size // 2 // IMAGE_STEP * IMAGE_STEP))
     best["augmentation"] = "medium" if defaults["augmentation"] in ("none", "light") else "strong"
-    rows = [
+    rows: list[Row] = [
         ("quick", _("Quick look"), _("Shows in minutes whether data and settings make sense."), quick),
         ("balanced", _("Balanced"), _("The defaults of the model."), balanced),
         ("best", _("Best quality"), _("Trains longer, with more variation of the images."), best),
     ]
-    if task in OF_BACKBONES:
+    if task in OF_BACKBONES and not model.startswith(HF):  # these have no published weights
         kept = {name: defaults[name] for name in OF_PUBLISHED_WEIGHTS}
         for *_words, values in rows:
             values |= kept
-        rows += _of_published_weights(task, model, balanced | {"pretrained": _from_backbone(task)})
+        rows += _of_published_weights(model, balanced | {"pretrained": _from_backbone(task)})
     return [Preset(name, label, about, values, _changes(task, defaults, values)) for name, label, about, values in rows]
 
 
@@ -63,12 +68,10 @@ def _from_backbone(task: str) -> JsonValue:
     return "backbone" if "backbone" in field.choices else True
 
 
-def _of_published_weights(
-    task: str, model: str, usual: dict[str, JsonValue]
-) -> list[tuple[str, Text, Text, dict[str, JsonValue]]]:
+def _of_published_weights(model: str, usual: dict[str, JsonValue]) -> list[Row]:
     """The ways to train with a published backbone that this network allows."""
     probe = usual | {"freeze": "backbone", "lora_rank": 0, "layer_decay": 1.0}
-    rows = [
+    rows: list[Row] = [
         (
             "probe",
             _("Linear probe"),

@@ -55,9 +55,12 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Results:
     subprocess.run([str(COMPILER), *options, str(HERE / "no_driver.c")], check=True)
     reads, mixes, pools = ({"model": "resnet18", "fault": fault, "name": fault} for fault in FAULTS)
     refused = {"model": "resnet18", "fault": "pools", "deterministic": "exact", "name": REFUSED}
-    first, others = ([{"model": model} for _task, model in networks] for networks in (FIRST, OTHERS))
+    first, others = (
+        [{"task": task, "model": model, "name": f"{task} {model}"} for task, model in networks]
+        for networks in (FIRST, OTHERS)
+    )
     first, others = [*first, reads, mixes], [*others, pools, refused]
-    rehearsed_first = {one.get("name", one["model"]) for one in first}
+    rehearsed_first = {one["name"] for one in first}
 
     @cache
     def results(is_first: bool) -> dict[str, dict[str, Any]]:
@@ -68,7 +71,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Results:
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **settings})
         assert done.returncode == 0, done.stderr[-4000:]
         lines = map(json.loads, done.stdout.splitlines())
-        return {one.get("name", one["model"]): line for one, line in zip(networks, lines, strict=True)}
+        return {one["name"]: line for one, line in zip(networks, lines, strict=True)}
 
     return lambda name: results(name in rehearsed_first)[name]
 
@@ -76,10 +79,10 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Results:
 @pytest.mark.parametrize(
     "one",
     [*FIRST, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)],
-    ids=lambda one: one[1],
+    ids=" ".join,
 )
 def test_a_network_trains_on_a_gpu(one: Network, result: Results) -> None:
-    found = result(one[1])
+    found = result(" ".join(one))
     assert found.get("error") is None, "\n".join(found["error"]["traceback"])
     assert found["ended"] == ["paused", "completed"]
     assert found["resume_check"] == "exact"

@@ -148,7 +148,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def normalise_as(self, normalisation: Normalisation) -> None:
         """Normalise images with these statistics: those of the network, or of the checkpoint that a run continues."""
         self._normalisation = normalisation
-        mean, std = (torch.tensor(normalisation[name], device=self._device) for name in ("mean", "std"))
+        found = (normalisation["mean"], normalisation["std"])
+        mean, std = (torch.tensor(values, device=self._device) for values in found)
         self._mean_C11, self._std_C11 = mean.view(3, 1, 1) * 255, std.view(3, 1, 1) * 255
 
     # The network, also without a dataset

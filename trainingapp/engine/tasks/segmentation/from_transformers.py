@@ -44,6 +44,7 @@ QUERIES: Mapping[str, Any] = {
 }
 """The rest of Mask2Former, in the library's terms: as for ADE20K in the paper."""
 
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
 MASK_STRIDE = 4
 MOST_POINTS = 12_544
 """Points at which masks are compared (Cheng et al., arXiv:2112.01527): at most one for each pixel of a mask."""
@@ -60,7 +61,7 @@ class SegFormer(nn.Module):
         self.network = network
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        logits = self.network(images_NCHW, return_dict=True).logits
+        logits: torch.Tensor = self.network(images_NCHW, return_dict=True).logits
         return F.interpolate(logits, size=images_NCHW.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -121,20 +122,17 @@ def build_transformer(name: str, *, class_count: int, image_size: int, pretraine
 def _segformer(name: str, class_count: int) -> nn.Module:
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-    network: nn.Module = SegformerForSemanticSegmentation(SegformerConfig(num_labels=class_count, **SEGFORMERS[name]))
+    options: dict[str, Any] = {"num_labels": class_count, **SEGFORMERS[name]}
+    network: nn.Module = SegformerForSemanticSegmentation(SegformerConfig(**options))
     return network
 
 
 def _mask2former(name: str, class_count: int, image_size: int) -> nn.Module:
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-    stages = [f"stage{number}" for number in range(1, 5)]
-    network: nn.Module = Mask2FormerForUniversalSegmentation(
-        Mask2FormerConfig(
-            backbone_config=SwinConfig(out_features=stages, drop_path_rate=0.3, **SWINS[name]),
-            num_labels=class_count,
-            train_num_points=min(MOST_POINTS, (image_size // MASK_STRIDE) ** 2),
-            **QUERIES,
-        )
-    )
+    swin: dict[str, Any] = {"out_features": STAGES, "drop_path_rate": 0.3, **SWINS[name]}
+    points = min(MOST_POINTS, (image_size // MASK_STRIDE) ** 2)
+    options: dict[str, Any] = {"num_labels": class_count, "train_num_points": points, **QUERIES}
+    config = Mask2FormerConfig(backbone_config=SwinConfig(**swin), **options)
+    network: nn.Module = Mask2FormerForUniversalSegmentation(config)
     return network
