@@ -316,18 +316,18 @@ def attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attn_mask: None = None,
+    attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """softmax(q k^T / sqrt(d)) v. Masks and dropout, which none of the networks uses, are refused."""
-    assert attn_mask is None
+    """softmax(q k^T / sqrt(d) + mask) v. Dropout, which none of the networks uses, is refused."""
     assert not dropout_p
     assert not is_causal
     assert not enable_gqa
-    return (query @ key.transpose(-2, -1) * (scale or query.shape[-1] ** -0.5)).softmax(-1) @ value
+    logits = query @ key.transpose(-2, -1) * (scale or query.shape[-1] ** -0.5)
+    return (logits if attn_mask is None else logits + attn_mask.to(logits)).softmax(-1) @ value
 
 
 def _wait(device: object = None) -> None:

@@ -1,7 +1,7 @@
 """Runs on the pretend GPU: `python -m tests.engine.rehearsal.rehearse FOLDER NETWORKS` prints a line of JSON for each.
 
-NETWORKS is a JSON list of {"model", "task"?, "fault"?, "deterministic"?}. Each trains an epoch by the real loop, is paused after
-a step, resumed and validated. `fault` is one of FAULTS, which the rehearsal is to find.
+NETWORKS is a JSON list of {"model", "task"?, "fault"?, "deterministic"?}. Each trains an epoch by the real loop, is
+paused after a step, resumed and validated. `fault` is one of FAULTS, which the rehearsal is to find.
 """
 
 import json

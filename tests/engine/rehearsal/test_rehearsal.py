@@ -31,8 +31,17 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="here the GPU check shows it on a GPU"),
 ]
 
-#: Waits for the GPU in a step, at most: for the proposals of detectors in two stages. Elsewhere there is none.
-WAITS = {"fasterrcnn_": 4}
+#: Waits for the GPU in a step, at most: for the proposals of detectors in two stages, for the positions of DINOv3, and for
+#: the matching and the sizes of Mask2Former in each of its layers. Elsewhere there is none.
+WAITS = {
+    "fasterrcnn_": 4,
+    "timm/vit_small_patch16_dinov3": 1,
+    "timm/vit_base_patch16_dinov3": 1,
+    "hf/mask2former_": 160,
+}
+
+#: The attention of its decoder samples between pixels, which has no deterministic gradient on CUDA.
+NOT_DETERMINISTIC = ("hf/mask2former_",)
 
 FIRST = [network("resnet18"), network("smp/unet_resnet18")]
 """Rehearsed always; the others, which take minutes of processor time, at length."""
@@ -87,8 +96,9 @@ def test_a_network_trains_on_a_gpu(one: Network, result: Results) -> None:
     assert found["ended"] == ["paused", "completed"]
     assert found["resume_check"] == "exact"
     assert found["metrics"].keys() <= TASKS[one[0]].metrics.keys()
-    assert found["refused"] == {}
-    assert found["deterministic"] == [True, True]
+    is_deterministic = not one[1].startswith(NOT_DETERMINISTIC)
+    assert (found["refused"] == {}) == is_deterministic
+    assert found["deterministic"] == [is_deterministic] * 2
     most = next((most for name, most in WAITS.items() if one[1].startswith(name)), 0)
     assert found["waits"] <= most, "\n".join(f"{times} {line}" for line, times in found["lines"].items())
 
