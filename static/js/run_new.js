@@ -84,18 +84,20 @@ if (form) {
     form.requestSubmit(submitter);
     isChecked = false;
   });
-  for (const link of form.querySelectorAll("[data-preset]")) {
-    link.addEventListener("click", (event) => {
-      event.preventDefault();
-      const values = JSON.parse(document.getElementById(`preset-${link.dataset.preset}`).textContent);
-      for (const [name, value] of Object.entries(values)) {
-        const field = form.elements[name];
-        if (field) field.value = value;
-      }
-      for (const other of form.querySelectorAll("[data-preset]")) other.removeAttribute("aria-current");
-      link.setAttribute("aria-current", "true");
-      form.dispatchEvent(new Event("change", { bubbles: true }));
-      store();
-    });
-  }
+  // On the form, because the presets are replaced when another model is chosen.
+  form.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-preset]");
+    if (!link) return;
+    event.preventDefault();
+    const values = JSON.parse(document.getElementById(`preset-${link.dataset.preset}`).textContent);
+    for (const [name, value] of Object.entries(values)) {
+      const field = form.elements[name];
+      if (field?.type === "checkbox") field.checked = Boolean(value);
+      else if (field) field.value = value;
+    }
+    for (const other of form.querySelectorAll("[data-preset]")) other.removeAttribute("aria-current");
+    link.setAttribute("aria-current", "true");
+    form.dispatchEvent(new Event("change", { bubbles: true }));
+    store();
+  });
 }

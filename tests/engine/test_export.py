@@ -39,6 +39,9 @@ FAMILIES = [
     ("classification", "timm/convnextv2_nano", 32),
     ("classification", "timm/efficientnetv2_rw_t", 32),
     ("classification", "timm/vit_tiny_patch16_224", 32),
+    ("classification", "timm/vit_small_patch14_dinov2.lvd142m", 64),
+    ("classification", "timm/vit_small_patch16_dinov3.lvd1689m", 64),
+    ("classification", "timm/convnext_tiny.dinov3_lvd1689m", 64),
     ("detection", "fcos_resnet18_fpn", 64),
     ("detection", "pan_n", 64),
     ("detection", "retinanet_resnet18_fpn", 64),
@@ -62,6 +65,11 @@ FAMILIES = [
     ("segmentation", "smp/fpn_efficientnet-b0", 64),
     ("segmentation", "smp/deeplabv3plus_resnet18", 64),
     ("segmentation", "smp/segformer_resnet18", 64),
+    ("segmentation", "smp/unet_tu-convnextv2_atto", 64),
+    ("segmentation", "timm/vit_small_patch14_dinov2.lvd142m", 64),
+    ("segmentation", "timm/vit_small_patch16_dinov3.lvd1689m", 64),
+    ("segmentation", "hf/segformer_b0", 64),
+    ("segmentation", "hf/mask2former_swin_tiny", 64),
 ]
 QUICK = {"pan_n", "ssdlite320_mobilenet_v3_large"}
 ALL_FORMATS = ["onnx", "openvino", "pt2", "safetensors", "pt"]

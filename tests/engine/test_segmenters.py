@@ -24,6 +24,11 @@ TYPICAL = [
     "smp/fpn_resnet34",
     "smp/deeplabv3plus_mobilenet_v2",
     "smp/segformer_efficientnet-b0",
+    "smp/fpn_tu-convnextv2_atto",
+    "timm/vit_tiny_patch16_224",
+    "timm/vit_small_patch14_dinov2.lvd142m",
+    "timm/vit_small_patch16_dinov3.lvd1689m",
+    "hf/segformer_b0",
 ]
 
 
@@ -51,7 +56,7 @@ def test_head_and_backbone_are_distinguished(name: str) -> None:
     prefixes = segmenter_head_prefixes(name)
     names = [parameter for parameter, _ in _build(name).named_parameters()]
     backbone = [parameter for parameter in names if not parameter.startswith(prefixes)]
-    assert {parameter.partition(".")[0] for parameter in backbone} <= {"backbone", "encoder"}
+    assert {parameter.partition(".")[0] for parameter in backbone} <= {"backbone", "encoder", "network"}
     assert 0 < len(backbone) < len(names)
 
 
@@ -111,6 +116,12 @@ def test_weights_that_cannot_be_downloaded(
         ("fcn_resnet18", "whole", "no published weights of the whole model"),
         ("smp/nonet_resnet18", "none", "has no architecture named nonet"),
         ("smp/unet_nothing", "none", "unet_nothing cannot be built"),
+        ("timm/vit_tiny_patch16_224", "whole", "no published weights of the whole model"),
+        ("timm/resnet10t", "none", "smp/unet_tu-resnet10t"),
+        ("timm/no_network", "none", "has no network named no_network"),
+        ("hf/segformer_b0", "backbone", "license excludes commercial use"),
+        ("hf/mask2former_swin_tiny", "backbone", "no published ImageNet weights"),
+        ("hf/none", "none", "has no architecture named none"),
     ],
 )
 def test_unavailable_weights_are_named(tmp_path: Path, name: str, pretrained: str, says: str) -> None:

@@ -26,13 +26,27 @@ def test_the_name_is_prefilled_and_counts_on(user_client: Client, dataset: Datas
 
 def test_presets_say_what_they_change(user_client: Client, dataset: Dataset) -> None:
     page = user_client.get(ADDRESS).content.decode()
-    quick, balanced, best = presets_of("classification", "resnet18")
+    quick, balanced, best, probe = presets_of("classification", "resnet18")
     assert not balanced.changes
     assert f"Epochs: {quick.values['epochs']}" in quick.changes
     assert "Augmentation: Strong" in best.changes or "Augmentation: Medium" in best.changes
     for preset in (quick, best):
         assert ", ".join(preset.changes) in page
-    assert set(quick.values) == set(balanced.values) == set(best.values)
+    assert set(quick.values) == set(balanced.values) == set(best.values) == set(probe.values)
+
+
+def test_presets_of_published_backbones_follow_the_model(user_client: Client, dataset: Dataset) -> None:
+    chosen = {"task": "classification", "model": "timm/vit_small_patch14_dinov2.lvd142m"}
+    page = user_client.get(ADDRESS, chosen).content.decode()
+    presets = {one.name: one.values for one in presets_of(*chosen.values())}
+    assert {"probe", "lora", "finetune"} <= presets.keys()
+    assert all(f'data-preset="{name}"' in page for name in presets)
+    assert (presets["probe"]["freeze"], presets["probe"]["lora_rank"]) == ("backbone", 0)
+    assert (presets["lora"]["freeze"], presets["lora"]["lora_rank"]) == ("backbone", 8)
+    assert (presets["finetune"]["freeze"], presets["finetune"]["layer_decay"]) == ("none", 0.75)
+    assert presets["balanced"]["freeze"] == "none"
+    assert not {"lora", "finetune"} & {one.name for one in presets_of("classification", "resnet18")}
+    assert "probe" not in {one.name for one in presets_of("detection", "fcos_resnet18_fpn")}
 
 
 @pytest.mark.parametrize("preset", ["quick", "best"])

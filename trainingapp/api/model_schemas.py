@@ -40,7 +40,7 @@ from trainingapp.presentation.messages import rendered_data, text_of
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
 ExportFormat = Literal["onnx", "openvino", "pt2", "safetensors", "pt"]
 WeightsFormat = Literal["safetensors", "pt"]
-NormalisationName = Literal["imagenet", "centred", "plain"]
+NormalisationName = Literal["imagenet", "centred", "plain", "clip"]
 JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
 
 

@@ -46,6 +46,7 @@ LEAST_BATCH = 2
 MOST_WARMUP_EPOCHS = 100
 MOST_ACCUMULATION = 256
 MOST_LOADERS = 64
+MOST_LORA_RANK = 256
 
 START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
 
@@ -340,6 +341,21 @@ class BaseRunConfig(BaseModel):
             advanced=True,
         ),
     ] = 1.0
+    layer_decay: Annotated[
+        float,
+        Field(gt=0, le=1),
+        Setting(
+            _("Layer-wise LR decay"),
+            _(
+                "Multiplies the learning rate once more for each layer of the backbone towards the input, so that "
+                "early pretrained layers change least, for example 0.75 for transformers. 1 disables it."
+            ),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+            kept_by_continuing=True,
+        ),
+    ] = 1.0
     ema_decay: Annotated[
         float,
         Field(ge=0, lt=1),
@@ -377,6 +393,22 @@ class BaseRunConfig(BaseModel):
             unit=Unit.EPOCHS,
             advanced=True,
             when=When("freeze", ("backbone",)),
+        ),
+    ] = 0
+    lora_rank: Annotated[
+        int,
+        Field(ge=0, le=MOST_LORA_RANK),
+        Setting(
+            _("LoRA rank"),
+            _(
+                "Trains low-rank adapters in the linear layers of the frozen backbone; models are saved with the "
+                "adapters merged. Common values are 4 to 32. 0: no adapters, only the layers behind the backbone train."
+            ),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+            when=When("freeze", ("backbone",)),
+            kept_by_continuing=True,
         ),
     ] = 0
     start_from: Annotated[
@@ -805,6 +837,11 @@ class BaseRunConfig(BaseModel):
     def labels_per_image(self) -> LabelMode:
         """Whether an image of the run's dataset has one label or several; single for tasks without that choice."""
         return cast(LabelMode, getattr(self, "label_mode", "single"))
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether the network trains with adapters in its frozen backbone."""
+        return self.freeze == "backbone" and self.lora_rank > 0
 
     @property
     def least_devices(self) -> int:

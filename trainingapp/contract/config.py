@@ -111,6 +111,19 @@ def kept_by_continuing(task: str) -> list[str]:
     return [field.name for field in config_fields(task).values() if field.setting.kept_by_continuing]
 
 
+def changed_by_continuing(task: str, stored: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]) -> list[str]:
+    """The fields that a fork must keep and that two whole configurations differ in.
+
+    A field without effect counts as its default: a rank of adapters belongs to the frozen backbone.
+    """
+    fields = config_fields(task)
+
+    def effective(name: str, values: Mapping[str, JsonValue]) -> JsonValue:
+        return values[name] if fields[name].setting.has_effect(values) else fields[name].default
+
+    return [name for name in kept_by_continuing(task) if effective(name, stored) != effective(name, wanted)]
+
+
 def result_changes(
     before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]
 ) -> Iterator[tuple[str, JsonValue, JsonValue]]:

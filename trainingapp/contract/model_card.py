@@ -17,8 +17,9 @@ NORMALISATIONS: dict[str, dict[str, list[float]]] = {
     "imagenet": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "centred": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
     "plain": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+    "clip": {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]},
 }
-"""Usual ones; the studio itself trains with the first."""
+"""Usual ones. The studio trains with the first, and networks of timm with their own."""
 
 EXPORT_FILES: dict[str, str] = {
     "onnx": "model.onnx",

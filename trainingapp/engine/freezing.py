@@ -3,6 +3,7 @@
 from torch import nn
 
 from trainingapp.contract.base_config import BaseRunConfig
+from trainingapp.engine.adapters import ADAPTERS
 
 
 def is_frozen(config: BaseRunConfig, epoch: int) -> bool:
@@ -13,11 +14,11 @@ def is_frozen(config: BaseRunConfig, epoch: int) -> bool:
 def set_training(model: nn.Module, head_prefixes: tuple[str, ...], *, frozen: bool) -> None:
     """Put the model into training mode. Where `frozen`, the backbone gets no gradients and is in evaluation mode.
 
-    Without gradients alone, its batch norms would still update their statistics.
+    Without gradients alone, its batch norms would still update their statistics. Adapters in it train.
     """
     model.train()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not frozen or name.startswith(head_prefixes))
+        parameter.requires_grad_(not frozen or name.startswith(head_prefixes) or name.endswith(ADAPTERS))
     if not frozen:
         return
     for name, module in model.named_modules():

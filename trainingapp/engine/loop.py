@@ -328,6 +328,8 @@ def _report_start(
     )
     for warning in warnings:
         events.log(warning, "warning")
+    for remark in task.remarks():
+        events.log(remark)
     events.log(how_images_load(task), "warning" if task.loading.is_limited else "info")
     if spec.config.folds:
         counts = task.image_counts()

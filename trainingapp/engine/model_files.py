@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from safetensors.torch import save_file
@@ -20,31 +20,36 @@ from trainingapp.contract.messages.weights import (
 )
 from trainingapp.contract.model_card import WEIGHTS_FILE, Card
 from trainingapp.contract.storage.durable import flush, sha256_of
+from trainingapp.engine.adapters import merged
+from trainingapp.engine.checkpoint_content import Normalisation
 from trainingapp.engine.networks import build_network
 from trainingapp.engine.state_files import COUNTERS, best_state, family_of, read_content
-from trainingapp.engine.transfer import TransferReport, checkpoint_weights, first_names, load_matching
+from trainingapp.engine.transfer import TransferReport, first_names, load_matching, read_checkpoint, weights_of
 
 NAMES_KEPT = 12
 NAMES_SHOWN = 3
 
 
 class MadeFile(TypedDict):
-    """What is stored about a file that was written."""
+    """What is stored about a file that was written; `normalisation` where the checkpoint says what it was."""
 
     size_bytes: int
     sha256: str
     report: dict[str, object]
+    normalisation: NotRequired[Normalisation]
 
 
 def take_checkpoint(card: Card, checkpoint: Path, folder: Path) -> MadeFile:
     """Write FOLDER/weights.safetensors from a checkpoint of the studio. Raises WeightsUnavailable, BadData."""
     network = _network(card)
-    state = checkpoint_weights(checkpoint)
-    report = load_matching(network, state)
+    content = read_checkpoint(checkpoint)
+    report = load_matching(network, weights_of(content))
     left_out = _left_out(report)
     if left_out:
         raise BadData(CHECKPOINT_INCOMPLETE(names=first_names(left_out, NAMES_SHOWN)))
-    return _written(card, network, report, folder)
+    normalisation = content["normalisation"]
+    made = _written({**card, "normalisation": normalisation}, network, report, folder)
+    return {**made, "normalisation": normalisation}
 
 
 def take_upload(card: Card, upload: Path, folder: Path) -> MadeFile:
@@ -55,7 +60,7 @@ def take_upload(card: Card, upload: Path, folder: Path) -> MadeFile:
     """
     network = _network(card)
     found = best_state(read_content(upload), network.state_dict())
-    report = load_matching(network, found.tensors)
+    report = load_matching(network, merged(found.tensors))
     if not any(not name.endswith(COUNTERS) for name in report.matched):
         given, expected = (first_names(list(names), NAMES_SHOWN) for names in (found.tensors, network.state_dict()))
         family = family_of(found.tensors)

@@ -7,6 +7,7 @@ from torch import nn
 
 from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.schedule import Schedule
+from trainingapp.engine.layers import layer_depths
 
 ADAM_BETA = 0.9
 """Beta 1 of Adam and AdamW: the share of the mean gradient that a step keeps."""
@@ -38,7 +39,7 @@ def make_optimizer(
 def _parameter_groups(
     model: nn.Module, config: BaseRunConfig, head_prefixes: tuple[str, ...]
 ) -> Iterator[dict[str, object]]:
-    """Two groups by weight decay; four where the backbone has its own learning rate.
+    """Two groups by weight decay, for each learning rate: the backbone, or each of its layers, may have its own.
 
     Frozen parameters are included: the optimizer skips them while they have no gradient.
     """
@@ -48,16 +49,34 @@ def _parameter_groups(
         for name, parameter in module.named_parameters(recurse=False)
         if isinstance(module, NORMS) or name.endswith("bias") or parameter.ndim <= 1
     }
-    named = list(model.named_parameters())
-    places: list[tuple[float, list[nn.Parameter]]] = [(1.0, [parameter for _name, parameter in named])]
-    if config.backbone_lr_factor != 1:
-        head = [parameter for name, parameter in named if name.startswith(head_prefixes)]
-        rest = [parameter for name, parameter in named if not name.startswith(head_prefixes)]
-        places = [(1.0, head), (config.backbone_lr_factor, rest)]
-    for factor, parameters in places:
+    for factor, parameters in _places(model, config, head_prefixes):
         kept = {"lr_factor": factor}
         yield {"params": [p for p in parameters if id(p) not in exempt], "weight_decay": config.weight_decay, **kept}
         yield {"params": [p for p in parameters if id(p) in exempt], "weight_decay": 0.0, **kept}
+
+
+def _places(
+    model: nn.Module, config: BaseRunConfig, head_prefixes: tuple[str, ...]
+) -> Iterator[tuple[float, list[nn.Parameter]]]:
+    """The parameters by learning rate: (factor, parameters), those of the head first.
+
+    With L layers in the backbone, layer l, counted from 0 at the input, has the factor layer_decay^(L - l) (Clark et
+    al., ELECTRA, arXiv:2003.10555; Bao et al., BEiT, arXiv:2106.08254).
+    """
+    named = list(model.named_parameters())
+    if config.backbone_lr_factor == 1 and config.layer_decay == 1:
+        yield 1.0, [parameter for _name, parameter in named]
+        return
+    yield 1.0, [parameter for name, parameter in named if name.startswith(head_prefixes)]
+    rest = {name: parameter for name, parameter in named if not name.startswith(head_prefixes)}
+    if config.layer_decay == 1:
+        yield config.backbone_lr_factor, list(rest.values())
+        return
+    depths = layer_depths(model, list(rest))
+    count = max(depths.values(), default=0) + 1
+    for depth in range(count):
+        factor = config.backbone_lr_factor * config.layer_decay ** (count - depth)
+        yield factor, [parameter for name, parameter in rest.items() if depths[name] == depth]
 
 
 def begin_momenta(optimizer: torch.optim.Optimizer) -> None:

@@ -57,3 +57,14 @@ def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def seeded(device: torch.device) -> Iterator[None]:
+    """Within it, the model draws the same random numbers each time; afterwards the generators are as before."""
+    state = rng_state(device)
+    seed_device(0, device)
+    try:
+        yield
+    finally:
+        set_rng_state(state, device)

@@ -267,6 +267,7 @@ class TrainingState:
                 self.ema.model.load_state_dict(content.get("ema_state_dict") or content["model_state_dict"])
         except (RuntimeError, ValueError) as error:
             raise BadConfig(CHECKPOINT_MISMATCH(error=str(error))) from error
+        self.task.normalise_as(content["normalisation"])
         self.meter.load_state_dict(content["meter_state_dict"])
         if content["scaler_state_dict"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(content["scaler_state_dict"])

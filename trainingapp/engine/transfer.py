@@ -26,6 +26,7 @@ from trainingapp.contract.messages.weights import (
 from trainingapp.contract.run_directory import RunSpec, Stored
 from trainingapp.contract.storage.durable import CorruptedFile
 from trainingapp.contract.storage.reading import check_hash
+from trainingapp.engine.adapters import ADAPTERS, merged
 from trainingapp.engine.checkpoint import Found, entry_of, load_checkpoint, load_stored
 from trainingapp.engine.checkpoint_content import CheckpointContent
 
@@ -54,8 +55,8 @@ class TransferReport:
 
 
 def load_matching(model: nn.Module, state: Mapping[str, torch.Tensor]) -> TransferReport:
-    """Copy every tensor of `state` that has the name and shape of one of the model's into it."""
-    own = model.state_dict()
+    """Copy every tensor of `state` that has the name and shape of one of the model's into it. Adapters begin anew."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(ADAPTERS)}
     same = [name for name in own if name in state]
     matched = [name for name in same if state[name].shape == own[name].shape]
     with torch.no_grad():
@@ -78,14 +79,18 @@ def starting_weights(spec: RunSpec) -> dict[str, torch.Tensor] | None:
 
 
 def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint of the studio, averaged ones where it has them, or in a file of its library.
+    """The weights in a checkpoint of the studio (see `weights_of`), or in a file of its library.
 
     Raises WeightsUnavailable, CorruptedWeights.
     """
     if path.suffix == ".safetensors":
         return library_state(path, stored)
-    content = read_checkpoint(path, stored)
-    return dict(content.get("ema_state_dict") or content["model_state_dict"])
+    return weights_of(read_checkpoint(path, stored))
+
+
+def weights_of(content: CheckpointContent) -> dict[str, torch.Tensor]:
+    """The weights that a checkpoint is used with: averaged ones where it has them, of the plain network."""
+    return merged(content.get("ema_state_dict") or content["model_state_dict"])
 
 
 def forked(spec: RunSpec) -> Found | None:

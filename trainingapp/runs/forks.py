@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
-from trainingapp.contract.config import RunConfig, correct_config, kept_by_continuing, parse_config
+from trainingapp.contract.config import RunConfig, changed_by_continuing, correct_config, parse_config
 from trainingapp.contract.limits import MAX_EPOCHS, NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.models import Checkpoint, TrainingRun
@@ -156,7 +156,7 @@ def too_few_epochs(checkpoint: Checkpoint) -> str:
 def _check_continuing(run: TrainingRun, checkpoint: Checkpoint, config: RunConfig) -> None:
     wanted = config.model_dump(mode="json")
     stored = parse_config(run.config).model_dump(mode="json")  # with fields that are newer than the run
-    changed = [name for name in kept_by_continuing(run.task) if wanted[name] != stored[name]]
+    changed = changed_by_continuing(run.task, stored, wanted)
     if changed:
         message = _(
             "To continue from the step of a checkpoint, %(names)s must not change. Take over the weights only instead."

@@ -1,4 +1,4 @@
-"""Presets of the form of a new run: how long and how thoroughly it trains, in steps of three."""
+"""Presets of the form of a new run: how long and how thoroughly it trains, and how with a published backbone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +6,25 @@ from dataclasses import dataclass
 from django.utils.translation import gettext_lazy as _
 from pydantic import JsonValue
 
+from trainingapp.contract.architectures import HF
 from trainingapp.contract.config import config_defaults, config_fields
+from trainingapp.contract.tasks.foundation import takes_adapters
 from trainingapp.presentation.choices import choice_label, label_text
 from trainingapp.presentation.text import Text
 
 #: Sides of images are multiples of it in every task.
 IMAGE_STEP = 32
 LEAST_IMAGE_SIZE = 64
+
+#: Tasks whose networks have a backbone and few other layers, so that a frozen backbone is of use.
+OF_BACKBONES = ("classification", "segmentation")
+OF_PUBLISHED_WEIGHTS = ("pretrained", "freeze", "lora_rank", "layer_decay")
+USUAL_RANK = 8
+USUAL_LAYER_DECAY = 0.75
+
+
+Row = tuple[str, Text, Text, dict[str, JsonValue]]
+"""Name, label, what it is for, and the values that it sets."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +49,52 @@ def presets_of(task: str, model: str) -> list[Preset]:
         size = int(str(defaults["image_size"]))
         quick["image_size"] = min(size, max(LEAST_IMAGE_SIZE, size // 2 // IMAGE_STEP * IMAGE_STEP))
     best["augmentation"] = "medium" if defaults["augmentation"] in ("none", "light") else "strong"
-    rows = (
+    rows: list[Row] = [
         ("quick", _("Quick look"), _("Shows in minutes whether data and settings make sense."), quick),
         ("balanced", _("Balanced"), _("The defaults of the model."), balanced),
         ("best", _("Best quality"), _("Trains longer, with more variation of the images."), best),
-    )
+    ]
+    if task in OF_BACKBONES and not model.startswith(HF):  # these have no published weights
+        kept = {name: defaults[name] for name in OF_PUBLISHED_WEIGHTS}
+        for *_words, values in rows:
+            values |= kept
+        rows += _of_published_weights(model, balanced | {"pretrained": _from_backbone(task)})
     return [Preset(name, label, about, values, _changes(task, defaults, values)) for name, label, about, values in rows]
+
+
+def _from_backbone(task: str) -> JsonValue:
+    """The value of `pretrained` that takes published weights of the backbone."""
+    field = config_fields(task)["pretrained"]
+    return "backbone" if "backbone" in field.choices else True
+
+
+def _of_published_weights(model: str, usual: dict[str, JsonValue]) -> list[Row]:
+    """The ways to train with a published backbone that this network allows."""
+    probe = usual | {"freeze": "backbone", "lora_rank": 0, "layer_decay": 1.0}
+    rows: list[Row] = [
+        (
+            "probe",
+            _("Linear probe"),
+            _("Keeps the published backbone and trains the layers behind it: the fastest, for few images."),
+            probe,
+        )
+    ]
+    if takes_adapters(model):
+        rows += [
+            (
+                "lora",
+                _("LoRA"),
+                _("Adapts the published backbone with a few trained weights."),
+                probe | {"lora_rank": USUAL_RANK},
+            ),
+            (
+                "finetune",
+                _("Fine-tuning"),
+                _("Trains the published backbone, early layers least."),
+                probe | {"freeze": "none", "layer_decay": USUAL_LAYER_DECAY},
+            ),
+        ]
+    return rows
 
 
 def _changes(task: str, defaults: Mapping[str, JsonValue], values: Mapping[str, JsonValue]) -> list[str]:

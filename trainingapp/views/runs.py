@@ -131,7 +131,11 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
         dataset = datasets_for(task, request.user).first()
     initial = {"task": task, "name": _suggested_name(request.user, dataset), "dataset": dataset.pk if dataset else None}
     preset = request.GET.get("preset", "")
-    model = str(config_fields(task)["model"].default)
+    model = request.GET.get("model", "")
+    if TASKS[task].has_architecture(model):
+        initial["model"] = model
+    else:
+        model = str(config_fields(task)["model"].default)
     return initial | next((one.values for one in presets_of(task, model) if one.name == preset), {})
 
 

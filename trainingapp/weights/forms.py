@@ -26,6 +26,7 @@ from trainingapp.presentation.choices import choice_label
 NORMALISATION_LABELS = [
     ("imagenet", _("ImageNet")),
     ("centred", _("From −1 to 1")),
+    ("clip", "CLIP"),
     ("plain", _("From 0 to 1")),
 ]
 FORMAT_LABELS = [

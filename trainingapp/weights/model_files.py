@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from django.db import transaction
 
@@ -22,6 +22,8 @@ class MadeFile(TypedDict):
     size_bytes: int
     sha256: str
     report: dict[str, object]
+    normalisation: NotRequired[dict[str, list[float]]]
+    """Of the checkpoint that the file was made from."""
 
 
 class MadeExport(TypedDict):
@@ -48,6 +50,7 @@ def take_file(job: Job, result: Mapping[str, object]) -> None:
         report={**weights.report, **found["report"]},
         size_bytes=found["size_bytes"],
         sha256=found["sha256"],
+        normalisation=found.get("normalisation", weights.normalisation),
     )
     if not is_stored:  # deleted while its file was being moved
         shutil.rmtree(weights.folder, ignore_errors=True)

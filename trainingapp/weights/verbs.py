@@ -107,7 +107,7 @@ def save_weights(
         architecture=run.config["model"],
         classes=run.dataset.classes,
         image_size=run.config["image_size"],
-        normalisation=NORMALISATIONS["imagenet"],
+        normalisation=NORMALISATIONS["imagenet"],  # until the worker has read that of the checkpoint
         conversion=run.dataset.reading.get("conversion", {}),
         config=run.config,
         metrics=checkpoint.metrics,

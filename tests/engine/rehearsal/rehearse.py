@@ -1,7 +1,7 @@
 """Runs on the pretend GPU: `python -m tests.engine.rehearsal.rehearse FOLDER NETWORKS` prints a line of JSON for each.
 
-NETWORKS is a JSON list of {"model", "fault"?, "deterministic"?}. Each trains an epoch by the real loop, is paused after
-a step, resumed and validated. `fault` is one of FAULTS, which the rehearsal is to find.
+NETWORKS is a JSON list of {"model", "task"?, "fault"?, "deterministic"?}. Each trains an epoch by the real loop, is
+paused after a step, resumed and validated. `fault` is one of FAULTS, which the rehearsal is to find.
 """
 
 import json
@@ -51,7 +51,7 @@ def rehearse(plan: Plan, device: PretendDevice, network: dict[str, str]) -> Valu
         "cpu_threads": 1,
         "num_workers": 0,
     }
-    values |= {name: network[name] for name in ("deterministic",) if name in network}
+    values |= {name: network[name] for name in ("task", "deterministic") if name in network}
     folder = plan.folder / "run"
     shutil.rmtree(folder, ignore_errors=True)
     spec = run_spec(plan, folder, values)

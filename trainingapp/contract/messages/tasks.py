@@ -46,6 +46,13 @@ NETWORK_UNKNOWN = define("network_unknown", gettext_noop("%(library)s has no net
 FAMILY_UNKNOWN = define(
     "family_unknown", gettext_noop("%(library)s has no architecture named %(name)s. It has %(known)s.")
 )
+NO_PATCH_FEATURES = define(
+    "no_patch_features",
+    gettext_noop(
+        "%(name)s does not keep a grid of patches, as vision transformers do. Use it as the encoder of a decoder, for "
+        "example smp/unet_tu-%(name)s."
+    ),
+)
 NETWORK_CANNOT_BE_BUILT = define("network_cannot_be_built", gettext_noop("%(name)s cannot be built: %(error)s"))
 SIZE_CANNOT_BE_BUILT = define(
     "size_cannot_be_built", gettext_noop("%(name)s cannot be built for images of %(size)d pixels: %(error)s")
@@ -64,9 +71,46 @@ LIBRARY_MISSING = define(
         "'cvstudio[%(extra)s]', or choose another model."
     ),
 )
+NOTHING_TO_ADAPT = define(
+    "nothing_to_adapt",
+    gettext_noop(
+        "The backbone of this network has no linear layers for adapters, as transformers and ConvNeXt have. Set "
+        "lora_rank to 0."
+    ),
+)
 OTHER_NETWORK = define("other_network", gettext_noop("The weights do not fit the network %(name)s: %(error)s"))
 
+PIXELS_BESIDE_PATCHES = define(
+    "pixels_beside_patches",
+    gettext_noop(
+        "The network cuts images into patches of %(patch)d pixels. Of images of %(size)d pixels, it does not see the "
+        "last %(rest)d on the right and at the bottom. An image_size of %(fitting)d leaves out none."
+    ),
+)
+
 # Published weights
+
+OTHER_SIZE_PUBLISHED = define(
+    "other_size_published",
+    gettext_noop(
+        "%(name)s was pretrained with images of %(published)d pixels. With an image_size of %(size)d, its features may "
+        "be less accurate."
+    ),
+)
+WEIGHTS_LICENCE = define(
+    "weights_licence",
+    gettext_noop(
+        "The published weights of %(name)s are under the license %(licence)s. It also applies to models that are "
+        "trained from them."
+    ),
+)
+NON_COMMERCIAL_WEIGHTS = define(
+    "non_commercial_weights",
+    gettext_noop(
+        "The published weights of %(name)s are not offered, because their license excludes commercial use. Set "
+        "pretrained to none, or upload weights that you may use."
+    ),
+)
 
 NO_PUBLISHED_MODEL = define(
     "no_published_model",

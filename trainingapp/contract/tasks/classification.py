@@ -17,6 +17,7 @@ from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
 from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor, Variant
+from trainingapp.contract.tasks.foundation import FOUNDATION_BACKBONES, FOUNDATION_DEFAULTS
 
 SINGLE_LABEL = When("label_mode", ("single",))
 MULTI_LABEL = When("label_mode", ("multi",))
@@ -38,6 +39,8 @@ CLASSIFIERS: dict[str, Architecture] = {
     "timm/convnextv2_nano": Architecture(15_620_000, {"learning_rate": 0.0005, "weight_decay": 0.05}),
     "timm/efficientnetv2_rw_t": Architecture(13_650_000),
     "timm/vit_tiny_patch16_224": Architecture(5_720_000, {"learning_rate": 0.0005, "weight_decay": 0.05}),
+    **{name: Architecture(parameters, dict(FOUNDATION_DEFAULTS)) for name, parameters in FOUNDATION_BACKBONES.items()},
+    "timm/convnext_tiny.dinov3_lvd1689m": Architecture(27_820_000, dict(FOUNDATION_DEFAULTS)),
 }
 """torchvision's, with the parameters that its model pages give, and timm's, rounded; others can be named too."""
 
@@ -103,7 +106,10 @@ class ClassificationConfig(BaseRunConfig):
         MULTIPLE_OF_32,
         Setting(
             _("Image size"),
-            _("Resizes images to a square with sides of this length, a multiple of 32."),
+            _(
+                "Resizes images to a square with sides of this length, a multiple of 32. Networks with patches of 14 "
+                "pixels (DINOv2) also need a multiple of 14 to see all of it: 224 or 448."
+            ),
             Section.MODEL,
             changes_result=True,
             unit=Unit.PIXELS,

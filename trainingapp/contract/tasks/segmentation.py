@@ -11,6 +11,7 @@ from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
 from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
+from trainingapp.contract.tasks.foundation import FOUNDATION_BACKBONES, FOUNDATION_DEFAULTS
 
 SMP_FAMILIES = ("unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer")
 SMP_ENCODERS = ("resnet18", "resnet34", "mobilenet_v2", "efficientnet-b0")
@@ -22,6 +23,22 @@ SMP_DEFAULTS: dict[str, JsonValue] = {
     "amp": "on",
 }
 """From scratch on a CPU: many small steps, in bfloat16 where the processor has it, which nearly doubles the speed."""
+
+TIMM_ENCODERS = ("smp/unet_tu-convnextv2_atto", "smp/fpn_tu-convnextv2_atto", "smp/unet_tu-mobilenetv4_conv_small")
+
+TRANSFORMER_DEFAULTS: dict[str, JsonValue] = {
+    "batch_size": 8,
+    "learning_rate": 0.0003,
+    "weight_decay": 0.05,
+}
+
+TRANSFORMERS = {
+    "hf/segformer_b0": 3_750_000,
+    "hf/segformer_b1": 13_720_000,
+    "hf/segformer_b2": 27_480_000,
+    "hf/mask2former_swin_tiny": 47_440_000,
+}
+"""SegFormer (Xie et al., arXiv:2105.15203) and Mask2Former (Cheng et al., arXiv:2112.01527), with their parameters."""
 
 SEGMENTERS: dict[str, Architecture] = {
     "lraspp_mobilenet_v3_large": Architecture(3_221_538),
@@ -37,16 +54,20 @@ SEGMENTERS: dict[str, Architecture] = {
         for family in SMP_FAMILIES
         for encoder in SMP_ENCODERS
     },
+    **{name: Architecture(defaults=dict(SMP_DEFAULTS)) for name in TIMM_ENCODERS},
+    "timm/vit_tiny_patch16_224": Architecture(defaults=dict(TRANSFORMER_DEFAULTS)),
+    **{name: Architecture(defaults={**FOUNDATION_DEFAULTS, "batch_size": 8}) for name in FOUNDATION_BACKBONES},
+    **{name: Architecture(count, dict(TRANSFORMER_DEFAULTS)) for name, count in TRANSFORMERS.items()},
 }
-"""torchvision's, two families of it also on small ResNets, and segmentation-models-pytorch's, of which any can be named
-as smp/{architecture}_{encoder}."""
+"""torchvision's, two families of it also on small ResNets, segmentation-models-pytorch's, of which any can be named as
+smp/{architecture}_{encoder} (encoders of timm as tu-{name}), vision transformers of timm, and those of transformers."""
 
 
 class SegmentationConfig(BaseRunConfig):
     """A label for each pixel."""
 
     architectures = SEGMENTERS
-    open_libraries = ("smp/",)
+    open_libraries = ("smp/", "timm/")
 
     task: Annotated[
         Literal["segmentation"],
@@ -64,7 +85,7 @@ class SegmentationConfig(BaseRunConfig):
             _("Model"),
             _(
                 "Network architecture. U-Net gives fine outlines and needs little data; LR-ASPP and FCN are the "
-                "fastest."
+                "fastest; DINOv2 and DINOv3 are chosen for their published weights."
             ),
             Section.MODEL,
             changes_result=True,

@@ -23,11 +23,13 @@ from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.loading import loading_of
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
 from trainingapp.contract.run_directory import RunSpec
-from trainingapp.engine.checkpoint_content import TaskDescription
+from trainingapp.engine.adapters import add_adapters
+from trainingapp.engine.checkpoint_content import Normalisation, TaskDescription
 from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool, Place
 from trainingapp.engine.machine import machine
 from trainingapp.engine.plain_outputs import Outputs, Probabilities, largest_difference
@@ -36,7 +38,8 @@ from trainingapp.engine.ranks import Ranks
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of the pixels of ImageNet's training images, from 0 to 1: published weights were trained with them."""
+IMAGENET: Normalisation = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+"""Of the pixels of ImageNet's training images, from 0 to 1: most published weights were trained with them."""
 
 
 class Meter(Protocol):
@@ -150,10 +153,25 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
             count = len(spec.devices)
             place = replace(place, memory_bytes=place.memory_bytes // count, free_bytes=place.free_bytes // count)
         self.loading = loading_of(self._config.num_workers, place, on_gpu=on_gpu, batch_bytes=batch_bytes)
-        self._mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1) * 255
-        self._std_C11 = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1) * 255
+        self.normalise_as(self.normalisation_of(self._config))
+
+    def normalise_as(self, normalisation: Normalisation) -> None:
+        """Normalise images with these statistics: those of the network, or of the checkpoint that a run continues."""
+        self._normalisation = normalisation
+        found = (normalisation["mean"], normalisation["std"])
+        mean, std = (torch.tensor(values, device=self._device) for values in found)
+        self._mean_C11, self._std_C11 = mean.view(3, 1, 1) * 255, std.view(3, 1, 1) * 255
 
     # The network, also without a dataset
+
+    @classmethod
+    def normalisation_of(cls, config: BaseRunConfig) -> Normalisation:
+        """The pixel statistics of new runs of this network: those of ImageNet, unless its library knows others."""
+        return IMAGENET
+
+    def remarks(self) -> list[Message]:
+        """What a person should know about the network and the configuration when a run starts."""
+        return []
 
     @classmethod
     @abstractmethod
@@ -217,6 +235,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """The network on the task's device. Raises BadConfig, WeightsUnavailable."""
         weights_from = self._weights_cache_dir if pretrained else None
         model = self.build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
+        if self._config.has_adapters:
+            add_adapters(model, self.head_prefixes(model), self._config.lora_rank)
         return model.to(self._device, memory_format=self._memory_format)  # type: ignore[call-overload,no-any-return]
 
     @abstractmethod
@@ -304,7 +324,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         about: TaskDescription = {
             "classes": list(self._dataset.classes),
             "dataset_fingerprint": self._dataset.fingerprint,
-            "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+            "normalisation": self._normalisation,
         }
         if self._dataset.conversion:
             about["conversion"] = self._dataset.conversion.as_data()
@@ -365,8 +385,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         return torch.channels_last if self._config.channels_last else torch.contiguous_format
 
     def _normalised(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, 3, H, W] in 0..255 to float32 with ImageNet's mean and standard deviation, in the model's memory
-        format. Done on the device: uint8 takes a quarter of the time to copy there."""
+        """uint8 [N, 3, H, W] in 0..255 to float32 with the mean and standard deviation of the run, in the memory format
+        of the model. Done on the device: uint8 takes a quarter of the time to copy there."""
         images = images_NCHW.to(memory_format=self._memory_format, dtype=torch.float32)
         return (images - self._mean_C11) / self._std_C11
 

@@ -58,6 +58,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "mixup": (0, 0.4, False),
     "cutmix": (0, 1, False),
     "backbone_lr_factor": (0.05, 1, True),
+    "layer_decay": (0.6, 1, False),
+    "lora_rank": (4, 32, True),
     "ema_decay": (0.9, 0.999, False),
     "gradient_clip": (0, 5, False),
     "step_epochs": (5, 20, False),

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
@@ -41,4 +42,14 @@ def _created(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
         if "img_size" not in str(error):
             raise
         model = timm.create_model(name, **options)
+    published = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if published and published.fixed_input_size and image_size != published.input_size[-1]:
+        _try_size(model, image_size)
     return model
+
+
+@torch.no_grad()
+def _try_size(model: nn.Module, image_size: int) -> None:
+    """A few networks ignore the size that they are built for. Raises RuntimeError, ValueError for those."""
+    model.eval()(next(model.parameters()).new_zeros(1, 3, image_size, image_size))
+    model.train()

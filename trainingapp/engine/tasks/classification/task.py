@@ -12,20 +12,23 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, LabelMode, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.tasks import SEVERAL_LABELS
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, likely_classes, thresholds_of, top_classes
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.classification import ClassificationConfig
+from trainingapp.engine.checkpoint_content import Normalisation
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_caption
 from trainingapp.engine.data.transforms import augmented_each
 from trainingapp.engine.plain_outputs import SigmoidProbabilities
 from trainingapp.engine.tasks.classification.data import Batch, LabelledImages
 from trainingapp.engine.tasks.classification.mixing import mixed
 from trainingapp.engine.tasks.classification.multi_label import MultiLabel
-from trainingapp.engine.tasks.classification.networks import build_classifier, head_prefix
+from trainingapp.engine.tasks.classification.networks import TIMM, build_classifier, head_prefix
 from trainingapp.engine.tasks.classification.objective import ClassMeter, Objective, SingleLabel
-from trainingapp.engine.tasks.task import BaseTask, Found
+from trainingapp.engine.tasks.task import IMAGENET, BaseTask, Found
+from trainingapp.engine.timm_facts import normalisation_of, patch_remarks, published_remarks
 
 OBJECTIVES: dict[LabelMode, type[Objective]] = {"single": SingleLabel, "multi": MultiLabel}
 
@@ -57,6 +60,18 @@ class ClassificationTask(BaseTask[Batch, ClassMeter, ClassMeter]):
             dropout_rate=config.dropout_rate,
             pretrained_from=weights_from if config.pretrained else None,
         )
+
+    @classmethod
+    def normalisation_of(cls, config: BaseRunConfig) -> Normalisation:
+        known = normalisation_of(config.model.removeprefix(TIMM)) if config.model.startswith(TIMM) else None
+        return known or IMAGENET
+
+    def remarks(self) -> list[Message]:
+        if not self._config.model.startswith(TIMM):
+            return []
+        name, size = self._config.model.removeprefix(TIMM), self._config.image_size
+        is_pretrained = str(self._config.pretrained) not in ("False", "none")
+        return [*patch_remarks(name, size), *(published_remarks(name, size) if is_pretrained else [])]
 
     @classmethod
     def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:

@@ -14,6 +14,13 @@ from trainingapp.contract.messages.tasks import (
     NO_PUBLISHED_MODEL,
 )
 from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
+from trainingapp.engine.tasks.classification.from_timm import build_timm
+
+USUAL_SIZE = 224
+
+
+TIMM_ENCODER = "_tu-"
+"""Begins the names of encoders that come from timm."""
 
 
 def build_smp(name: str, *, class_count: int, pretrained: str, weights_cache_dir: Path) -> nn.Module:
@@ -35,8 +42,27 @@ def build_smp(name: str, *, class_count: int, pretrained: str, weights_cache_dir
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise BadConfig(NETWORK_CANNOT_BE_BUILT(name=name, error=str(error))) from error
     if pretrained == "backbone":
-        _load_encoder(model, encoder, weights_cache_dir)
+        if f"_{encoder}".startswith(TIMM_ENCODER):
+            _load_timm_encoder(model, encoder, weights_cache_dir)
+        else:
+            _load_encoder(model, encoder, weights_cache_dir)
     return model
+
+
+def _load_timm_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> None:
+    """timm's weights of the encoder, which holds parts of the network under flattened names.
+
+    Raises WeightsUnavailable, BadConfig.
+    """
+    name = encoder.removeprefix("tu-")
+    source = build_timm(name, class_count=0, image_size=USUAL_SIZE, dropout_rate=0.0, pretrained_from=weights_cache_dir)
+    named = {key.replace(".", "_"): tensor for key, tensor in source.state_dict().items()}
+    assert isinstance(model.encoder, nn.Module)
+    own = model.encoder.state_dict()
+    found = {key: named.get(key.removeprefix("model.").replace(".", "_")) for key in own}
+    if any(tensor is None for tensor in found.values()):
+        raise BadConfig(NO_PUBLISHED_BACKBONE(name=encoder))
+    model.encoder.load_state_dict({key: tensor for key, tensor in found.items() if tensor is not None})
 
 
 def _load_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Segmentation networks: torchvision's, also on small ResNets, and segmentation-models-pytorch's.
+"""Segmentation networks: torchvision's, also on small ResNets, and those of other libraries.
 
 All give logits [N, K, H, W] for images [N, 3, H, W], with K classes, the background among them as 0.
 """
@@ -15,15 +15,29 @@ from torchvision.models.segmentation import FCN, LRASPP
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from torchvision.models.segmentation.fcn import FCNHead
 
+from trainingapp.contract.architectures import HF
 from trainingapp.contract.errors import BadConfig
 from trainingapp.contract.messages.tasks import NO_PUBLISHED_MODEL
 from trainingapp.engine.published import fetched_state
-from trainingapp.engine.tasks.segmentation.from_smp import build_smp
+from trainingapp.engine.tasks.classification.networks import TIMM
+from trainingapp.engine.tasks.segmentation.from_smp import TIMM_ENCODER, build_smp
+from trainingapp.engine.tasks.segmentation.from_timm import build_patch_segmenter
+from trainingapp.engine.tasks.segmentation.from_transformers import build_transformer
 from trainingapp.engine.transfer import load_matching
 
 SMP = "smp/"
 HEADS: dict[str, type[nn.Module]] = {"deeplabv3": DeepLabHead, "fcn": FCNHead}
 MODELS: dict[str, type[nn.Module]] = {"deeplabv3": DeepLabV3, "fcn": FCN}
+HEAD_PREFIXES = {
+    SMP: ("decoder.", "segmentation_head."),
+    TIMM: ("head.",),
+    f"{HF}segformer": ("network.decode_head.",),
+    f"{HF}mask2former": (
+        "network.model.pixel_level_module.decoder.",
+        "network.model.transformer_module.",
+        "network.class_predictor.",
+    ),
+}
 SMALL_RESNETS = ("resnet18", "resnet34")
 SMALL_RESNET_CHANNELS = 512
 
@@ -47,8 +61,10 @@ class LogitsOnly(nn.Module):
         return F.interpolate(logits, size=images_NCHW.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def build_segmenter(name: str, *, class_count: int, pretrained: str, weights_cache_dir: Path) -> nn.Module:
-    """The network `name` with K = `class_count`.
+def build_segmenter(
+    name: str, *, class_count: int, pretrained: str, weights_cache_dir: Path, image_size: int = 64
+) -> nn.Module:
+    """The network `name` with K = `class_count`; transformers of timm have position embeddings for `image_size`.
 
     `pretrained` is "none", "backbone" (ImageNet) or "whole" (published weights of the whole network, without layers
     that depend on the number of classes), downloaded into `weights_cache_dir`. The other weights are drawn from
@@ -58,6 +74,17 @@ def build_segmenter(name: str, *, class_count: int, pretrained: str, weights_cac
         return build_smp(
             name.removeprefix(SMP), class_count=class_count, pretrained=pretrained, weights_cache_dir=weights_cache_dir
         )
+    if name.startswith(TIMM):
+        return build_patch_segmenter(
+            name.removeprefix(TIMM),
+            class_count=class_count,
+            image_size=image_size,
+            pretrained=pretrained,
+            weights_cache_dir=weights_cache_dir,
+        )
+    if name.startswith(HF):
+        name = name.removeprefix(HF)
+        return build_transformer(name, class_count=class_count, image_size=image_size, pretrained=pretrained)
     family, _, backbone = name.partition("_")
     if backbone in SMALL_RESNETS:
         # Ours: torchvision's heads on ResNets of basic blocks, which cannot be dilated: they reduce by 32, not by 8.
@@ -81,7 +108,14 @@ def build_segmenter(name: str, *, class_count: int, pretrained: str, weights_cac
 
 def segmenter_head_prefixes(name: str) -> tuple[str, ...]:
     """Prefixes of the names of the parameters outside of the backbone."""
-    return ("decoder.", "segmentation_head.") if name.startswith(SMP) else ("classifier.",)
+    return next((prefixes for family, prefixes in HEAD_PREFIXES.items() if name.startswith(family)), ("classifier.",))
+
+
+def timm_name(name: str) -> str:
+    """timm's name of the backbone; empty where that is not of timm."""
+    if name.startswith(TIMM):
+        return name.removeprefix(TIMM)
+    return name.partition(TIMM_ENCODER)[2] if name.startswith(SMP) else ""
 
 
 def _load_backbone(model: nn.Module, backbone: str, weights_cache_dir: Path) -> None:

@@ -14,24 +14,29 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_MASK
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, mask, mask_shares
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
+from trainingapp.engine.checkpoint_content import Normalisation
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
 from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.data.transforms import augmented_each
+from trainingapp.engine.seeding import seeded
 from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
+from trainingapp.engine.tasks.segmentation.from_transformers import Mask2Former
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
-from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes
+from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes, timm_name
 from trainingapp.engine.tasks.segmentation.upsampling import deterministic_upsampling
-from trainingapp.engine.tasks.task import BaseTask, Found
+from trainingapp.engine.tasks.task import IMAGENET, BaseTask, Found
+from trainingapp.engine.timm_facts import normalisation_of, published_remarks
 
 
 class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMeter]):
-    """Trains torchvision's and segmentation-models-pytorch's networks on images with masks.
+    """Trains the networks of `networks.py` on images with masks.
 
     A run of computation 1 keeps torch's deterministic upsampling on a GPU, which rounds in another order.
     """
@@ -61,7 +66,18 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
             class_count=class_count + 1,  # the background
             pretrained=config.pretrained if weights_from else "none",
             weights_cache_dir=weights_from or Path(),
+            image_size=config.image_size,
         )
+
+    @classmethod
+    def normalisation_of(cls, config: BaseRunConfig) -> Normalisation:
+        name = timm_name(config.model)
+        return (normalisation_of(name) if name else None) or IMAGENET
+
+    def remarks(self) -> list[Message]:
+        """Images are padded to whole patches, so that those are no concern here."""
+        name, config = timm_name(self._config.model), self._config
+        return published_remarks(name, config.image_size) if name and config.pretrained == "backbone" else []
 
     @classmethod
     def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
@@ -89,14 +105,13 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
         return SegmentationMeter(self._class_count, self._device, first_class=first, validation=True)
 
     def loss(self, model: nn.Module, batch: MaskedBatch, meter: SegmentationMeter) -> torch.Tensor:
-        logits_NKHW = self._logits(model, batch)
-        loss = self._loss(logits_NKHW, batch)
+        loss, logits_NKHW = self._loss_and_logits(model, batch)
         meter.update(loss, logits_NKHW, batch.masks_NHW)
         return loss
 
     def evaluate(self, model: nn.Module, batch: MaskedBatch, meter: SegmentationMeter) -> None:
-        logits_NKHW = self._logits(model, batch)
-        loss = self._loss(logits_NKHW, batch)
+        with seeded(self._device) if isinstance(model, Mask2Former) else nullcontext():
+            loss, logits_NKHW = self._loss_and_logits(model, batch)
         guesses_NHW, confusion_NKK = meter.update_validation(loss, logits_NKHW, batch.masks_NHW)
         for place, index in enumerate(batch.indices_N.tolist()):
             fit = self._fits[index]
@@ -110,11 +125,14 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
         pairs = zip(batch.images_NCHW.cpu(), batch.masks_NHW.cpu(), strict=True)
         return [image_with_mask(image_CHW, mask_HW) for image_CHW, mask_HW in list(pairs)[:BATCH_IMAGES_DRAWN]]
 
-    def _logits(self, model: nn.Module, batch: MaskedBatch) -> torch.Tensor:
-        """float32 [N, K, H, W]."""
+    def _loss_and_logits(self, model: nn.Module, batch: MaskedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and float32 [N, K, H, W]. A network with a loss of its own has it in place of `loss_type`."""
+        images_NCHW = self._normalised(batch.images_NCHW)
         with deterministic_upsampling(self._device) if self.computation > 1 else nullcontext():
-            logits: torch.Tensor = model(self._normalised(batch.images_NCHW))
-        return logits.float()
+            if isinstance(model, Mask2Former):
+                return model.loss_and_logits(images_NCHW, batch.masks_NHW)
+            logits: torch.Tensor = model(images_NCHW)
+        return self._loss(logits.float(), batch), logits.float()
 
     def _loss(self, logits_NKHW: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
         return pixel_loss(
