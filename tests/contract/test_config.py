@@ -134,7 +134,8 @@ def test_ambiguous_values_are_refused(values: dict[str, Any]) -> None:
 
 
 def test_valid_values_are_not_corrected() -> None:
-    assert correct_config({"image_size": 128, "epochs": 5}) == (parse_config({"image_size": 128, "epochs": 5}), [])
+    values = {"image_size": 128, "epochs": 5, "pretrained": "none"}
+    assert correct_config(values) == (parse_config(values), [])
 
 
 def test_a_round_trip_through_json_is_lossless() -> None:

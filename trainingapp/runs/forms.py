@@ -384,7 +384,8 @@ class RunForm(LimitsForm):
 
     def model_defaults(self) -> dict[str, Mapping[str, JsonValue]]:
         """For form.js: the values that suit each network better than the general defaults, which are under ""."""
-        general = {name: field.default for name, field in self.config_fields.items()}
+        new = TASKS[self.task_name].config.new_run_defaults()
+        general = {name: new.get(name, field.default) for name, field in self.config_fields.items()}
         suited = {name: one.defaults for name, one in TASKS[self.task_name].architectures.items() if one.defaults}
         return {"": general, **suited}
 

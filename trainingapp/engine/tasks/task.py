@@ -25,6 +25,7 @@ from trainingapp.contract.loading import loading_of
 from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
+from trainingapp.contract.published_weights import Kind, Published
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.checkpoint_content import TaskDescription
 from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool, Place
@@ -144,6 +145,11 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         self._std_C11 = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1) * 255
 
     # The network, also without a dataset
+
+    @classmethod
+    def published(cls, model: str) -> Mapping[Kind, Published]:
+        """The published weights of a network that is not in the table of the descriptor, as its library knows them."""
+        return {}
 
     @classmethod
     @abstractmethod
