@@ -12,6 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import QueryDict
 from django.utils.functional import lazy
+from django.utils.html import format_html
 from django.utils.text import format_lazy
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -33,12 +34,14 @@ from trainingapp.presentation.choices import choice_label, label_text, unit_text
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.limits import Limits
 from trainingapp.scheduling.placement import linked_hosts, most_devices, read_cluster
+from trainingapp.weights.published import outlook_of
 
 Given = Mapping[str, object] | None
 """What a form is filled from: a request's POST data, or nothing for a new form."""
 
 CHECKPOINTS_OFFERED = 200
 LABEL_MODE = "label_mode"
+PRETRAINED = "pretrained"
 #: The columns of a run that limit it.
 LIMITS = ("soft_limit_h", "hard_limit_h", "max_recoveries")
 
@@ -337,6 +340,8 @@ class RunForm(LimitsForm):
     )
     config: RunConfig
     corrections: list[Message]
+    #: Whether it says what automatic published weights would be; a run that continues from a checkpoint keeps its own.
+    tells_pretrained = True
 
     def __init__(self, data: Given = None, *, task: str, user: AnyUser | None = None, initial: Given = None) -> None:
         super().__init__(data, initial=initial)
@@ -361,8 +366,21 @@ class RunForm(LimitsForm):
         self.fields["device_count"].help_text = format_lazy("{}{}", help_text, lazy(cache(devices_text), str)())
         help_text = self.fields["hosts_at_most"].help_text
         self.fields["hosts_at_most"].help_text = format_lazy("{}{}", help_text, lazy(cache(hosts_text), str)())
+        if PRETRAINED in self.fields and self.tells_pretrained:
+            help_text = self.fields[PRETRAINED].help_text
+            self.fields[PRETRAINED].help_text = format_html(
+                '{} <span id="pretrained-outlook" class="d-block fw-semibold wrap-anywhere">{}</span>',
+                help_text,
+                self._pretrained_outlook(),
+            )
         self._prepare()
         mark_errors(self)
+
+    def _pretrained_outlook(self) -> str:
+        """What the run would start from with the values that the form shows at first; the page follows changes."""
+        shown = self.data if self.is_bound else self.initial  # a bound field would keep the help text of before
+        model, pretrained, start = (shown.get(name) for name in ("model", PRETRAINED, "start_from"))
+        return outlook_of(self.task_name, str(model), pretrained, starts_from=bool(start))
 
     def _follow_dataset(self) -> None:
         """Take the label mode of the dataset that is chosen, and the defaults that suit it."""
