@@ -126,8 +126,7 @@ def import_published(request: ApiRequest, payload: PublishedImport) -> Status[Jo
 def delete_published(request: ApiRequest, wanted: Query[PublishedName]) -> dict[str, int]:
     """Remove weights from the cache."""
     require(request, Verb.ADMINISTER)
-    if not _entry(wanted.name).is_cached:
-        raise not_found()
+    _entry(wanted.name)
     return {"bytes": published.delete_published(wanted.name, by=request.caller.user), "files": 1}
 
 
