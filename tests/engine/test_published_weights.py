@@ -4,6 +4,8 @@ import hashlib
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import segmentation_models_pytorch
 import timm
 import torch
 import torchvision
+from torchvision.ops import FrozenBatchNorm2d
 
 from tests.helpers.hub import Hub, local_hub, put, safetensors_of
 from tests.helpers.trainers import (
@@ -25,6 +28,7 @@ from tests.helpers.trainers import (
 )
 from trainingapp.contract import pretrained
 from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.contract.events import EventLog
 from trainingapp.contract.published_files import HASH_SUFFIX, NotPublished, Unreachable, checked, downloaded, located
 from trainingapp.contract.published_weights import (
     CLASSIFIER_FILES,
@@ -37,6 +41,8 @@ from trainingapp.contract.published_weights import (
 )
 from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.contract.tasks.registry import TASKS
+from trainingapp.engine.networks import build_network
+from trainingapp.engine.pretrained import decide, expected
 from trainingapp.engine.tasks.classification.from_timm import network_weights
 from trainingapp.engine.tasks.registry import implementation
 from trainingapp.engine.tasks.segmentation.from_smp import encoder_weights
@@ -316,3 +322,54 @@ def test_a_switch_of_the_version_before_means_the_backbone(new_run: Callable[...
     run_dir = new_run("other")
     spec = read_run_spec(run_dir, read_config_file(run_dir))
     assert spec.config.model_dump()["pretrained"] == "none"
+
+
+def test_what_was_decided_shapes_a_detector(
+    new_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen norms keep the statistics of a pretrained backbone; from scratch there are none to keep."""
+    run_dir = new_run(task="detection", model="fcos_resnet18_fpn", pretrained="auto", image_size=64)
+    spec = read_run_spec(run_dir, read_config_file(run_dir))
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "weights.pth")
+    published = CLASSIFIER_FILES["resnet18"].with_hash(
+        hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
+    )
+    monkeypatch.setitem(CLASSIFIER_FILES, "resnet18", published)
+    monkeypatch.setattr("trainingapp.engine.pretrained.downloaded", _unreachable)
+    with closing(EventLog(run_dir / "events.jsonl", 1)) as events:
+        scratch, _decision = decide(spec, None, events)
+        (run_dir / pretrained.DECISION_FILE).unlink()
+        put(published, spec.weights_cache_dir, (tmp_path / "weights.pth").read_bytes())
+        assert expected(spec).config.model_dump()["pretrained"] == "backbone"
+        found, _decision = decide(spec, None, events)
+    assert expected(replace(spec, published_weights="off")).config.model_dump()["pretrained"] == "none"
+    for decided, norms in ((scratch, torch.nn.BatchNorm2d), (found, FrozenBatchNorm2d)):
+        network = build_network(decided.config, 2, weights_from=spec.weights_cache_dir)
+        assert isinstance(network.backbone.body.bn1, norms)  # type: ignore[union-attr]
+
+
+def _unreachable(published: Published, *_arguments: object, **_options: object) -> Path:
+    raise Unreachable("no network")
+
+
+def test_a_run_of_several_ranks_decides_once(new_run: Callable[..., Path], content: bytes) -> None:
+    together = {**RUN, "epochs": 1, "accumulation_steps": 2, "device_count": 2}
+    alone, shared = new_run("alone", **{**together, "device_count": 1}), new_run("shared", **together)
+    for run_dir in (alone, shared):
+        put(TIMM_FILES[TIMM], run_dir / "torch", content)
+    _order(shared, devices=["cpu", "cpu"])
+    assert train_here(alone) == "completed"
+    assert train_here(shared) == "completed"
+    assert _said(shared).count("starts_from_backbone") == 1
+    assert_bit_equal(newest_content(shared)["model_state_dict"], newest_content(alone)["model_state_dict"])
+
+
+def test_a_fork_keeps_what_its_checkpoint_was_trained_with(new_run: Callable[..., Path], content: bytes) -> None:
+    origin, fork = new_run("origin", **RUN), new_run("fork", **RUN)
+    put(TIMM_FILES[TIMM], origin / "torch", content)
+    assert train_here(origin, EndAfter(4)) == "paused"
+    (checkpoint,) = (origin / "checkpoints").glob("step_*.pt")
+    _order(fork, fork_from=str(checkpoint))
+    assert train_here(fork, EndAfter(1)) == "paused"
+    assert _started(fork) == [{"pretrained": "backbone"}]

@@ -44,6 +44,7 @@ from trainingapp.engine.published import obtained
 from trainingapp.engine.tasks.registry import implementation
 
 SHOWN_HASH = 12
+NO_VALUE = "–"
 
 logger = logging.getLogger("trainingapp.engine")
 
@@ -141,7 +142,8 @@ def _automatic(spec: RunSpec, events: EventLog) -> Decision:
                 unreachable.append(published.host)
         if sha256:
             starts_from = STARTS_FROM_WHOLE if kind == "whole" else STARTS_FROM_BACKBONE
-            events.log(starts_from(name=published.name, sha256=sha256[:SHOWN_HASH]))
+            licence = published.licence or NO_VALUE
+            events.log(starts_from(name=published.name, licence=licence, sha256=sha256[:SHOWN_HASH]))
             return Decision(kind, published.name, published.url, sha256)
     if unreachable:
         events.log(SCRATCH_UNREACHABLE(host=unreachable[0]))

@@ -6,11 +6,15 @@ from trainingapp.contract.messages import define, gettext_noop
 
 STARTS_FROM_WHOLE = define(
     "starts_from_whole",
-    gettext_noop("The run starts from published weights of the whole model: %(name)s, SHA-256 %(sha256)s."),
+    gettext_noop(
+        "The run starts from published weights of the whole model: %(name)s (license: %(licence)s), SHA-256 %(sha256)s."
+    ),
 )
 STARTS_FROM_BACKBONE = define(
     "starts_from_backbone",
-    gettext_noop("The run starts from published weights of the backbone: %(name)s, SHA-256 %(sha256)s."),
+    gettext_noop(
+        "The run starts from published weights of the backbone: %(name)s (license: %(licence)s), SHA-256 %(sha256)s."
+    ),
 )
 SCRATCH_UNREACHABLE = define(
     "scratch_unreachable",
