@@ -114,7 +114,7 @@ def check_structure(path: Path) -> None:
         raise NotPublished(NOT_WEIGHTS()) from None
     expected = 8 + length + max(ends, default=0)
     if not ends or size != expected:
-        raise NotPublished(FILE_CUT(found=size, expected=expected))
+        raise NotPublished(FILE_CUT(bytes=size, total=expected))
 
 
 def store(published: Published, folder: Path, source: Readable, report: Report, *, total: int, sha256: str = "") -> str:
@@ -126,7 +126,7 @@ def store(published: Published, folder: Path, source: Readable, report: Report, 
         found = _copied(part, source, report, total)
         size = part.stat().st_size
         if total and size != total:
-            raise NotPublished(FILE_CUT(found=size, expected=total))
+            raise NotPublished(FILE_CUT(bytes=size, total=total))
         for expected in filter(None, (sha256, published.digest)):
             if not found.startswith(expected):
                 shown = min(len(expected), DIGEST_SHOWN)

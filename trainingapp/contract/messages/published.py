@@ -61,7 +61,7 @@ HASH_DIFFERS = define(
     gettext_noop("the SHA-256 begins with %(found)s, not with %(expected)s: the file is corrupted or another one."),
 )
 FILE_CUT = define(
-    "published_file_cut", gettext_noop("the file has %(found)d bytes instead of %(expected)d: it is incomplete.")
+    "published_file_cut", gettext_noop("the file has %(bytes)d bytes instead of %(total)d: it is incomplete.")
 )
 NOT_WEIGHTS = define("published_not_weights", gettext_noop("the file does not contain weights."))
 OTHER_THAN_DECIDED = define(
@@ -71,7 +71,7 @@ NAME_UNKNOWN = define("published_name_unknown", gettext_noop("There are no publi
 
 # Fetching and importing
 
-FETCHING = define("fetching_published", gettext_noop("Downloading %(name)s (bytes)"))
+FETCHING = define("fetching_published", gettext_noop("Downloading %(name)s (MB)"))
 FETCH_FAILED = define(
     "fetch_failed",
     gettext_noop(
@@ -86,7 +86,7 @@ FETCH_OFF = define(
     "fetch_off", gettext_noop("Downloads of published weights are turned off in this studio (PUBLISHED_WEIGHTS).")
 )
 NO_RESPONSE = define("no_response", gettext_noop("no response within %(seconds)d s"))
-IMPORTING = define("importing_published", gettext_noop("Checking and copying files (bytes)"))
+IMPORTING = define("importing_published", gettext_noop("Checking and copying files (MB)"))
 MATCHES_NOTHING = define(
     "matches_nothing",
     gettext_noop("%(path)s: no published weights have this name. The page “Published weights” lists the names."),
