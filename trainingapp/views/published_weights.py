@@ -83,16 +83,16 @@ def published_list(request: HttpRequest) -> HttpResponse:
     state = state if state in STATES else ""
     everything = published.entries()
     found = [one for one in everything if not query or _matches(one, query.casefold())]
-    counts = {
-        "all": len(found),
-        "cached": sum(one.is_cached for one in found),
-        "missing": sum(not one.is_cached for one in found),
-    }
+    cached = sum(one.is_cached for one in found)
     context = {
         "entries": [one for one in found if not state or one.is_cached == (state == "cached")],
-        "counts": counts,
+        "filters": [
+            (None, _("All"), len(found)),
+            ("cached", _("In the cache"), cached),
+            ("missing", _("Not in the cache"), len(found) - cached),
+        ],
         "query": query,
-        "state": state,
+        "only": state or None,
         "cached_bytes": sum(one.size_bytes for one in everything),
         "mode": settings.PUBLISHED_WEIGHTS,
         "fetches": can(request.user, Verb.CREATE) and settings.PUBLISHED_WEIGHTS == "download",
