@@ -357,3 +357,10 @@ def test_viewers_look_only(client: Client) -> None:
     viewer.groups.add(Group.objects.get_or_create(name="viewer")[0])
     with pytest.raises(VerbError, match="Viewers cannot"):
         published.request_fetch(TENT.name, by=viewer)
+
+
+@pytest.mark.parametrize(("stored", "shown"), [(True, "backbone"), (False, "none"), ("auto", "auto"), (None, "auto")])
+def test_a_cloned_run_keeps_its_choice(user: User, stored: object, shown: str) -> None:
+    """In version 0.1 it was a switch of classification."""
+    initial = {} if stored is None else {"pretrained": stored}
+    assert RunForm(task="classification", user=user, initial=initial)["pretrained"].value() == shown

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -93,7 +93,7 @@ def outlook(
         if not is_listed:
             return WILL_ASK_LIBRARY(name=model)
         return WILL_START_FROM_SCRATCH() if options else SCRATCH_NONE_EXIST(name=model)
-    published = options[cast(Kind, kind)]
+    published = options[kind]
     if located(published, folder):
         return (WILL_TAKE_WHOLE if kind == "whole" else WILL_TAKE_BACKBONE)(name=published.name)
     if not published.megabytes:

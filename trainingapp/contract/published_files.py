@@ -147,8 +147,8 @@ def downloaded(
             sha256 = _SHA256.match(redirects.hash or response.headers.get("X-Linked-ETag", ""))
             store(published, folder, response, report, total=total, sha256=sha256[1] if sha256 else "")
     except NotPublished as error:
-        facts = {"name": published.name, "host": published.host, "damage": error.message}
-        raise NotPublished(FETCH_REFUSED(**facts)) from error
+        refused = FETCH_REFUSED(name=published.name, host=published.host, damage=error.message)
+        raise NotPublished(refused) from error
     except (OSError, http.client.HTTPException) as error:  # the network, or the disk
         reason = getattr(error, "reason", error)
         text = message_of(reason) if isinstance(reason, MessageError) else str(reason) or type(reason).__name__

@@ -38,8 +38,8 @@ def obtained(published: Published, folder: Path) -> Path:
         return downloaded(published, folder)
     except (NotPublished, Unreachable) as error:
         advice = _advice(published.url, (folder / published.place).parent)
-        facts = {"url": published.url, "error": error.message, "advice": advice}
-        raise WeightsUnavailable(PUBLISHED_NOT_DOWNLOADED(**facts)) from error
+        message = PUBLISHED_NOT_DOWNLOADED(url=published.url, error=error.message, advice=advice)
+        raise WeightsUnavailable(message) from error
 
 
 def _advice(url: str, folder: Path) -> Message:

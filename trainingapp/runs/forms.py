@@ -355,6 +355,8 @@ class RunForm(LimitsForm):
         if LABEL_MODE in self.config_fields:
             self._follow_dataset()
         for name, field in self.config_fields.items():
+            if name in self.initial and field.setting.old_switch:  # of a run of an older version
+                self.initial[name] = field.setting.old_switch.choice(self.initial[name])
             present = self.initial.get(name)
             choices = starting_points(task, present or "", self.user) if name == "start_from" else ()
             self.fields[name] = config_field(field, present, choices)

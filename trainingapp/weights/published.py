@@ -226,7 +226,7 @@ def _request(
         target.parent.mkdir(exist_ok=True)
         shutil.move(path, target)
     with transaction.atomic():
-        details = {"folder": str(source)} if source else {"files": list(uploads)[:PROBLEMS_NAMED]}
+        details: dict[str, object] = {"folder": str(source)} if source else {"files": list(uploads)[:PROBLEMS_NAMED]}
         audit.record("import_published", details=details)
         return submit_job(job)
 
