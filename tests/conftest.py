@@ -47,12 +47,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: marked one by one.
 DATABASE_ROOMS = ("accounts", "jobs", "models", "operations", "runs", "scheduling", "supervision", "weights", "worker")
 
+#: The cache of published weights is empty: runs train from scratch, and none waits for a network.
+NO_DOWNLOADS = {"PUBLISHED_WEIGHTS": "cache"}
+
 _data_dir = Path(tempfile.mkdtemp(prefix="cvstudio-tests-"))
 atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
 for _name in STUDIO_VARIABLES:
     os.environ.pop(_name, None)
 os.environ.update(DATA_DIR=str(_data_dir), DJANGO_SETTINGS_MODULE="cvstudio.settings", LOG_LEVEL="WARNING")
-os.environ["PUBLISHED_WEIGHTS"] = "cache"  # and the folder is empty: no test waits for a network
+os.environ.update(NO_DOWNLOADS)
 # Tests that train in this process share the cores with those beside them: threads that spin would slow all of them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell starts what it puts into the background with interrupts ignored. The studios that tests start and interrupt
@@ -226,7 +229,7 @@ def _free_port() -> int:
 def studio_env(tmp_path: Path) -> dict[str, str]:
     """The environment of a studio (or of any command) in a process of its own, with its own data folder."""
     env = {name: value for name, value in os.environ.items() if name not in STUDIO_VARIABLES}
-    return {**env, "DATA_DIR": str(tmp_path / "data"), "LOG_LEVEL": "INFO", "SPARE_TRAINER": "false"}
+    return {**env, "DATA_DIR": str(tmp_path / "data"), "LOG_LEVEL": "INFO", "SPARE_TRAINER": "false", **NO_DOWNLOADS}
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from trainingapp.contract.messages.published import (
     DOWNLOADING,
     OTHER_THAN_DECIDED,
     PUBLISHED_ELSEWHERE,
+    RANDOM_FROZEN,
     SCRATCH_START_FROM,
     SCRATCH_UNREACHABLE,
     STARTS_FROM_BACKBONE,
@@ -88,6 +89,8 @@ def decide(spec: RunSpec, found: Found | None, events: EventLog) -> tuple[RunSpe
         decision = _kept(spec, earlier)
     else:
         decision = _automatic(spec, events)
+        if decision.pretrained == "none" and spec.config.freeze == "backbone" and not spec.config.start_from:
+            events.log(RANDOM_FROZEN(), "warning")
     if decision != earlier:
         write_decision(spec.run_dir, decision)
     return with_pretrained(spec, decision.pretrained), decision

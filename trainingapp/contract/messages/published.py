@@ -33,6 +33,10 @@ SCRATCH_NONE_EXIST = define(
 SCRATCH_START_FROM = define(
     "scratch_start_from", gettext_noop("The run has initial weights of its own: no published weights are loaded.")
 )
+RANDOM_FROZEN = define(
+    "random_frozen",
+    gettext_noop("The backbone is frozen (freeze), but it has no published weights: it keeps its random ones."),
+)
 CACHED_NOT_USED = define("cached_not_used", gettext_noop("%(path)s is not used: %(damage)s"))
 DOWNLOADING = define("downloading_published", gettext_noop("Downloading %(name)s from %(host)s"))
 PUBLISHED_ELSEWHERE = define(
