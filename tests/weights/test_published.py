@@ -18,8 +18,11 @@ from django.test import Client
 from django.urls import reverse
 from safetensors.torch import save
 
+from tests.api.test_training import checkpoint_of
 from tests.helpers.hub import Hub, local_hub, put
 from tests.helpers.jobs import no_worker, work_off
+from tests.helpers.tiny import make_dataset, make_run
+from trainingapp.contract.config import parse_config
 from trainingapp.contract.messages.published import AMBIGUOUS, MATCHES_NOTHING
 from trainingapp.contract.published_files import HASH_SUFFIX, stored_hash
 from trainingapp.contract.published_weights import (
@@ -30,10 +33,12 @@ from trainingapp.contract.published_weights import (
     Published,
     hub_file,
 )
-from trainingapp.models import AuditEntry, Job
+from trainingapp.contract.script import training_script
+from trainingapp.models import AuditEntry, Job, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import RunForm
 from trainingapp.weights import published
+from trainingapp.weights import verbs as weights_verbs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -128,7 +133,7 @@ def test_the_form_of_a_run_says_what_automatic_means(user: User, cache: Path, se
     def said(task: str = "classification", **values: str) -> str:
         return RunForm(task=task, user=user, initial=values)["pretrained"].help_text
 
-    assert "Will be downloaded from download.pytorch.org: resnet18-f37072fd.pth (47 MB)" in said()
+    assert "Will be downloaded from download.pytorch.org: resnet18-f37072fd.pth (45 MB)" in said()
     put(RESNET, cache, PTH)
     assert "In the cache: resnet18-f37072fd.pth (backbone)" in said()
     assert "In the cache: resnet18-f37072fd.pth (backbone)" in said("detection")
@@ -364,3 +369,18 @@ def test_a_cloned_run_keeps_its_choice(user: User, stored: object, shown: str) -
     """In version 0.1 it was a switch of classification."""
     initial = {} if stored is None else {"pretrained": stored}
     assert RunForm(task="classification", user=user, initial=initial)["pretrained"].value() == shown
+
+
+def test_the_page_and_the_model_of_a_run_have_what_was_decided(client: Client, user: User, settings: Any) -> None:
+    run = make_run(user, make_dataset(user), pretrained="auto")
+    decided = {"pretrained": "backbone", "name": RESNET.name, "source": RESNET.url, "sha256": SHA256}
+    TrainingRun.objects.filter(pk=run.pk).update(environment={"pretrained": decided})
+    client.force_login(user)
+    page = client.get(reverse("run_config", args=[run.pk])).content.decode()
+    assert SHA256 in page
+    assert f"{RESNET.name} (Backbone)" in page
+    run.refresh_from_db()
+    checkpoint_of(run, 1, is_best=True, is_last=True)
+    assert weights_verbs.save_weights(run, name="birds", by=user).config["pretrained"] == "backbone"
+    script = training_script(parse_config(run.config), name="run", environment=run.environment)
+    assert '"pretrained": "backbone"' in script

@@ -98,7 +98,7 @@ def outlook(
         return (WILL_TAKE_WHOLE if kind == "whole" else WILL_TAKE_BACKBONE)(name=published.name)
     if not published.megabytes:
         return WILL_DOWNLOAD_UNSIZED(host=published.host, name=published.name)
-    size = f"{published.megabytes:.0f} MB"
+    size = f"{published.megabytes * 1_000_000 / 2**20:.0f} MB"  # as pages show sizes of files
     return WILL_DOWNLOAD(host=published.host, name=published.name, size=size)
 
 

@@ -56,7 +56,8 @@ from trainingapp.models import Job
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.messages import rendered
 
-MB = 1_000_000
+#: As pages show sizes of files.
+MB = 2**20
 #: The uploaded files in the folder of an import, and where archives in it are unpacked.
 UPLOAD_DIR, SCRATCH_DIR = "upload", ".unpacked"
 #: Problems that are named; the others are counted by the page of the job.
@@ -91,7 +92,7 @@ class Entry:
     @property
     def expected_bytes(self) -> int:
         """The size of the file that would be downloaded; 0 where it is not known."""
-        return round(self.published.megabytes * MB)
+        return round(self.published.megabytes * 1_000_000)
 
     @property
     def networks(self) -> list[str]:
@@ -180,7 +181,7 @@ def fetch(job: Job, report: ReportProgress) -> Mapping[str, object]:
         phase = FETCHING(name=found.name)
 
         def progress(done: int, total: int) -> None:
-            report(done // MB, -(-(total or round(found.published.megabytes * MB)) // MB), phase)
+            report(done // MB, -(-(total or found.expected_bytes) // MB), phase)
 
         path = downloaded(found.published, cache_folder(), progress)
     except VerbError as error:
