@@ -90,6 +90,7 @@ class Installation:
         result = self.folder.with_name(f"{self.folder.name}.json")
         environment = {key: value for key, value in os.environ.items() if key not in ("DATABASE_URL", "REDIS_URL")}
         environment |= {"DATA_DIR": str(self.folder), "LOG_LEVEL": "ERROR", "PYTHONPATH": str(REPOSITORY)}
+        environment["PUBLISHED_WEIGHTS"] = "cache"
         environment |= {"DJANGO_SETTINGS_MODULE": "cvstudio.settings", "DATABASE_URL": self.database_url}
         command = [sys.executable, __file__, "--result", str(result), "--child", *arguments]
         subprocess.run(command, env=environment, cwd=REPOSITORY, check=True)

@@ -221,6 +221,11 @@ class Environment(BaseSettings):
     SPARE_TRAINER: bool = Field(
         True, description="Keeps one trainer process preloaded so that a run starts immediately."
     )
+    PUBLISHED_WEIGHTS: Literal["download", "cache", "off"] = Field(
+        "download",
+        description="Published weights that runs start from: download takes them from the cache or downloads them, "
+        "cache takes those in the cache alone, off lets runs with automatic weights train from scratch.",
+    )
     IMPORT_DIRS: NameList = Field(
         [],
         description="Server directories from which datasets may be imported, separated by commas. "
@@ -388,6 +393,7 @@ RUNS_DIR = (env.CHECKPOINTS_DIR or DATA_DIR / "runs").resolve()
 DATASETS_DIR = DATA_DIR / "datasets"
 UPLOADS_DIR = DATA_DIR / "uploads"
 WEIGHTS_CACHE_DIR = DATA_DIR / "torch"
+PUBLISHED_WEIGHTS = env.PUBLISHED_WEIGHTS
 WEIGHTS_DIR = DATA_DIR / "weights"
 JOBS_DIR = DATA_DIR / "jobs"
 OBJECT_STORE_URL = env.OBJECT_STORE_URL

@@ -119,7 +119,13 @@ def main() -> None:
     with ExitStack() as stack:
         data = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cvstudio-screenshot-")))
         password = secrets.token_urlsafe()
-        env = {**os.environ, "DATA_DIR": str(data), "PORT": str(_free_port()), "DJANGO_SUPERUSER_PASSWORD": password}
+        env = {
+            **os.environ,
+            "DATA_DIR": str(data),
+            "PUBLISHED_WEIGHTS": "cache",
+            "PORT": str(_free_port()),
+            "DJANGO_SUPERUSER_PASSWORD": password,
+        }
         if (data / "made").exists():
             _manage(env, "shell", "--command", SET_PASSWORD)
         else:

@@ -39,18 +39,23 @@ STUDIO_VARIABLES = (  # noqa: SIM905
     "LOG_FORMAT LOG_LEVEL MAX_RECOVERIES MAX_RUNS_PER_USER MAX_TRAINING_PROCESSES MAX_UPLOAD_MB OIDC_CLIENT_ID "
     "OIDC_CLIENT_SECRET OIDC_DEFAULT_ROLE OIDC_ISSUER OIDC_NAME RETRY_WAIT_S SCRUB_DAYS SESSION_HOURS "
     "SOFT_TIME_LIMIT_HOURS SPARE_TRAINER STOP_GRACE_S STUDIO_TASKS STUDIO_URL TIME_ZONE TRAINER_LOG_MB "
-    "TRUSTED_PROXIES WEBHOOKS_TO_PRIVATE_ADDRESSES CLUSTER_INTERFACE HOST_NAME OBJECT_STORE_URL CACHE_DIR CACHE_GB"
+    "TRUSTED_PROXIES WEBHOOKS_TO_PRIVATE_ADDRESSES CLUSTER_INTERFACE HOST_NAME OBJECT_STORE_URL CACHE_DIR CACHE_GB "
+    "PUBLISHED_WEIGHTS HF_ENDPOINT"
 ).split()
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Rooms whose tests that use the database store, lock, claim or migrate: they run on PostgreSQL too. Other files are
 #: marked one by one.
 DATABASE_ROOMS = ("accounts", "jobs", "models", "operations", "runs", "scheduling", "supervision", "weights", "worker")
 
+#: The cache of published weights is empty: runs train from scratch, and none waits for a network.
+NO_DOWNLOADS = {"PUBLISHED_WEIGHTS": "cache"}
+
 _data_dir = Path(tempfile.mkdtemp(prefix="cvstudio-tests-"))
 atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
 for _name in STUDIO_VARIABLES:
     os.environ.pop(_name, None)
 os.environ.update(DATA_DIR=str(_data_dir), DJANGO_SETTINGS_MODULE="cvstudio.settings", LOG_LEVEL="WARNING")
+os.environ.update(NO_DOWNLOADS)
 # Tests that train in this process share the cores with those beside them: threads that spin would slow all of them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell starts what it puts into the background with interrupts ignored. The studios that tests start and interrupt
@@ -224,7 +229,7 @@ def _free_port() -> int:
 def studio_env(tmp_path: Path) -> dict[str, str]:
     """The environment of a studio (or of any command) in a process of its own, with its own data folder."""
     env = {name: value for name, value in os.environ.items() if name not in STUDIO_VARIABLES}
-    return {**env, "DATA_DIR": str(tmp_path / "data"), "LOG_LEVEL": "INFO", "SPARE_TRAINER": "false"}
+    return {**env, "DATA_DIR": str(tmp_path / "data"), "LOG_LEVEL": "INFO", "SPARE_TRAINER": "false", **NO_DOWNLOADS}
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@
     const input = event.target;
     if (input.type !== "file" || !input.files.length) return;
     const form = input.form;
-    input.setCustomValidity(input.files[0].size > Number(form.dataset.maxBytes) ? form.dataset.tooLarge : "");
+    const bytes = [...input.files].reduce((sum, file) => sum + file.size, 0);
+    input.setCustomValidity(bytes > Number(form.dataset.maxBytes) ? form.dataset.tooLarge : "");
     input.reportValidity();
     const name = form.elements.name;
-    if (!name.value) name.value = input.files[0].name.replace(/\.(zip|tgz|tbz2|txz|tar(\.(gz|bz2|xz))?)$/i, "");
+    if (name && !name.value) name.value = input.files[0].name.replace(/\.(zip|tgz|tbz2|txz|tar(\.(gz|bz2|xz))?)$/i, "");
   });
 
   holder.addEventListener("htmx:xhr:progress", (event) => {

@@ -35,6 +35,7 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     images.zip in the current folder."""
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.JOBS_DIR = tmp_path / "jobs"
+    settings.WEIGHTS_CACHE_DIR, settings.PUBLISHED_WEIGHTS = tmp_path / "torch", "download"
     settings.ALLOWED_HOSTS = ["*"]
     dataset = make_dataset(user, images=4)
     done = make_run(user, dataset)

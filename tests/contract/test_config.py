@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainingapp.contract.config import RunConfig, config_fields, correct_config, parse_config, result_changes
+from trainingapp.contract.config import (
+    RunConfig,
+    config_defaults,
+    config_fields,
+    correct_config,
+    parse_config,
+    result_changes,
+)
 from trainingapp.contract.setting import SECTIONS, Setting
 from trainingapp.contract.tasks.registry import TASKS
 
@@ -134,7 +141,8 @@ def test_ambiguous_values_are_refused(values: dict[str, Any]) -> None:
 
 
 def test_valid_values_are_not_corrected() -> None:
-    assert correct_config({"image_size": 128, "epochs": 5}) == (parse_config({"image_size": 128, "epochs": 5}), [])
+    values = {"image_size": 128, "epochs": 5, "pretrained": "none"}
+    assert correct_config(values) == (parse_config(values), [])
 
 
 def test_a_round_trip_through_json_is_lossless() -> None:
@@ -263,3 +271,21 @@ def test_switches_in_stored_configurations_are_compared_as_choices(
     plain = parse_config({}).model_dump(mode="json")
     before = {name: value for name, value in plain.items() if name not in ("amp", "deterministic")}
     assert list(result_changes({**before, **then}, {**plain, **now})) == changes
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+def test_new_runs_have_automatic_weights_and_stored_ones_keep_none(task: str) -> None:
+    config, _corrections = correct_config({"task": task})
+    assert config.model_dump()["pretrained"] == "auto"
+    assert config_defaults(task, config.model)["pretrained"] == "auto"
+    assert parse_config({"task": task}).model_dump()["pretrained"] == "none"
+    assert list(result_changes({"task": task}, {"task": task, "pretrained": "none"})) == []
+    assert TASKS[task].config.model_json_schema()["properties"]["pretrained"]["default"] == "auto"
+    given, _corrections = correct_config({"task": task, "pretrained": "none"})
+    assert given.model_dump()["pretrained"] == "none"
+
+
+def test_pretrained_was_a_switch_of_classification() -> None:
+    for value, choice in ((True, "backbone"), (False, "none"), ("true", "backbone"), ("no", "none")):
+        assert parse_config({"pretrained": value}).model_dump()["pretrained"] == choice
+    assert list(result_changes({"task": "classification", "pretrained": False}, {"task": "classification"})) == []

@@ -29,6 +29,8 @@ from trainingapp.accounts.notifications.webhooks import WebhookValues, create_we
 from trainingapp.accounts.tokens import create_token
 from trainingapp.contract.messages import notifications as notices
 from trainingapp.models import Delivery
+from trainingapp.contract.messages.published import MATCHES_NOTHING
+from trainingapp.weights import published
 
 PREFLIGHT = preflight_result(disk={"short_by_bytes": 10**9}, loader={"is_slower": True})
 admin = User.objects.get()
@@ -130,6 +132,17 @@ exported = Job.objects.create(
 )
 pages += [f"/weights/{entry.pk}/{page}" for page in ("", "try/", "export/", "edit/", "delete/")]
 pages += ["/weights/", "/weights/upload/", f"/runs/{run.pk}/save/", f"/weights/{entry.pk}/export/?job={exported.pk}"]
+resnet = published.entry("resnet18-f37072fd.pth").published
+cached = published.cache_folder() / resnet.place
+cached.parent.mkdir(parents=True)
+cached.write_bytes(b"PK")
+refused = MATCHES_NOTHING(path="x" * 200).as_data()
+imported = Job.objects.create(
+    kind="import_published", owner=admin, state="done", params={"folder": ""},
+    result={"imported": [resnet.name], "refused": [{**refused, "message": ""}], "more_refused": 2},
+)
+pages += ["/weights/published/", "/weights/published/?q=nothing_like_this", "/weights/published/import/"]
+pages += [f"/weights/published/delete/?name={resnet.name}", f"/jobs/{imported.pk}/"]
 AuditEntry.objects.create(verb="import", kind="run", object_id=run.pk, object_name=run.name, source="page",
                           username="x" * 60, address="2001:db8:1234:5678:9abc:def0:1234:5678", details={"upload": True})
 pages += ["/audit/", "/account/", "/api/v1/docs"]

@@ -101,6 +101,7 @@ class Studio:
             "DATA_DIR": str(data_dir),
             "PORT": str(self.port),
             "SPARE_TRAINER": "false",
+            "PUBLISHED_WEIGHTS": "cache",
             "LOG_LEVEL": "INFO",
             "OMP_NUM_THREADS": "1",
             "DJANGO_SETTINGS_MODULE": "cvstudio.settings",

@@ -46,6 +46,7 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "send_part": (409, 413),
     "delete_dataset": (409,),
     "remove_weights": (409,),
+    "delete_published": (404, 409),
     "run_metrics_parquet": (409,),
     "resolve_weights": (404,),
     "download_resolved_weights": (404,),

@@ -20,6 +20,7 @@ from trainingapp.api import (
     events,
     notifications,
     predictions,
+    published_weights,
     records,
     sharing,
     sweeps,
@@ -107,6 +108,7 @@ api.add_router("/training", records.router)
 api.add_router("/training", events.router)
 api.add_router("/datasets", datasets.router)
 api.add_router("/uploads", uploads.router)
+api.add_router("/weights", published_weights.router)  # before {pk}
 api.add_router("/weights", weights.router)
 api.add_router("/weights", predictions.router)
 api.add_router("/sweeps", sweeps.router)

@@ -60,6 +60,8 @@ _LOADERS: TypeAdapter[int] = TypeAdapter(_LOADER_NUMBER)
 
 NONE = pgettext("a choice", "None")
 BACKBONE = pgettext("a choice", "Backbone")
+WHOLE = pgettext("a choice", "Whole model")
+AUTOMATIC = pgettext("a choice", "Automatic")
 
 STEP_SCHEDULE = When("scheduler", ("step",))
 CUSTOM_AUGMENTATION = When("augmentation", ("custom",))
@@ -822,6 +824,16 @@ class BaseRunConfig(BaseModel):
         return dict(found.defaults) if found else {}
 
     @classmethod
+    def new_run_defaults(cls) -> dict[str, JsonValue]:
+        """The values that new runs take where nothing is set and that differ from those of a stored configuration."""
+        return {
+            name: item.for_new_runs
+            for name, field in cls.model_fields.items()
+            for item in field.metadata
+            if isinstance(item, Setting) and item.for_new_runs is not None
+        }
+
+    @classmethod
     def has_architecture(cls, model: str) -> bool:
         """Whether `model` names a network of the task, with or without an entry in `architectures`."""
         return model in cls.architectures or bool(cls.open_libraries and model.startswith(cls.open_libraries))
@@ -831,6 +843,8 @@ class BaseRunConfig(BaseModel):
         """Names the networks: they belong to the class, not to the type of the field."""
         described = handler.resolve_ref_schema(handler(schema))
         described["properties"]["model"]["enum"] = list(cls.architectures)
+        for name, value in cls.new_run_defaults().items():
+            described["properties"][name]["default"] = value
         return described
 
     @property
@@ -880,7 +894,7 @@ class BaseRunConfig(BaseModel):
             raise ValueError(_("The warm-up (warmup_epochs) must not be longer than the run (epochs)."))
         return self
 
-    @field_validator("amp", "deterministic", mode="before")
+    @field_validator("amp", "deterministic", "pretrained", mode="before", check_fields=False)
     @classmethod
     def _was_switch(cls, value: object, others: ValidationInfo) -> object:
         """Fields that were switches in version 0.1 still accept true and false."""

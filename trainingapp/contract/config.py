@@ -86,10 +86,10 @@ def _setting(field: FieldInfo) -> Setting:
 
 
 def config_defaults(task: str, model: str) -> dict[str, JsonValue]:
-    """The default of each field for this network; without the task's name."""
+    """The default of each field for a new run of this network; without the task's name."""
     config = TASKS[task].config
     general = {name: field.default for name, field in config.model_fields.items() if name != "task"}
-    return general | config.architecture_defaults(model) | {"model": model}
+    return general | config.new_run_defaults() | config.architecture_defaults(model) | {"model": model}
 
 
 def known_label(name: str, value: object) -> Label | None:
@@ -142,10 +142,11 @@ def result_changes(
 def correct_config(
     values: Mapping[str, object], label_mode: LabelMode | None = None
 ) -> tuple[RunConfig, list[Message]]:
-    """Check `values` after correcting what has one plain meaning; returns the config and a message per correction.
+    """Check `values` of a new run after correcting what has one plain meaning; returns the config and a message per
+    correction.
 
-    `label_mode` is that of the dataset, for a configuration that does not name one. Everything else that is wrong
-    raises pydantic.ValidationError.
+    What is not set takes the default of new runs. `label_mode` is that of the dataset, for a configuration that does
+    not name one. Everything else that is wrong raises pydantic.ValidationError.
     """
     values = with_new_names(dict(values))
     name = values.get("task", DEFAULT_TASK)
@@ -153,7 +154,11 @@ def correct_config(
         return parse_config(values), []  # which refuses it
     if label_mode and "label_mode" in TASKS[name].config.model_fields:
         values.setdefault("label_mode", label_mode)
-    corrected_values, corrections = corrected(values, TASKS[name].config, config_fields(name))
+    config = TASKS[name].config
+    model = values.get("model", config.model_fields["model"].default)
+    suited = config.architecture_defaults(model) if isinstance(model, str) else {}
+    values = {**{field: value for field, value in config.new_run_defaults().items() if field not in suited}, **values}
+    corrected_values, corrections = corrected(values, config, config_fields(name))
     return parse_config(corrected_values), corrections
 
 

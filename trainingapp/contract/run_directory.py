@@ -26,6 +26,7 @@ from trainingapp.contract.messages.run_directory import (
     START_FROM_MISSING,
 )
 from trainingapp.contract.messages.training import STILL_RUNNING, SUPERSEDED
+from trainingapp.contract.published_weights import Mode
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "trainer.lock"
@@ -86,6 +87,8 @@ class RunSpec:
     #: About the files at `start_from` and `fork_from`; None: the file is used without a check of its hash.
     start_from_stored: Stored | None = None
     fork_from_stored: Stored | None = None
+    #: Whether published weights are downloaded.
+    published_weights: Mode = "download"
 
     def is_elsewhere(self, rank: int) -> bool:
         """Whether the process of this rank runs on another host than the trainer."""
@@ -140,6 +143,7 @@ def read_run_spec(run_dir: Path, values: dict[str, Any]) -> RunSpec:
         values.get("address") or LOOPBACK,
         values.get("interface") or LOOPBACK_INTERFACE,
         **stored,
+        published_weights=values.get("published_weights") or "download",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic import JsonValue
 
 from trainingapp.contract.config import RunConfig, config_fields, parse_config
+from trainingapp.contract.pretrained import settled_config
 
 TEMPLATE = '''#!/usr/bin/env python3
 """Repeat a run of CV Studio without the studio.
@@ -116,8 +117,8 @@ def training_script(
 
 
 def settled(config: RunConfig, environment: Mapping[str, JsonValue]) -> RunConfig:
-    """The configuration with the values that the run determined itself: batch size and number of threads."""
-    values = config.model_dump(mode="json")
+    """The configuration with the values that the run determined itself: weights, batch size and number of threads."""
+    values = settled_config(config.model_dump(mode="json"), environment)
     if config.auto_batch_size and environment.get("batch_size"):
         values |= {"auto_batch_size": False, "batch_size": environment["batch_size"]}
     if not config.cpu_threads and environment.get("cpu_threads"):

@@ -144,6 +144,9 @@ class Setting:
 
     `old_switch`: of a choice that was a switch in version 0.1, whose values are still accepted.
 
+    `for_new_runs`: the default of new runs where it is not that of the field, which a stored configuration without the
+    field has.
+
     `labels` by value, for fields with choices. Without any, the values are proper names and are shown as they are. Of a
     field with numbers, those with a meaning of their own, such as "-1".
     """
@@ -159,6 +162,7 @@ class Setting:
     labels: Mapping[str, Label] = field(default_factory=dict, kw_only=True)
     old_switch: OldSwitch | None = field(default=None, kw_only=True)
     kept_by_continuing: bool = field(default=False, kw_only=True)
+    for_new_runs: str | None = field(default=None, kw_only=True)
 
     def has_effect(self, values: Mapping[str, object]) -> bool:
         """Whether the field has an effect in a configuration with these values."""

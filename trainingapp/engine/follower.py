@@ -67,7 +67,8 @@ def follow(run_dir: Path, rank: int, lines: LineReader, reports: Reports, *, unw
 
 def _spec_of(spec: RunSpec, rank: int, setup: Setup) -> RunSpec:
     uuid = spec.device_uuids[rank] if spec.device_uuids else ""
-    config = spec.config.model_copy(update={"batch_size": setup.batch_size})
+    decided = {"pretrained": setup.pretrained} if setup.pretrained else {}
+    config = spec.config.model_copy(update={"batch_size": setup.batch_size, **decided})
     return replace(spec, config=config, device=spec.devices[rank], device_uuid=uuid)
 
 

@@ -35,6 +35,7 @@ from trainingapp.contract.messages.training import (
     TRAINS_ON_FOLDS,
 )
 from trainingapp.contract.messages.weights import NO_WEIGHTS_FIT, WEIGHTS_OF
+from trainingapp.contract.pretrained import Decision
 from trainingapp.contract.run_directory import RunSpec, read_config_file
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
@@ -51,6 +52,7 @@ from trainingapp.engine.device import (
 )
 from trainingapp.engine.environment import environment
 from trainingapp.engine.memory import limit_to_share
+from trainingapp.engine.pretrained import decide
 from trainingapp.engine.rank_processes import RankProcesses, Setup, rank_threads
 from trainingapp.engine.ranks import Word
 from trainingapp.engine.report import Reporter
@@ -91,6 +93,7 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     spec = _with_model_of(found, spec)
     precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     weights = None if found else starting_weights(spec)
+    spec, decision = decide(spec, found, events)
     world, too_many = rank_count(spec, found)
     with RankProcesses(spec, world, partial(_end_attempt, events)) if world > 1 else nullcontext() as processes:
         # Before the search of the batch size, which must measure what the run will do.
@@ -98,7 +101,7 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
         spec = _with_batch_size(spec, dataset, precision, algorithms, found, events)
         task = make_task(spec, dataset, device, unwanted_fds=unwanted_fds)
         warnings = [*folder.warnings, *filter(None, (warning, algorithms.warning, too_many))]
-        _report_start(events, spec, task, found, precision, algorithms, warnings, world)
+        _report_start(events, spec, task, found, precision, algorithms, warnings, world, decision)
         folder.announce_newest()
         state = _prepare(spec, task, precision, algorithms, found, weights, events)
         del weights  # would occupy memory for the whole run
@@ -153,6 +156,7 @@ def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -
         cpu_threads=state.cpu_threads,
         deterministic=state.algorithms.deterministic,
         computation=state.task.computation,
+        pretrained=str(getattr(state.config, "pretrained", "")),
     )
     ranks = processes.connect(setup, state.device, lambda address: events.write(Listening(address=address)))
     content = io.BytesIO()
@@ -300,6 +304,7 @@ def _report_start(
     algorithms: Algorithms,
     warnings: list[Message],
     world: int,
+    decision: Decision | None,
 ) -> None:
     epoch_steps = steps_per_epoch(task, spec.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
@@ -314,6 +319,8 @@ def _report_start(
         "prefetch": task.loading.prefetch,
         "images_cached": task.is_cached,
     }
+    if decision:
+        made_with["pretrained"] = decision.as_data()
     if world > 1:
         made_with |= {"ranks": world, "reduction": spec.config.reduction}
     events.write(

@@ -1,45 +1,46 @@
 """Published weights: downloaded once, then read from a folder."""
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import torch
 
 from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.weights import CONNECT_OR_COPY, PUBLISHED_CORRUPTED, PUBLISHED_NOT_DOWNLOADED
+from trainingapp.contract.published_files import NotPublished, Unreachable, downloaded, located
+from trainingapp.contract.published_weights import Published
 
-DOWNLOAD_TIMEOUT_S = 30.0
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 def fetched_state(url: str, folder: Path) -> dict[str, Any]:
     """The state dict at `url`, from `folder` where it was fetched before. Raises WeightsUnavailable."""
-    file, host = folder / url.rpartition("/")[2], urlsplit(url).hostname
-    advice = CONNECT_OR_COPY(host=str(host), path=str(folder))
+    name = url.rpartition("/")[2]
+    digest = HASH_IN_NAME.search(name)
+    path = obtained(Published(name, url, name, digest=digest[1] if digest else ""), folder)
     try:
-        with socket_timeout(DOWNLOAD_TIMEOUT_S):
-            state: dict[str, Any] = torch.hub.load_state_dict_from_url(
-                url, str(folder), map_location="cpu", progress=False, check_hash=True, weights_only=True
-            )
-            return state
-    except (UnpicklingError, EOFError, RuntimeError) as error:
-        raise WeightsUnavailable(PUBLISHED_CORRUPTED(path=str(file), error=str(error), advice=advice)) from error
-    except (URLError, OSError) as error:
-        reason = str(getattr(error, "reason", error))
-        raise WeightsUnavailable(PUBLISHED_NOT_DOWNLOADED(url=url, error=reason, advice=advice)) from error
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        advice = _advice(url, folder)
+        raise WeightsUnavailable(PUBLISHED_CORRUPTED(path=str(path), error=str(error), advice=advice)) from error
+    return state
 
 
-@contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub has no timeout: a host that accepts connections and does not answer would block the run forever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+def obtained(published: Published, folder: Path) -> Path:
+    """The file in the cache `folder`, downloaded where it is not there. Raises WeightsUnavailable."""
+    if found := located(published, folder):
+        return found
     try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        return downloaded(published, folder)
+    except (NotPublished, Unreachable) as error:
+        advice = _advice(published.url, (folder / published.place).parent)
+        message = PUBLISHED_NOT_DOWNLOADED(url=published.url, error=error.message, advice=advice)
+        raise WeightsUnavailable(message) from error
+
+
+def _advice(url: str, folder: Path) -> Message:
+    return CONNECT_OR_COPY(host=str(urlsplit(url).hostname), path=str(folder))

@@ -19,7 +19,7 @@ from django.db import connections
 from trainingapp.contract.job_request import ERROR_FILE, JOB_FILE, PROGRESS_FILE, RESULT_FILE, read_json, write_whole
 from trainingapp.contract.messages import Message, from_data
 from trainingapp.contract.messages.jobs_and_models import JOB_ERROR, JOB_PROCESS_ENDED
-from trainingapp.jobs.kinds import JobStopped, Lane, Work, kind_of
+from trainingapp.jobs.kinds import JobRefused, JobStopped, Lane, Work, kind_of
 from trainingapp.jobs.lease import message_fields
 from trainingapp.models import Job
 from trainingapp.models.text import storable
@@ -103,6 +103,8 @@ class ThreadAttempt:
             self._outcome = Outcome(self._work(self._job, self._report))
         except JobStopped:
             logger.info("Job %s was stopped.", self._job.pk)
+        except JobRefused as error:
+            self._outcome = Outcome(failure=error.message)
         except Exception as error:  # whatever it is, the job must end: one without an end would be tried again
             logger.exception("Job %s failed.", self._job.pk)
             self._outcome = Outcome(failure=JOB_ERROR(error=f"{type(error).__name__}: {error}"))

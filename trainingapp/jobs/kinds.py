@@ -11,7 +11,7 @@ from typing import Protocol
 
 from django.utils.module_loading import import_string
 
-from trainingapp.contract.messages import Message
+from trainingapp.contract.messages import Message, MessageError
 from trainingapp.models import Job
 
 DAY_S = 24 * 3600.0
@@ -44,6 +44,10 @@ Work = Callable[[Job, ReportProgress], Mapping[str, object]]
 OnDone = Callable[[Job, Mapping[str, object]], None]
 #: Stores that a job failed or was cancelled, with the message of the reason; False where its result exists already.
 OnFailed = Callable[[Job, Message], bool]
+
+
+class JobRefused(MessageError):
+    """The work cannot be done; the message says why and is shown as it is."""
 
 
 class JobStopped(Exception):
@@ -89,6 +93,7 @@ class JobKind:
 
 _WEIGHTS = "trainingapp.weights.model_files"
 _IMPORTS = "trainingapp.datasets.imports"
+_PUBLISHED = "trainingapp.weights.published"
 
 JOB_KINDS = {
     kind.name: kind
@@ -135,6 +140,23 @@ JOB_KINDS = {
             on_done_path="trainingapp.datasets.storing.note_stored",
             max_tries=5,
             max_s=None,
+        ),
+        # A download ends when no byte comes for a while.
+        JobKind(
+            Job.Kind.FETCH_PUBLISHED,
+            Lane.LONG,
+            work_path=f"{_PUBLISHED}.fetch",
+            max_s=None,
+            template="jobs/_published.html",
+        ),
+        JobKind(
+            Job.Kind.IMPORT_PUBLISHED,
+            Lane.LONG,
+            work_path=f"{_PUBLISHED}.import_files",
+            on_done_path=f"{_PUBLISHED}.drop_upload",
+            on_failed_path=f"{_PUBLISHED}.drop_failed_upload",
+            max_s=None,
+            template="jobs/_published.html",
         ),
         JobKind(
             Job.Kind.INTERVALS,

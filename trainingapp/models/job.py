@@ -27,6 +27,8 @@ class Job(models.Model):
         INSPECT_DATASET = "inspect_dataset", _("inspection of a dataset")
         IMPORT_DATASET = "import_dataset", _("import of a dataset")
         STORE_DATASET = "store_dataset", _("copy of a dataset in the object store")
+        FETCH_PUBLISHED = "fetch_published", _("download of published weights")
+        IMPORT_PUBLISHED = "import_published", _("import of published weights")
         INTERVALS = "intervals", _("intervals of a comparison")
 
     class State(models.TextChoices):

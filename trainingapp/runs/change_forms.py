@@ -75,6 +75,8 @@ class EditForm(LimitsForm):
 class ForkForm(RunForm):
     """A run that starts from a checkpoint of another one."""
 
+    tells_pretrained = False
+
     checkpoint = forms.ModelChoiceField(
         label=_("Checkpoint"),
         queryset=Checkpoint.objects.none(),

@@ -12,6 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import QueryDict
 from django.utils.functional import lazy
+from django.utils.html import format_html
 from django.utils.text import format_lazy
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -36,12 +37,14 @@ from trainingapp.presentation.messages import rendered
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.limits import Limits
 from trainingapp.scheduling.placement import linked_hosts, most_devices, read_cluster
+from trainingapp.weights.published import outlook_of
 
 Given = Mapping[str, object] | None
 """What a form is filled from: a request's POST data, or nothing for a new form."""
 
 CHECKPOINTS_OFFERED = 200
 LABEL_MODE = "label_mode"
+PRETRAINED = "pretrained"
 #: The columns of a run that limit it.
 LIMITS = ("soft_limit_h", "hard_limit_h", "max_recoveries")
 
@@ -352,6 +355,8 @@ class RunForm(LimitsForm):
     )
     config: RunConfig
     corrections: list[Message]
+    #: Whether it says what automatic published weights would be; a run that continues from a checkpoint keeps its own.
+    tells_pretrained = True
 
     def __init__(self, data: Given = None, *, task: str, user: AnyUser | None = None, initial: Given = None) -> None:
         super().__init__(data, initial=initial)
@@ -365,6 +370,8 @@ class RunForm(LimitsForm):
         if LABEL_MODE in self.config_fields:
             self._follow_dataset()
         for name, field in self.config_fields.items():
+            if name in self.initial and field.setting.old_switch:  # of a run of an older version
+                self.initial[name] = field.setting.old_switch.choice(self.initial[name])
             present = self.initial.get(name)
             choices = starting_points(task, present or "", self.user) if name == "start_from" else ()
             self.fields[name] = config_field(field, present, choices)
@@ -376,8 +383,21 @@ class RunForm(LimitsForm):
         self.fields["device_count"].help_text = format_lazy("{}{}", help_text, lazy(cache(devices_text), str)())
         help_text = self.fields["hosts_at_most"].help_text
         self.fields["hosts_at_most"].help_text = format_lazy("{}{}", help_text, lazy(cache(hosts_text), str)())
+        if PRETRAINED in self.fields and self.tells_pretrained:
+            help_text = self.fields[PRETRAINED].help_text
+            self.fields[PRETRAINED].help_text = format_html(
+                '{} <span id="pretrained-outlook" class="d-block fw-semibold wrap-anywhere">{}</span>',
+                help_text,
+                self._pretrained_outlook(),
+            )
         self._prepare()
         mark_errors(self)
+
+    def _pretrained_outlook(self) -> str:
+        """What the run would start from with the values that the form shows at first; the page follows changes."""
+        shown = self.data if self.is_bound else self.initial  # a bound field would keep the help text of before
+        model, pretrained, start = (shown.get(name) for name in ("model", PRETRAINED, "start_from"))
+        return outlook_of(self.task_name, str(model), pretrained, starts_from=bool(start))
 
     def _follow_dataset(self) -> None:
         """Take the label mode of the dataset that is chosen, and the defaults that suit it."""
@@ -399,7 +419,8 @@ class RunForm(LimitsForm):
 
     def model_defaults(self) -> dict[str, Mapping[str, JsonValue]]:
         """For form.js: the values that suit each network better than the general defaults, which are under ""."""
-        general = {name: field.default for name, field in self.config_fields.items()}
+        new = TASKS[self.task_name].config.new_run_defaults()
+        general = {name: new.get(name, field.default) for name, field in self.config_fields.items()}
         suited = {name: one.defaults for name, one in TASKS[self.task_name].architectures.items() if one.defaults}
         return {"": general, **suited}
 

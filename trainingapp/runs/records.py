@@ -84,6 +84,7 @@ def check_first(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
         "dataset_dir": str(dataset.folder),
         "runs_dir": str(settings.RUNS_DIR),
         "weights_cache_dir": str(settings.WEIGHTS_CACHE_DIR),
+        "published_weights": settings.PUBLISHED_WEIGHTS,
     }
     with transaction.atomic():
         audit.record("check", dataset, by=owner.get_username())

@@ -397,6 +397,7 @@ def write_config(run: TrainingRun, dataset_dir: Path | None = None) -> None:
         "dataset_dir": str(dataset_dir or run.dataset.folder),
         "attempt": run.attempt,
         "weights_cache_dir": str(Path(settings.WEIGHTS_CACHE_DIR)),
+        "published_weights": settings.PUBLISHED_WEIGHTS,
         **starting_points(run),
     }
     record |= assigned_devices(run)

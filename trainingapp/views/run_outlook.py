@@ -22,6 +22,7 @@ from trainingapp.scheduling.forecast import Span, duration, hardware_of, read_bo
 from trainingapp.scheduling.placement import ClusterState, DeviceSlot, Machine, Request
 from trainingapp.scheduling.scheduler import nowhere
 from trainingapp.views.access import require
+from trainingapp.weights.published import outlook_of
 
 
 @require_POST
@@ -57,6 +58,9 @@ def run_outlook(request: HttpRequest) -> HttpResponse:
         "wait": wait_if_queued(run, board) if suited else None,
         "length": length if basis else None,
         "basis": basis,
+        "pretrained": outlook_of(
+            config.task, config.model, getattr(config, "pretrained", ""), starts_from=bool(config.start_from)
+        ),
         "devices": _devices(config, wanted, board.cluster),
         "loading": _loading(config, *suited[0]) if suited and config.num_workers == "auto" else "",
     }

@@ -27,6 +27,7 @@ from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.limits import LICENCE_LENGTH, MAX_CLASSES
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
+from trainingapp.contract.pretrained import settled_config
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.contract.tiff_bands import read_header
 from trainingapp.datasets.images.decoding import FORMATS, MOST_PIXELS
@@ -109,7 +110,7 @@ def save_weights(
         image_size=run.config["image_size"],
         normalisation=NORMALISATIONS["imagenet"],  # until the worker has read that of the checkpoint
         conversion=run.dataset.reading.get("conversion", {}),
-        config=run.config,
+        config=settled_config(run.config, run.environment),
         metrics=checkpoint.metrics,
         report={
             "best_confidence": evaluation.get("best_confidence"),

@@ -123,10 +123,3 @@ NO_PUBLISHED_BACKBONE = define(
 NO_PUBLISHED_WEIGHTS_FIT = define(
     "no_published_weights_fit", gettext_noop("None of the published weights fit %(name)s.")
 )
-DOWNLOAD_FAILED = define(
-    "download_failed",
-    gettext_noop(
-        "The pretrained weights of %(name)s could not be downloaded: %(error)s Connect this machine to %(host)s, or "
-        "turn pretrained off."
-    ),
-)

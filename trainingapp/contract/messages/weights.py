@@ -58,6 +58,9 @@ PUBLISHED_NOT_DOWNLOADED = define(
     "published_not_downloaded",
     gettext_noop("Pretrained weights could not be downloaded from %(url)s: %(error)s. %(advice)s"),
 )
+PUBLISHED_UNFIT = define(
+    "published_unfit", gettext_noop("%(path)s does not contain the published weights of %(name)s: %(error)s")
+)
 CONNECT_OR_COPY = define(
     "connect_or_copy",
     gettext_noop("Connect this machine to %(host)s, or copy the file to %(path)s, or turn pretrained off."),

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import (
+    AUTOMATIC,
+    BACKBONE,
     CUSTOM_AUGMENTATION,
     MULTIPLE_OF_32,
     NONE,
@@ -15,7 +17,8 @@ from trainingapp.contract.base_config import (
 )
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
-from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
+from trainingapp.contract.published_weights import classifier_weights
+from trainingapp.contract.setting import OldSwitch, Section, Setting, Unit, When, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor, Variant
 from trainingapp.contract.tasks.foundation import FOUNDATION_BACKBONES, FOUNDATION_DEFAULTS
 
@@ -92,14 +95,20 @@ class ClassificationConfig(BaseRunConfig):
         ),
     ] = "single"
     pretrained: Annotated[
-        bool,
+        Literal["auto", "none", "backbone"],
         Setting(
             _("Pretrained"),
-            _("Starts from ImageNet weights, which are downloaded once."),
+            _(
+                "Starts from ImageNet weights of the backbone. Automatic takes what is in the cache or can be "
+                "downloaded, else the run trains from scratch."
+            ),
             Section.MODEL,
             changes_result=True,
+            labels={"auto": AUTOMATIC, "none": NONE, "backbone": BACKBONE},
+            old_switch=OldSwitch(on="backbone", off="none", default="none"),
+            for_new_runs="auto",
         ),
-    ] = False
+    ] = "none"
     image_size: Annotated[
         int,
         Field(ge=32, le=1024),
@@ -225,6 +234,7 @@ TASK = TaskDescriptor(
     icon="bi-tag",
     config=ClassificationConfig,
     implementation="trainingapp.engine.tasks.classification.task:ClassificationTask",
+    published=classifier_weights,
     metrics={
         "loss": LOSS,
         "top1": Metric(_("Top-1 accuracy")),

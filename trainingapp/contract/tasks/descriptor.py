@@ -4,7 +4,7 @@ The training code of a task is a class in the engine, which `TaskDescriptor.impl
 every process once `registry.py` has its descriptor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -14,6 +14,7 @@ from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import Split
 from trainingapp.contract.metric_names import Metric
+from trainingapp.contract.published_weights import Kind, Published, no_weights
 
 Annotation = Literal["labels", "multi_labels", "boxes", "masks", "instances"]
 """What a dataset knows about an image: one class of its own, any number of classes, objects with boxes, the class of
@@ -87,6 +88,9 @@ class TaskDescriptor:
     """What the outputs are, in English and Markdown, for the README of an export."""
 
     variant: Variant | None = None
+
+    published: Callable[[str], Mapping[Kind, Published]] = no_weights
+    """The published weights that a network, given by name, can start from; `pretrained: auto` chooses among them."""
 
     drill: Mapping[str, JsonValue] = field(default_factory=dict)
     """Configuration of the runs that `manage.py drill` kills; a task without one is left out of the drill."""

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, BaseRunConfig
+from trainingapp.contract.base_config import AUTOMATIC, BACKBONE, MULTIPLE_OF_32, NONE, WHOLE, BaseRunConfig
 from trainingapp.contract.limits import MAX_EPOCHS, MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
-from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
+from trainingapp.contract.published_weights import detector_weights
+from trainingapp.contract.setting import Section, Setting, Unit, When
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 from trainingapp.contract.tasks.transformer_detectors import TRANSFORMER_DETECTORS
 
@@ -84,13 +85,17 @@ class DetectionConfig(BaseRunConfig):
         ),
     ] = "pan_s"
     pretrained: Annotated[
-        Literal["none", "backbone", "whole"],
+        Literal["auto", "none", "backbone", "whole"],
         Setting(
             _("Pretrained"),
-            _("Starts from ImageNet weights of the backbone, or from COCO weights of the whole model."),
+            _(
+                "Starts from ImageNet weights of the backbone, or from COCO weights of the whole model. Automatic "
+                "takes what is in the cache or can be downloaded, else the run trains from scratch."
+            ),
             Section.MODEL,
             changes_result=True,
-            labels={"none": NONE, "backbone": BACKBONE, "whole": pgettext("a choice", "Whole model")},
+            labels={"auto": AUTOMATIC, "none": NONE, "backbone": BACKBONE, "whole": WHOLE},
+            for_new_runs="auto",
             choice_when={"backbone": HAS_ANCHORS},
         ),
     ] = "none"
@@ -228,6 +233,7 @@ TASK = TaskDescriptor(
     icon="bi-bounding-box",
     config=DetectionConfig,
     implementation="trainingapp.engine.tasks.detection.task:DetectionTask",
+    published=detector_weights,
     metrics={
         "loss": LOSS,
         "ap": Metric(_("mAP50-95")),

@@ -5,10 +5,20 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, AugmentOn, BaseRunConfig, Compile
+from trainingapp.contract.base_config import (
+    AUTOMATIC,
+    BACKBONE,
+    MULTIPLE_OF_32,
+    NONE,
+    WHOLE,
+    AugmentOn,
+    BaseRunConfig,
+    Compile,
+)
 from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
+from trainingapp.contract.published_weights import segmenter_weights
 from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 from trainingapp.contract.tasks.foundation import FOUNDATION_BACKBONES, FOUNDATION_DEFAULTS
@@ -93,13 +103,17 @@ class SegmentationConfig(BaseRunConfig):
         ),
     ] = "smp/unet_resnet18"
     pretrained: Annotated[
-        Literal["none", "backbone", "whole"],
+        Literal["auto", "none", "backbone", "whole"],
         Setting(
             _("Pretrained"),
-            _("Starts from ImageNet weights of the backbone, or from published weights of the whole model."),
+            _(
+                "Starts from ImageNet weights of the backbone, or from published weights of the whole model. Automatic "
+                "takes what is in the cache or can be downloaded, else the run trains from scratch."
+            ),
             Section.MODEL,
             changes_result=True,
-            labels={"none": NONE, "backbone": BACKBONE, "whole": pgettext("a choice", "Whole model")},
+            labels={"auto": AUTOMATIC, "none": NONE, "backbone": BACKBONE, "whole": WHOLE},
+            for_new_runs="auto",
         ),
     ] = "none"
     image_size: Annotated[
@@ -181,6 +195,7 @@ TASK = TaskDescriptor(
     icon="bi-palette",
     config=SegmentationConfig,
     implementation="trainingapp.engine.tasks.segmentation.task:SegmentationTask",
+    published=segmenter_weights,
     metrics={
         "loss": LOSS,
         "mean_iou": Metric(_("Mean IoU")),

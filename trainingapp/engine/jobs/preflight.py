@@ -1,8 +1,9 @@
 """The preflight check: a few real steps of a run that does not exist yet, and what they predict for it.
 
 Parameters: {"config": a RunConfig, "dataset_dir": path, "runs_dir": the folder whose disk will hold the run,
-"weights_cache_dir": path, "device" and "device_uuid": the GPU that the studio holds for this job, in place of the
-configuration's, "free_bytes": in place of the disk's}; all but the first two may be missing. The result:
+"weights_cache_dir": path, "published_weights": whether weights are downloaded, "device" and "device_uuid": the GPU that
+the studio holds for this job, in place of the configuration's, "free_bytes": in place of the disk's}; all but the first
+two may be missing. The result:
 
     {"device", "precision": str, "deterministic": bool,
      "parameters", "batch_size", "accumulation_steps", "steps_per_epoch": int,
@@ -68,6 +69,7 @@ from trainingapp.engine.device import (
 )
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.memory import MemoryBefore, memory_before, own_share, peak_bytes, release
+from trainingapp.engine.pretrained import expected
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import TrainingState, new_state
@@ -162,7 +164,8 @@ def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
     # A first attempt that downloads no weights: random ones need the same time and memory.
     config = {**params["config"], "start_from": ""}
     values = {"config": config, "dataset_dir": params["dataset_dir"], "attempt": 1}
-    spec = read_run_spec(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
+    paths = {name: params.get(name, "") for name in ("weights_cache_dir", "published_weights")}
+    spec = expected(read_run_spec(job.folder, {**values, **paths}))
     device, memory = _taken_device(params, spec.config)
     precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     dataset = read_dataset(spec)

@@ -27,6 +27,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
+from trainingapp.contract.published_weights import Kind, Published
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.adapters import add_adapters
 from trainingapp.engine.checkpoint_content import Normalisation, TaskDescription
@@ -172,6 +173,11 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def remarks(self) -> list[Message]:
         """What a person should know about the network and the configuration when a run starts."""
         return []
+
+    @classmethod
+    def published(cls, model: str) -> Mapping[Kind, Published]:
+        """The published weights of a network that is not in the table of the descriptor, as its library knows them."""
+        return {}
 
     @classmethod
     @abstractmethod

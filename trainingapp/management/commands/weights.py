@@ -21,6 +21,7 @@ from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.management.base import Options, StudioCommand, Subcommands, table_lines
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job
+from trainingapp.management.published import add_published, run_published
 from trainingapp.management.sharing import add_share, share_item
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
@@ -91,6 +92,7 @@ class Command(StudioCommand):
         delete.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
         delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed, and what uses it.")
         _add_predict(actions)
+        add_published(actions)
 
     def handle(self, *args: object, **options: object) -> None:
         try:
@@ -227,6 +229,10 @@ class Command(StudioCommand):
         if options["out"]:
             shutil.copy(job.folder / job.result["file"], options["out"])
         self._print(job.result, options["json"])
+
+    def _published(self, options: Options) -> None:
+        for line in run_published(options):
+            self.stdout.write(line)
 
     def _print(self, record: dict[str, object], as_json: bool, line: str = "") -> None:
         if as_json:

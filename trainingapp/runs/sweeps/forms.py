@@ -235,6 +235,8 @@ class SweepForm(RunForm):
     After is_valid(), `space` is the search space as it was entered; the verb checks it against the configuration.
     """
 
+    tells_pretrained = False
+
     sampler = forms.ChoiceField(
         label=_("Sampler"),
         choices=Sampler.choices,

@@ -2,11 +2,15 @@
 
 from django.urls import URLPattern, path
 
-from trainingapp.views import predictions, sharing, weights
+from trainingapp.views import predictions, published_weights, sharing, weights
 
 urlpatterns: list[URLPattern] = [
     path("weights/", weights.weights_list, name="weights_list"),
     path("weights/upload/", weights.weights_upload, name="weights_upload"),
+    path("weights/published/", published_weights.published_list, name="published_list"),
+    path("weights/published/fetch/", published_weights.published_fetch, name="published_fetch"),
+    path("weights/published/import/", published_weights.published_import, name="published_import"),
+    path("weights/published/delete/", published_weights.published_delete, name="published_delete"),
     path("weights/<int:pk>/", weights.weights_detail, name="weights_detail"),
     path("weights/<int:pk>/edit/", weights.weights_edit, name="weights_edit"),
     path("weights/<int:pk>/alias/", weights.weights_alias, name="weights_alias"),

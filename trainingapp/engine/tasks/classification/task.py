@@ -1,6 +1,6 @@
 """One label for each image, or several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.tasks import SEVERAL_LABELS
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, likely_classes, thresholds_of, top_classes
+from trainingapp.contract.published_weights import Kind, Published
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.checkpoint_content import Normalisation
@@ -23,6 +24,7 @@ from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_capti
 from trainingapp.engine.data.transforms import augmented_each
 from trainingapp.engine.plain_outputs import SigmoidProbabilities
 from trainingapp.engine.tasks.classification.data import Batch, LabelledImages
+from trainingapp.engine.tasks.classification.from_timm import published_timm
 from trainingapp.engine.tasks.classification.mixing import mixed
 from trainingapp.engine.tasks.classification.multi_label import MultiLabel
 from trainingapp.engine.tasks.classification.networks import TIMM, build_classifier, head_prefix
@@ -58,7 +60,7 @@ class ClassificationTask(BaseTask[Batch, ClassMeter, ClassMeter]):
             class_count=class_count,
             image_size=config.image_size,
             dropout_rate=config.dropout_rate,
-            pretrained_from=weights_from if config.pretrained else None,
+            pretrained_from=weights_from if config.pretrained == "backbone" else None,
         )
 
     @classmethod
@@ -72,6 +74,10 @@ class ClassificationTask(BaseTask[Batch, ClassMeter, ClassMeter]):
         name, size = self._config.model.removeprefix(TIMM), self._config.image_size
         is_pretrained = str(self._config.pretrained) not in ("False", "none")
         return [*patch_remarks(name, size), *(published_remarks(name, size) if is_pretrained else [])]
+
+    @classmethod
+    def published(cls, model: str) -> Mapping[Kind, Published]:
+        return published_timm(model.removeprefix(TIMM)) if model.startswith(TIMM) else {}
 
     @classmethod
     def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:

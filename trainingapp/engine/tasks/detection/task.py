@@ -15,6 +15,7 @@ from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.messages.tasks import SPLIT_WITHOUT_BOX
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, candidates, rounded
+from trainingapp.contract.pretrained import AUTO
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_boxes
@@ -71,6 +72,7 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     @classmethod
     def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
         assert isinstance(config, DetectionConfig)
+        pretrained = "none" if config.pretrained == AUTO else config.pretrained  # not decided: without a run
         options = DetectorOptions(
             class_count=class_count,
             image_size=config.image_size,
@@ -78,9 +80,9 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
             nms_thresh=config.iou_thres,
             detections_per_img=config.max_det,
             anchor_scale=config.anchor_scale,
-            frozen_norms=config.pretrained != "none",
+            frozen_norms=pretrained != "none",
         )
-        return build_detector(config.model, options, pretrained=config.pretrained, weights_from=weights_from)
+        return build_detector(config.model, options, pretrained=pretrained, weights_from=weights_from)
 
     @classmethod
     def plain_network(cls, network: nn.Module, image_size: int) -> nn.Module:

@@ -1,5 +1,6 @@
 """Networks of segmentation-models-pytorch, which is imported only for runs that need it: that takes seconds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,14 @@ from torch import nn
 
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
 from trainingapp.contract.messages.tasks import (
-    DOWNLOAD_FAILED,
     FAMILY_UNKNOWN,
     NETWORK_CANNOT_BE_BUILT,
     NO_PUBLISHED_BACKBONE,
     NO_PUBLISHED_MODEL,
 )
-from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
+from trainingapp.contract.messages.weights import PUBLISHED_UNFIT
+from trainingapp.contract.published_weights import SMP_FILES, Kind, Published, hub_file
+from trainingapp.engine.published import obtained
 from trainingapp.engine.tasks.classification.from_timm import build_timm
 
 USUAL_SIZE = 224
@@ -66,31 +68,33 @@ def _load_timm_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) 
 
 
 def _load_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> None:
-    """ImageNet weights of the encoder, from Hugging Face. Raises WeightsUnavailable, BadConfig.
-
-    Downloaded here and not by the library, which would use a folder of the user.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+    """ImageNet weights of the encoder, from Hugging Face. Raises WeightsUnavailable, BadConfig."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    published = encoder_weights(encoder)
+    if published is None:
+        raise BadConfig(NO_PUBLISHED_BACKBONE(name=encoder))
+    path = obtained(published, weights_cache_dir)
+    assert isinstance(model.encoder, nn.Module)
+    try:
+        model.encoder.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise WeightsUnavailable(PUBLISHED_UNFIT(path=str(path), name=encoder, error=str(error))) from error
+
+
+def published_smp(name: str) -> Mapping[Kind, Published]:
+    """The published weights of the encoder of "{architecture}_{encoder}"."""
+    found = encoder_weights(name.partition("_")[2])
+    return {"backbone": found} if found else {}
+
+
+def encoder_weights(encoder: str) -> Published | None:
+    """ImageNet weights of an encoder, as the studio's table or the library knows them."""
+    if encoder in SMP_FILES:
+        return SMP_FILES[encoder]
     from segmentation_models_pytorch.encoders import encoders
 
     known: dict[str, Any] = encoders
-    published = known.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
-    if published is None:
-        raise BadConfig(NO_PUBLISHED_BACKBONE(name=encoder))
-    try:
-        with socket_timeout(DOWNLOAD_TIMEOUT_S):
-            file = hf_hub_download(
-                published["repo_id"],
-                "model.safetensors",
-                revision=published["revision"],
-                cache_dir=weights_cache_dir / "huggingface",
-            )
-        state = load_file(file)
-    except (OSError, RuntimeError, SafetensorError, HfHubHTTPError) as error:
-        message = DOWNLOAD_FAILED(name=encoder, error=str(error), host="huggingface.co")
-        raise WeightsUnavailable(message) from error
-    assert isinstance(model.encoder, nn.Module)
-    model.encoder.load_state_dict(state)
+    about = known.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
+    return hub_file(about["repo_id"], revision=about["revision"], licence="") if about else None

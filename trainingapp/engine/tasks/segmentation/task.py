@@ -1,6 +1,6 @@
 """A class for each pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,8 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_MASK
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, mask, mask_shares
+from trainingapp.contract.pretrained import AUTO
+from trainingapp.contract.published_weights import Kind, Published
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
 from trainingapp.engine.checkpoint_content import Normalisation
@@ -26,10 +28,11 @@ from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.data.transforms import augmented_each
 from trainingapp.engine.seeding import seeded
 from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
+from trainingapp.engine.tasks.segmentation.from_smp import published_smp
 from trainingapp.engine.tasks.segmentation.from_transformers import Mask2Former
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
-from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes, timm_name
+from trainingapp.engine.tasks.segmentation.networks import SMP, build_segmenter, segmenter_head_prefixes, timm_name
 from trainingapp.engine.tasks.segmentation.upsampling import deterministic_upsampling
 from trainingapp.engine.tasks.task import IMAGENET, BaseTask, Found
 from trainingapp.engine.timm_facts import normalisation_of, published_remarks
@@ -64,7 +67,7 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
         return build_segmenter(
             config.model,
             class_count=class_count + 1,  # the background
-            pretrained=config.pretrained if weights_from else "none",
+            pretrained=config.pretrained if weights_from and config.pretrained != AUTO else "none",
             weights_cache_dir=weights_from or Path(),
             image_size=config.image_size,
         )
@@ -78,6 +81,10 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
         """Images are padded to whole patches, so that those are no concern here."""
         name, config = timm_name(self._config.model), self._config
         return published_remarks(name, config.image_size) if name and config.pretrained == "backbone" else []
+
+    @classmethod
+    def published(cls, model: str) -> Mapping[Kind, Published]:
+        return published_smp(model.removeprefix(SMP)) if model.startswith(SMP) else {}
 
     @classmethod
     def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
