@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.published import (
+    SCRATCH_LICENCE,
     SCRATCH_NONE_EXIST,
     SCRATCH_NOT_CACHED,
     SCRATCH_OFF,
@@ -71,10 +72,16 @@ def settled_config(
     return {**config, field: decided} if config.get(field) == AUTO else dict(config)
 
 
+def automatic(options: Mapping[Kind, Published]) -> dict[Kind, Published]:
+    """Those that `auto` may take: a licence that excludes commercial use is for a person to accept, by name."""
+    return {kind: published for kind, published in options.items() if published.allows_commercial_use}
+
+
 def expected_kind(options: Mapping[Kind, Published], folder: Path, mode: Mode) -> Decided:
     """What a run would decide now, if all that it may download can be reached."""
     if mode == "off":
         return "none"
+    options = automatic(options)
     return next(
         (kind for kind in KINDS if kind in options and (mode == "download" or located(options[kind], folder))), "none"
     )
@@ -92,7 +99,7 @@ def outlook(
     if kind == "none":
         if not is_listed:
             return WILL_ASK_LIBRARY(name=model)
-        return WILL_START_FROM_SCRATCH() if options else SCRATCH_NONE_EXIST(name=model)
+        return WILL_START_FROM_SCRATCH() if automatic(options) else _none_reason(options, model)
     published = options[kind]
     if located(published, folder):
         return (WILL_TAKE_WHOLE if kind == "whole" else WILL_TAKE_BACKBONE)(name=published.name)
@@ -106,4 +113,10 @@ def scratch_reason(options: Mapping[Kind, Published], mode: Mode, model: str) ->
     """Why nothing is loaded where nothing was tried."""
     if mode == "off":
         return SCRATCH_OFF()
-    return SCRATCH_NOT_CACHED() if options else SCRATCH_NONE_EXIST(name=model)
+    return SCRATCH_NOT_CACHED() if automatic(options) else _none_reason(options, model)
+
+
+def _none_reason(options: Mapping[Kind, Published], model: str) -> Message:
+    """Why there is nothing that `auto` may take."""
+    refused = next(iter(options.values()), None)
+    return SCRATCH_LICENCE(name=refused.name, licence=refused.licence) if refused else SCRATCH_NONE_EXIST(name=model)

@@ -6,6 +6,7 @@ for when a run starts.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -55,6 +56,11 @@ class Published:
     def file(self) -> str:
         """The name of the file alone."""
         return self.place.rpartition("/")[2]
+
+    @property
+    def allows_commercial_use(self) -> bool:
+        """Whether the licence leaves it open what a model that starts from the file is used for."""
+        return not re.search(r"(^|[^a-z])(nc|non-?commercial|research)([^a-z]|$)", self.licence, re.IGNORECASE)
 
     def with_hash(self, sha256: str) -> "Published":
         """The same file, expected to have this hash."""
@@ -123,6 +129,11 @@ DETECTOR_FILES = {
     "ssdlite320_mobilenet_v3_large": torchvision_file("ssdlite320_mobilenet_v3_large_coco-a79551df.pth", 14.1, COCO),
 }
 
+INSTANCE_FILES = {
+    "maskrcnn_resnet50_fpn": torchvision_file("maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", 178.1, COCO),
+    "maskrcnn_resnet50_fpn_v2": torchvision_file("maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 185.8, COCO),
+}
+
 SEGMENTER_FILES = {
     "lraspp_mobilenet_v3_large": torchvision_file("lraspp_mobilenet_v3_large-d234d4ea.pth", 13.1, VOC_LABELS),
     "deeplabv3_mobilenet_v3_large": torchvision_file("deeplabv3_mobilenet_v3_large-fc3c493d.pth", 44.4, VOC_LABELS),
@@ -144,7 +155,36 @@ TIMM_FILES = {
     "timm/convnextv2_nano": _timm("convnextv2_nano.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", 62.5, "ImageNet-22k"),
     "timm/efficientnetv2_rw_t": _timm("efficientnetv2_rw_t.ra2_in1k", "Apache-2.0", 55.1),
     "timm/vit_tiny_patch16_224": _timm("vit_tiny_patch16_224.augreg_in21k_ft_in1k", "Apache-2.0", 22.9, "ImageNet-21k"),
+    **{
+        f"timm/{name}": _timm(name, licence, megabytes, data)
+        for name, licence, megabytes, data in (
+            ("vit_small_patch14_dinov2.lvd142m", "Apache-2.0", 88.2, "LVD-142M"),
+            ("vit_small_patch14_reg4_dinov2.lvd142m", "Apache-2.0", 88.2, "LVD-142M"),
+            ("vit_base_patch14_dinov2.lvd142m", "Apache-2.0", 346.3, "LVD-142M"),
+            ("vit_small_patch16_dinov3.lvd1689m", "DINOv3-license", 86.4, "LVD-1689M"),
+            ("vit_base_patch16_dinov3.lvd1689m", "DINOv3-license", 342.6, "LVD-1689M"),
+            ("convnext_tiny.dinov3_lvd1689m", "DINOv3-license", 111.3, "LVD-1689M"),
+        )
+    },
 }
+
+
+def _coco_model(repo: str, megabytes: float) -> Published:
+    return hub_file(repo, licence="Apache-2.0", megabytes=megabytes, data=COCO)
+
+
+TRANSFORMER_FILES = {
+    "hf/rtdetrv2_r18": _coco_model("PekingU/rtdetr_v2_r18vd", 80.9),
+    "hf/rtdetrv2_r34": _coco_model("PekingU/rtdetr_v2_r34vd", 126),
+    "hf/rtdetrv2_r50": _coco_model("PekingU/rtdetr_v2_r50vd", 172),
+    "hf/dfine_n": _coco_model("ustc-community/dfine-nano-coco", 15.3),
+    "hf/dfine_s": _coco_model("ustc-community/dfine-small-coco", 41.5),
+    "hf/dfine_m": _coco_model("ustc-community/dfine-medium-coco", 78.7),
+    "hf/rfdetr_nano": _coco_model("Roboflow/rf-detr-nano", 122),
+    "hf/rfdetr_small": _coco_model("Roboflow/rf-detr-small", 128),
+    "hf/rfdetr_medium": _coco_model("Roboflow/rf-detr-medium", 135),
+}
+"""Of the detectors of the library transformers, by the people who trained them."""
 
 
 def _smp(encoder: str, revision: str, megabytes: float, licence: str) -> Published:
@@ -171,16 +211,21 @@ def classifier_weights(model: str) -> Mapping[Kind, Published]:
 
 
 def detector_weights(model: str) -> Mapping[Kind, Published]:
-    """Those of a detector of torchvision, or of one on a backbone of it."""
+    """Those of a detector of torchvision, of one on a backbone of it, or of one of transformers."""
+    if model in TRANSFORMER_FILES:
+        return {"whole": TRANSFORMER_FILES[model]}
     found: dict[Kind, Published] = {}
-    if model in DETECTOR_FILES:
-        found["whole"] = DETECTOR_FILES[model]
+    if whole := DETECTOR_FILES.get(model) or INSTANCE_FILES.get(model):
+        found["whole"] = whole
     backbone = next((name for name in CLASSIFIER_FILES if name in model), None)
     return found | {"backbone": CLASSIFIER_FILES[backbone]} if backbone else found
 
 
 def segmenter_weights(model: str) -> Mapping[Kind, Published]:
-    """Those of a segmentation network of torchvision, or of the encoder of one of segmentation-models-pytorch."""
+    """Those of a segmentation network of torchvision, of the encoder of one of segmentation-models-pytorch, or of a
+    backbone of timm."""
+    if model in TIMM_FILES:
+        return {"backbone": TIMM_FILES[model]}
     if model.startswith("smp/"):
         encoder = SMP_FILES.get(model.removeprefix("smp/").partition("_")[2])
         return {"backbone": encoder} if encoder else {}

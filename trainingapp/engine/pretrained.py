@@ -22,6 +22,7 @@ from trainingapp.contract.pretrained import (
     AUTO,
     Decided,
     Decision,
+    automatic,
     expected_kind,
     read_decision,
     scratch_reason,
@@ -132,7 +133,8 @@ def _automatic(spec: RunSpec, events: EventLog) -> Decision:
     if spec.config.start_from:
         events.log(SCRATCH_START_FROM())
         return Decision("none")
-    options, mode = options_of(spec), spec.published_weights
+    all_options, mode = options_of(spec), spec.published_weights
+    options = automatic(all_options)
     unreachable: list[str] = []
     for kind in KINDS if mode != "off" else ():
         published = options.get(kind)
@@ -151,7 +153,7 @@ def _automatic(spec: RunSpec, events: EventLog) -> Decision:
     if unreachable:
         events.log(SCRATCH_UNREACHABLE(host=unreachable[0]))
     else:
-        events.log(scratch_reason(options, mode, spec.config.model))
+        events.log(scratch_reason(all_options, mode, spec.config.model))
     return Decision("none")
 
 

@@ -31,9 +31,9 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="here the GPU check shows it on a GPU"),
 ]
 
-#: Waits for the GPU in a step, at most: for the proposals of detectors in two stages, for the positions of DINOv3, and for
-#: the costs of the matching of transformers, whose library also reads the sizes of feature maps in each layer, and the
-#: places of noisy objects. Elsewhere there is none.
+#: Waits for the GPU in a step, at most: for the proposals of detectors in two stages, for the positions of DINOv3, and
+#: for the costs of the matching of transformers, whose library also reads the sizes of feature maps in each layer, and
+#: the places of noisy objects. Elsewhere there is none.
 WAITS = {
     "fasterrcnn_": 4,
     "maskrcnn_": 4,

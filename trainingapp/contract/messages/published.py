@@ -30,6 +30,13 @@ SCRATCH_OFF = define("scratch_off", gettext_noop("Published weights are turned o
 SCRATCH_NONE_EXIST = define(
     "scratch_none_exist", gettext_noop("There are no published weights for %(name)s: training starts from scratch.")
 )
+SCRATCH_LICENCE = define(
+    "scratch_licence",
+    gettext_noop(
+        "The license of %(name)s, %(licence)s, excludes commercial use: training starts from scratch. Set pretrained "
+        "to backbone or whole to use these weights all the same."
+    ),
+)
 SCRATCH_START_FROM = define(
     "scratch_start_from", gettext_noop("The run has initial weights of its own: no published weights are loaded.")
 )

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, BaseRunConfig
+from trainingapp.contract.base_config import AUTOMATIC, BACKBONE, MULTIPLE_OF_32, NONE, WHOLE, BaseRunConfig
 from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import Metric
-from trainingapp.contract.setting import Section, Setting, Unit, pgettext
+from trainingapp.contract.published_weights import detector_weights
+from trainingapp.contract.setting import Section, Setting, Unit
 from trainingapp.contract.tasks import detection
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 
@@ -62,13 +63,17 @@ class InstancesConfig(BaseRunConfig):
         ),
     ] = "maskrcnn_resnet18_fpn"
     pretrained: Annotated[
-        Literal["none", "backbone", "whole"],
+        Literal["auto", "none", "backbone", "whole"],
         Setting(
             _("Pretrained"),
-            _("Starts from ImageNet weights of the backbone, or from COCO weights of the whole model."),
+            _(
+                "Starts from ImageNet weights of the backbone, or from COCO weights of the whole model. Automatic "
+                "takes what is in the cache or can be downloaded, else the run trains from scratch."
+            ),
             Section.MODEL,
             changes_result=True,
-            labels={"none": NONE, "backbone": BACKBONE, "whole": pgettext("a choice", "Whole model")},
+            labels={"auto": AUTOMATIC, "none": NONE, "backbone": BACKBONE, "whole": WHOLE},
+            for_new_runs="auto",
         ),
     ] = "none"
     image_size: Annotated[
@@ -159,6 +164,7 @@ TASK = TaskDescriptor(
     about=_("A box, a label and a mask for each object"),
     icon="bi-bounding-box-circles",
     config=InstancesConfig,
+    published=detector_weights,
     implementation="trainingapp.engine.tasks.instances.task:InstancesTask",
     metrics={
         **detection.TASK.metrics,  # of masks

@@ -3,8 +3,6 @@
 The values of their configurations are in `engine/tasks/detection/transformer_configs.py`.
 """
 
-from dataclasses import dataclass
-
 from pydantic import JsonValue
 
 from trainingapp.contract.architectures import HF, Architecture
@@ -37,27 +35,3 @@ TRANSFORMER_DETECTORS: dict[str, Architecture] = {
 """RT-DETRv2 (arXiv:2407.17140), D-FINE (arXiv:2410.13842) and RF-DETR (arXiv:2511.09554)."""
 
 assert all(name.startswith(HF) for name in TRANSFORMER_DETECTORS)
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """Published weights of a whole model on huggingface.co. `megabytes` is their size, 0 where it is not known."""
-
-    repository: str
-    file: str = "model.safetensors"
-    licence: str = "Apache-2.0"
-    megabytes: float = 0
-
-
-PUBLISHED_DETECTORS: dict[str, HubFile] = {
-    "hf/rtdetrv2_r18": HubFile("PekingU/rtdetr_v2_r18vd", megabytes=80.9),
-    "hf/rtdetrv2_r34": HubFile("PekingU/rtdetr_v2_r34vd", megabytes=126),
-    "hf/rtdetrv2_r50": HubFile("PekingU/rtdetr_v2_r50vd", megabytes=172),
-    "hf/dfine_n": HubFile("ustc-community/dfine-nano-coco", megabytes=15.3),
-    "hf/dfine_s": HubFile("ustc-community/dfine-small-coco", megabytes=41.5),
-    "hf/dfine_m": HubFile("ustc-community/dfine-medium-coco", megabytes=78.7),
-    "hf/rfdetr_nano": HubFile("Roboflow/rf-detr-nano", megabytes=122),
-    "hf/rfdetr_small": HubFile("Roboflow/rf-detr-small", megabytes=128),
-    "hf/rfdetr_medium": HubFile("Roboflow/rf-detr-medium", megabytes=135),
-}
-"""All were trained on COCO."""

@@ -17,14 +17,14 @@ from torch.nn import functional as F
 from trainingapp.contract.architectures import HF, OPTIONAL_LIBRARIES, missing_library
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
 from trainingapp.contract.messages.tasks import (
-    DOWNLOAD_FAILED,
     LIBRARY_MISSING,
     NO_PUBLISHED_BACKBONE,
     NO_PUBLISHED_WEIGHTS_FIT,
     SIZE_STEP,
 )
-from trainingapp.contract.tasks.transformer_detectors import PUBLISHED_DETECTORS, HubFile
-from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
+from trainingapp.contract.messages.weights import PUBLISHED_UNFIT
+from trainingapp.contract.published_weights import TRANSFORMER_FILES
+from trainingapp.engine.published import obtained
 from trainingapp.engine.tasks.detection.deterministic_sampling import deterministic_sampling
 from trainingapp.engine.tasks.detection.losses import detector_losses
 from trainingapp.engine.tasks.detection.losses.set_matching import SetTargets, corners
@@ -163,8 +163,14 @@ def published_state(name: str, weights_cache_dir: Path) -> dict[str, torch.Tenso
 
     Raises WeightsUnavailable.
     """
-    variant, published = VARIANTS[name], PUBLISHED_DETECTORS[name]
-    state = _downloaded(name, published, weights_cache_dir)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    variant, path = VARIANTS[name], obtained(TRANSFORMER_FILES[name], weights_cache_dir)
+    try:
+        state = load_file(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise WeightsUnavailable(PUBLISHED_UNFIT(path=str(path), name=name, error=str(error))) from error
     size = variant.backbone.get("image_size", 640)
     config = library_config(variant, CLASSES_OF_COCO[variant.family], size, frozen_norms=False)
     # The library renames tensors of older versions. What is drawn for others must not shift the random numbers.
@@ -174,21 +180,6 @@ def published_state(name: str, weights_cache_dir: Path) -> dict[str, torch.Tenso
         )
     whole: dict[str, torch.Tensor] = loaded.state_dict()
     return whole
-
-
-def _downloaded(name: str, published: HubFile, weights_cache_dir: Path) -> dict[str, torch.Tensor]:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        with socket_timeout(DOWNLOAD_TIMEOUT_S):
-            file = hf_hub_download(published.repository, published.file, cache_dir=weights_cache_dir / "huggingface")
-        return load_file(file)
-    except (OSError, RuntimeError, SafetensorError, HfHubHTTPError) as error:
-        message = DOWNLOAD_FAILED(name=name, error=str(error), host="huggingface.co")
-        raise WeightsUnavailable(message) from error
 
 
 def _kind(family: Family) -> Any:

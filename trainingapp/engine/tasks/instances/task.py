@@ -17,6 +17,7 @@ from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_OUTLINES
 from trainingapp.contract.messages.weights import EXPORT_TWO_STAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, instances, mask_in_box, rounded
+from trainingapp.contract.pretrained import AUTO
 from trainingapp.contract.run_lengths import encoded, read_outlines
 from trainingapp.contract.tasks.instances import InstancesConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_objects
@@ -44,6 +45,7 @@ class InstancesTask(DetectionTask):
     @classmethod
     def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
         assert isinstance(config, InstancesConfig)
+        pretrained = "none" if config.pretrained == AUTO else config.pretrained  # not decided: without a run
         options = DetectorOptions(
             class_count=class_count,
             image_size=config.image_size,
@@ -51,15 +53,15 @@ class InstancesTask(DetectionTask):
             nms_thresh=config.iou_thres,
             detections_per_img=config.max_det,
             anchor_scale=config.anchor_scale,
-            frozen_norms=config.pretrained != "none",
+            frozen_norms=pretrained != "none",
         )
-        return build_instance_network(config.model, options, pretrained=config.pretrained, weights_from=weights_from)
+        return build_instance_network(config.model, options, pretrained=pretrained, weights_from=weights_from)
 
     @classmethod
     def plain_network(cls, network: nn.Module, image_size: int) -> nn.Module:
         heads: Any = network.roi_heads
         limits = {"confidence": LEAST_CONFIDENCE, "iou": heads.nms_thresh, "limit": heads.detections_per_img}
-        return PlainInstances(network.eval(), image_size, **limits).eval()  # type: ignore[arg-type]
+        return PlainInstances(network.eval(), image_size, **limits).eval()
 
     @classmethod
     def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:

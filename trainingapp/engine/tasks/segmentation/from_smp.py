@@ -16,7 +16,7 @@ from trainingapp.contract.messages.tasks import (
 from trainingapp.contract.messages.weights import PUBLISHED_UNFIT
 from trainingapp.contract.published_weights import SMP_FILES, Kind, Published, hub_file
 from trainingapp.engine.published import obtained
-from trainingapp.engine.tasks.classification.from_timm import build_timm
+from trainingapp.engine.tasks.classification.from_timm import build_timm, network_weights
 
 USUAL_SIZE = 224
 
@@ -90,7 +90,9 @@ def published_smp(name: str) -> Mapping[Kind, Published]:
 
 
 def encoder_weights(encoder: str) -> Published | None:
-    """ImageNet weights of an encoder, as the studio's table or the library knows them."""
+    """ImageNet weights of an encoder, as the studio's table, timm or the library knows them."""
+    if encoder.startswith("tu-"):
+        return network_weights(encoder.removeprefix("tu-"))
     if encoder in SMP_FILES:
         return SMP_FILES[encoder]
     from segmentation_models_pytorch.encoders import encoders

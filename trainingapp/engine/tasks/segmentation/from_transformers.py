@@ -99,7 +99,7 @@ class Mask2Former(nn.Module):
 
 def _classes_in(mask_HW: torch.Tensor) -> torch.Tensor:
     """int64: the classes of a mask; the background where every pixel is ignored."""
-    found = mask_HW.unique().long()
+    found: torch.Tensor = mask_HW.unique().long()  # type: ignore[no-untyped-call, unused-ignore]
     shown = found[found != IGNORED_PIXEL]
     return shown if len(shown) else found.new_zeros(1)
 

@@ -27,6 +27,7 @@ from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
 from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.data.transforms import augmented_each
 from trainingapp.engine.seeding import seeded
+from trainingapp.engine.tasks.classification.from_timm import published_timm
 from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
 from trainingapp.engine.tasks.segmentation.from_smp import published_smp
 from trainingapp.engine.tasks.segmentation.from_transformers import Mask2Former
@@ -84,7 +85,10 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
 
     @classmethod
     def published(cls, model: str) -> Mapping[Kind, Published]:
-        return published_smp(model.removeprefix(SMP)) if model.startswith(SMP) else {}
+        if model.startswith(SMP):
+            return published_smp(model.removeprefix(SMP))
+        name = timm_name(model)
+        return published_timm(name) if name else {}
 
     @classmethod
     def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
