@@ -31,8 +31,8 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="here the GPU check shows it on a GPU"),
 ]
 
-#: Waits for the GPU in a step, at most: for the proposals of detectors in two stages, for the positions of DINOv3, and for
-#: the matching and the sizes of Mask2Former in each of its layers. Elsewhere there is none.
+#: Waits for the GPU in a step, at most: for the proposals of detectors in two stages, for the positions of DINOv3, and
+#: for the matching and the sizes of Mask2Former in each of its layers. Elsewhere there is none.
 WAITS = {
     "fasterrcnn_": 4,
     "timm/vit_small_patch16_dinov3": 1,
