@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from trainingapp.contract.architectures import HF
 from trainingapp.contract.config import config_defaults, config_fields
 from trainingapp.contract.tasks.foundation import takes_adapters
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.presentation.choices import choice_label, label_text
 from trainingapp.presentation.text import Text
 
@@ -16,8 +17,8 @@ from trainingapp.presentation.text import Text
 IMAGE_STEP = 32
 LEAST_IMAGE_SIZE = 64
 
-#: Tasks whose networks have a backbone and few other layers, so that a frozen backbone is of use.
-OF_BACKBONES = ("classification", "segmentation")
+#: What tasks predict whose networks have a backbone and few other layers, so that a frozen backbone is of use.
+OF_BACKBONES = ("classes", "mask")
 OF_PUBLISHED_WEIGHTS = ("pretrained", "freeze", "lora_rank", "layer_decay")
 USUAL_RANK = 8
 USUAL_LAYER_DECAY = 0.75
@@ -54,7 +55,8 @@ def presets_of(task: str, model: str) -> list[Preset]:
         ("balanced", _("Balanced"), _("The defaults of the model."), balanced),
         ("best", _("Best quality"), _("Trains longer, with more variation of the images."), best),
     ]
-    if task in OF_BACKBONES and not model.startswith(HF):  # these have no published weights
+    # Those of transformers have no published weights here.
+    if "pretrained" in fields and TASKS[task].prediction in OF_BACKBONES and not model.startswith(HF):
         kept = {name: defaults[name] for name in OF_PUBLISHED_WEIGHTS}
         for *_words, values in rows:
             values |= kept
