@@ -59,7 +59,7 @@ class InstancesTask(DetectionTask):
     def plain_network(cls, network: nn.Module, image_size: int) -> nn.Module:
         heads: Any = network.roi_heads
         limits = {"confidence": LEAST_CONFIDENCE, "iou": heads.nms_thresh, "limit": heads.detections_per_img}
-        return PlainInstances(network.eval(), image_size, **limits).eval()  # type: ignore[arg-type]
+        return PlainInstances(network.eval(), image_size, **limits).eval()
 
     @classmethod
     def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:
