@@ -14,8 +14,8 @@ from trainingapp.contract.storage.durable import sha256_of
 from trainingapp.engine.networks import build_network
 
 MASK_LOGITS = "roi_heads.mask_predictor.mask_fcn_logits.weight"
-"""Random ones make logits of up to 440, at which rounding of the input's last digit changes probabilities by 4e-4; those
-of trained networks are within 10 or so."""
+"""Random ones make logits of up to 440, at which rounding of the input's last digit changes probabilities by 4e-4;
+those of trained networks are within 10 or so."""
 
 
 def make_card(task: str, model: str, size: int, classes: list[str], **config: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ OWN = ("contract/tasks/", "engine/tasks/", "migrations/")
 OTHER_MEANINGS = {
     "api/model_schemas.py": 1,  # an example
     "api/schemas.py": 1,  # an example
-    "datasets/sources/formats/coco.py": 1,  # a key of COCO's files
+    "datasets/sources/formats/coco.py": 3,  # a key of COCO's files, and the name of one
     "datasets/sources/folder_names.py": 1,  # the name of a folder
     "datasets/sources/formats/label_studio.py": 1,  # a key of its files
     "datasets/sources/split_lists.py": 1,  # the name of a folder

@@ -318,7 +318,7 @@ def _found(
         mask_HW = mask(outputs[0], image)
         return {"shares": mask_shares(mask_HW, classes)}, mask_HW
     confidence = card["confidence"] if options.confidence is None else options.confidence
-    if card["prediction"] == "instances":
+    if card["prediction"] == "objects":
         found_rows, counts = instances(outputs, image, confidence)
         objects = _objects(rounded(found_rows), classes)
         for one, text in zip(objects, counts, strict=True):
@@ -356,7 +356,7 @@ def _drawn(path: Path, card: Card, line: dict[str, Any], mask_HW: NDArray[np.uin
     if mask_HW is not None:
         return _with_mask(image, mask_HW)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(11, image.height // 30))
-    if card["prediction"] == "instances":
+    if card["prediction"] == "objects":
         image = _with_objects(image, line["boxes"], card["classes"])
         draw = ImageDraw.Draw(image)
     for box in line.get("boxes", []):

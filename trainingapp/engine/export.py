@@ -223,7 +223,7 @@ def _scripts(card: Card) -> dict[ModuleType, str]:
     scripts = {prediction: "predict.py"}
     if card.get("conversion"):
         scripts |= {deep_images: "deep_images.py", tiff_bands: "tiff_bands.py"}
-    if TASKS[card["task"]].prediction == "instances":
+    if TASKS[card["task"]].prediction == "objects":
         scripts[run_lengths] = "run_lengths.py"
     return scripts
 

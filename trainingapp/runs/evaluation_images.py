@@ -137,7 +137,7 @@ class Gallery:
         kind = self._content.kind
         chips = [self._chip(label) for label in _own_labels(sample)] if kind == "classes" else []
         shown = sample.boxes if self._content.has_boxes else ()
-        outlines = _paths(self._true_masks(sample) if kind == "instances" else [], len(shown), sample)
+        outlines = _paths(self._true_masks(sample) if kind == "objects" else [], len(shown), sample)
         boxes = [
             self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd, outline=outline)
             for box, outline in zip(shown, outlines, strict=True)

@@ -91,7 +91,7 @@ def _annotations(dataset: Dataset) -> set[str]:
 def lacks_outlines(dataset: Dataset) -> bool:
     """Whether the dataset was imported with outlines by a version that stored them as boxes and one mask alone."""
     found = _annotations(dataset)
-    return {"boxes", "masks"} <= found and "instances" not in found
+    return {"boxes", "masks"} <= found and "outlines" not in found
 
 
 def _filter(query: QueryDict, dataset: Dataset) -> tuple[str | None, int | None]:

@@ -16,14 +16,14 @@ from trainingapp.contract.dataset_index import Split
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.published_weights import Kind, Published, no_weights
 
-Annotation = Literal["labels", "multi_labels", "boxes", "masks", "instances"]
+Annotation = Literal["labels", "multi_labels", "boxes", "masks", "outlines"]
 """What a dataset knows about an image: one class of its own, any number of classes, objects with boxes, the class of
 each pixel, or objects with boxes and masks."""
 
-PredictionKind = Literal["classes", "boxes", "mask", "instances"]
+PredictionKind = Literal["classes", "boxes", "mask", "objects"]
 """What a model gives for an image, and so how pages and scripts draw it; see `contract/evaluation.py`."""
 
-BOXES_KINDS: frozenset[PredictionKind] = frozenset({"boxes", "instances"})
+BOXES_KINDS: frozenset[PredictionKind] = frozenset({"boxes", "objects"})
 """Predictions that are objects with boxes."""
 
 

@@ -175,8 +175,8 @@ TASK = TaskDescriptor(
     quality_chart=(("f1", "val"), ("ap50", "val"), ("ap", "val"), ("box_ap", "val")),
     loss_parts={name: label for name, label in detection.TASK.loss_parts.items() if name != "loss_centre"}
     | {"loss_mask": _("Mask loss")},
-    annotation="instances",
-    prediction="instances",
+    annotation="outlines",
+    prediction="objects",
     image_fit="letterbox",
     output_names=("boxes", "scores", "labels", "masks"),
     outputs_help=(

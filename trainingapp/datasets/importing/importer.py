@@ -153,7 +153,7 @@ def _ingest_images(
             folder=folder,
             class_count=len(layout.classes),
             wants_mask=wants_mask,
-            wants_outlines="instances" in layout.annotations,
+            wants_outlines="outlines" in layout.annotations,
             wants_labels=layout.has_multi_labels,
             reading=reading,
         )

@@ -159,7 +159,7 @@ def object_annotations(images: Sequence[SourceImage], report: Report) -> list[An
     total = sum(len(image.shapes) for image in images)
     outlined = sum(count_outlined(image.shapes) for image in images)
     if total and outlined == total:
-        return ["boxes", "masks", "instances"]
+        return ["boxes", "masks", "outlines"]
     if outlined:
         report.warn("partly_outlined", messages.PARTLY_OUTLINED(count=outlined, total=total))
     return ["boxes"]

@@ -16,7 +16,7 @@ from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "scenes"
 ANNOTATIONS_FILE = "annotations.json"
-_ANNOTATIONS: tuple[Annotation, ...] = ("boxes", "masks", "labels", "instances")
+_ANNOTATIONS: tuple[Annotation, ...] = ("boxes", "masks", "labels", "outlines")
 #: Keys of the list of images; version 0.1 used the second one.
 _IMAGE_KEYS = ("images", "pictures")
 

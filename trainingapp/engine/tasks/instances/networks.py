@@ -75,7 +75,7 @@ def _whole(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.
 
 def _slim(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
     """A network of our own: narrow heads, and few proposals, for small images."""
-    channels, classes = SLIM_CHANNELS, options.class_count + 1
+    channels, width, classes = SLIM_CHANNELS, SLIM_MASK_LAYERS[-1], options.class_count + 1
     stages = dense_stages(backbone_name) if backbone_name.startswith("mobilenet") else [1, 2, 3, 4]
     backbone = pyramid(backbone_name, stages, options, channels, LastLevelMaxPool())
     anchors = _anchors(len(stages) + 1, options)
@@ -89,7 +89,7 @@ def _slim(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
         box_predictor=FastRCNNPredictor(SLIM_BOX_FEATURES, classes),  # type: ignore[no-untyped-call]
         mask_roi_pool=_pool(levels, 14, options),
         mask_head=MaskRCNNHeads(channels, SLIM_MASK_LAYERS, 1),
-        mask_predictor=MaskRCNNPredictor(*SLIM_MASK_LAYERS, classes),  # type: ignore[no-untyped-call]
+        mask_predictor=MaskRCNNPredictor(width, width, classes),  # type: ignore[no-untyped-call]
         **SLIM_SAMPLES,
         **options.thresholds("box_"),
     )
