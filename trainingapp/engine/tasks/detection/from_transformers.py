@@ -163,6 +163,9 @@ def published_state(name: str, weights_cache_dir: Path) -> dict[str, torch.Tenso
 
     Raises WeightsUnavailable.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # for a terminal
     variant, published = VARIANTS[name], PUBLISHED_DETECTORS[name]
     state = _downloaded(name, published, weights_cache_dir)
     size = variant.backbone.get("image_size", 640)
