@@ -20,7 +20,9 @@ from tests.helpers.trainers import EndAfter, assert_bit_equal, assert_same_resul
 from trainingapp.contract.architectures import OPTIONAL_LIBRARIES, missing_library
 from trainingapp.contract.config import config_fields, parse_config
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
-from trainingapp.contract.prediction import prepared
+from trainingapp.contract.export_options import ExportOptions
+from trainingapp.contract.messages import MessageError
+from trainingapp.contract.prediction import prepared, suppressed
 from trainingapp.contract.tasks.transformer_detectors import PUBLISHED_DETECTORS, TRANSFORMER_DETECTORS
 from trainingapp.engine.export import differences, drawn_images
 from trainingapp.engine.networks import load_plain_network
@@ -38,6 +40,7 @@ from trainingapp.engine.tasks.detection.networks import (
     head_prefixes,
     loss_parts,
 )
+from trainingapp.engine.tasks.detection.plain_outputs import export_detector, plain_detector
 from trainingapp.engine.tasks.detection.transformer_configs import (
     CLASSES_OF_COCO,
     VARIANTS,
@@ -444,6 +447,36 @@ def test_an_interrupted_run_resumes_bit_exactly(
 
 
 # Exports
+
+
+def test_a_free_image_size_is_refused(tmp_path: Path) -> None:
+    card = make_card("detection", RT_DETR, SIZE, ["disc", "ring", "star"])
+    with pytest.raises(MessageError, match="fixed image size"):
+        export_detector(_build(RT_DETR), card, ExportOptions(size="dynamic"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_images_are_predicted_as_each_alone(name: str) -> None:
+    images, _targets = _images_and_targets()
+    network = _build(name, noise=0.05)
+    plain = plain_detector(network, SIZE)
+    several = export_detector(
+        network, make_card("detection", name, SIZE, ["a", "b", "c"]), ExportOptions(batch="dynamic")
+    )
+    with torch.inference_mode():
+        together, batch = plain.by_image(images), several(images)
+        for place, outputs in enumerate(together):
+            for part, alone, of_batch in zip(outputs, plain(images[place : place + 1]), batch, strict=True):
+                torch.testing.assert_close(part, alone, rtol=1e-4, atol=1e-3)
+                assert torch.equal(part, of_batch[place])
+
+
+def test_boxes_of_one_object_are_all_kept() -> None:
+    """What an export and the page of predictions suppress with the overlap of 1 that the networks have."""
+    card = make_card("detection", RT_DETR, SIZE, ["disc"])
+    assert card["config"]["iou_thres"] == 1
+    rows = [[0, 0.9, 0.0, 0.0, 10.0, 10.0], [0, 0.8, 0.0, 0.0, 10.0, 10.0], [0, 0.7, 0.0, 0.0, 9.9, 10.0]]
+    assert suppressed(rows, card["config"]["iou_thres"], 10) == rows
 
 
 @pytest.mark.parametrize("name", NAMES)

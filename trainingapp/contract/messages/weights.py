@@ -262,6 +262,10 @@ EXPORT_TWO_STAGES = define(
         "fixed image size."
     ),
 )
+EXPORT_TRANSFORMER_SIZE = define(
+    "export_transformer_size",
+    gettext_noop("The queries of this detector are made for images of one size. Choose a fixed image size."),
+)
 EXPORT_SIZE_FIXED = define(
     "export_size_fixed",
     gettext_noop("This network only takes images of its own size: %(error)s. Choose a fixed image size."),

@@ -165,7 +165,9 @@ def published_state(name: str, weights_cache_dir: Path) -> dict[str, torch.Tenso
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # for a terminal
     variant, path = VARIANTS[name], obtained(TRANSFORMER_FILES[name], weights_cache_dir)
     try:
         state = load_file(path)

@@ -21,7 +21,7 @@ from torchvision.ops.poolers import _setup_scales
 from trainingapp.contract.architectures import HF
 from trainingapp.contract.export_options import NMS_OUTPUTS, ExportOptions
 from trainingapp.contract.messages import MessageError
-from trainingapp.contract.messages.weights import EXPORT_SIZE_FIXED, EXPORT_TWO_STAGES
+from trainingapp.contract.messages.weights import EXPORT_TRANSFORMER_SIZE, EXPORT_TWO_STAGES
 from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, TOLERANCE, Card
 from trainingapp.contract.prediction import MOST_CANDIDATES, Floats, Prepared, candidates, suppressed
 from trainingapp.engine.plain_outputs import Outputs, largest_difference
@@ -55,7 +55,7 @@ def export_detector(network: nn.Module, card: Card, options: ExportOptions) -> n
     plain: nn.Module
     if isinstance(network, TransformerDetector):
         if options.size == "dynamic":
-            raise MessageError(EXPORT_SIZE_FIXED())
+            raise MessageError(EXPORT_TRANSFORMER_SIZE())
         plain = BatchedQueries(network) if options.batch == "dynamic" else _Queries(network)
     elif isinstance(network, FasterRCNN):
         if options.is_dynamic:
