@@ -90,11 +90,12 @@ class Mask2Former(nn.Module):
         return outputs.loss.reshape(()), self._logits(outputs, images_NCHW)
 
     def _logits(self, outputs: Any, images_NCHW: torch.Tensor) -> torch.Tensor:
-        chances_NQK = outputs.class_queries_logits.float().softmax(-1)[..., :-1]
-        shares_NQHW = outputs.masks_queries_logits.float().sigmoid()
+        chances_NQK: torch.Tensor = outputs.class_queries_logits.float().softmax(-1)[..., :-1]
+        shares_NQHW: torch.Tensor = outputs.masks_queries_logits.float().sigmoid()
         shares_NKHW = torch.einsum("nqk,nqhw->nkhw", chances_NQK, shares_NQHW)
         whole = F.interpolate(shares_NKHW, size=images_NCHW.shape[-2:], mode="bilinear", align_corners=False)
-        return whole.clamp(min=LEAST_SHARE).log()
+        logits: torch.Tensor = whole.clamp(min=LEAST_SHARE).log()
+        return logits
 
 
 def _classes_in(mask_HW: torch.Tensor) -> torch.Tensor:
