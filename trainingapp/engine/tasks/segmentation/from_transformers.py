@@ -94,13 +94,12 @@ class Mask2Former(nn.Module):
         shares_NQHW: torch.Tensor = outputs.masks_queries_logits.float().sigmoid()
         shares_NKHW = torch.einsum("nqk,nqhw->nkhw", chances_NQK, shares_NQHW)
         whole = F.interpolate(shares_NKHW, size=images_NCHW.shape[-2:], mode="bilinear", align_corners=False)
-        logits: torch.Tensor = whole.clamp(min=LEAST_SHARE).log()
-        return logits
+        return whole.clamp(min=LEAST_SHARE).log()
 
 
 def _classes_in(mask_HW: torch.Tensor) -> torch.Tensor:
     """int64: the classes of a mask; the background where every pixel is ignored."""
-    found = mask_HW.unique().long()
+    found: torch.Tensor = mask_HW.unique().long()
     shown = found[found != IGNORED_PIXEL]
     return shown if len(shown) else found.new_zeros(1)
 
