@@ -47,12 +47,15 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def trained(user: User, tints: Dataset) -> TrainingRun:
     """A run that a real trainer has trained, with averaged weights."""
+    return train(user, tints, model="mobilenet_v3_small")
+
+
+def train(user: User, tints: Dataset, **config: Any) -> TrainingRun:
     run = make_run(
         user,
         tints,
         "Tints",
         start=True,
-        model="mobilenet_v3_small",
         image_size=32,
         batch_size=8,
         epochs=1,
@@ -60,6 +63,7 @@ def trained(user: User, tints: Dataset) -> TrainingRun:
         ema_decay=0.9,
         device="cpu",
         cpu_threads=1,
+        **config,
     )
     claimed = claim_next(HOST, worker_id())
     assert claimed is not None
@@ -110,6 +114,16 @@ def test_a_checkpoint_becomes_a_model_with_its_origin(trained: TrainingRun, user
     # The averaged weights were evaluated, so they are the ones that are kept.
     stored, held = load_file(weights.path), checkpoint_weights(best.path)
     assert all(torch.equal(stored[name], held[name]) for name in held)
+
+
+def test_a_model_normalises_as_its_checkpoint_and_has_no_adapters(user: User, tints: Dataset) -> None:
+    run = train(user, tints, model="timm/test_vit", freeze="backbone", lora_rank=2)
+    weights = weights_verbs.save_weights(run, name="Adapted", by=user)
+    assert work_off().state == "done"
+    weights.refresh_from_db()
+    assert (weights.state, weights.is_whole) == ("ready", True)
+    assert weights.normalisation == weights.card()["normalisation"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+    assert not [name for name in load_file(weights.path) if "lora" in name]
 
 
 def test_saving_the_same_checkpoint_twice_gives_one_model(saved_row: Checkpoint, user: User) -> None:

@@ -90,8 +90,8 @@ class Mask2Former(nn.Module):
         return outputs.loss.reshape(()), self._logits(outputs, images_NCHW)
 
     def _logits(self, outputs: Any, images_NCHW: torch.Tensor) -> torch.Tensor:
-        chances_NQK = outputs.class_queries_logits.float().softmax(-1)[..., :-1]
-        shares_NQHW = outputs.masks_queries_logits.float().sigmoid()
+        chances_NQK: torch.Tensor = outputs.class_queries_logits.float().softmax(-1)[..., :-1]
+        shares_NQHW: torch.Tensor = outputs.masks_queries_logits.float().sigmoid()
         shares_NKHW = torch.einsum("nqk,nqhw->nkhw", chances_NQK, shares_NQHW)
         whole = F.interpolate(shares_NKHW, size=images_NCHW.shape[-2:], mode="bilinear", align_corners=False)
         return whole.clamp(min=LEAST_SHARE).log()
@@ -99,7 +99,7 @@ class Mask2Former(nn.Module):
 
 def _classes_in(mask_HW: torch.Tensor) -> torch.Tensor:
     """int64: the classes of a mask; the background where every pixel is ignored."""
-    found: torch.Tensor = mask_HW.unique().long()  # type: ignore[no-untyped-call, unused-ignore]
+    found: torch.Tensor = mask_HW.unique().long()
     shown = found[found != IGNORED_PIXEL]
     return shown if len(shown) else found.new_zeros(1)
 
