@@ -201,10 +201,10 @@ def test_every_code_that_is_named_in_the_code_is_defined() -> None:
 #: Numbers without thousands separators: settings, values of a file, places, sizes in pixels, and small numbers.
 PLAIN_NUMBERS = set(
     """
-    after attempt band batch_size before bits blue cores devices epoch epochs exit_status factor fold frame free given
-    gpus green height high hours images_per_s largest last least level line low max megabytes minutes new newest number
-    old opset percent pid pixels present protocol rank real_height real_width red seconds seed size smallest status step
-    steps taken usual value width
+    after attempt band batch_size before bits blue cores devices epoch epochs exit_status factor fitting fold frame
+    free given gpus green height high hours images_per_s largest last least level line low max megabytes minutes new
+    newest number old opset patch percent pid pixels present protocol published rank real_height real_width red
+    seconds seed size smallest status step steps taken usual value width
     """.split()  # noqa: SIM905
 )
 
