@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 
 from tests.api.conftest import Api
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 #: Required paths and methods, and schemas by name.
@@ -67,7 +68,7 @@ def test_operations_have_short_unique_names(document: dict[str, Any]) -> None:
 
 def test_the_configurations_are_described_by_task(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    assert len(schemas["TrainingRunCreate"]["properties"]["config"]["anyOf"]) == 3
+    assert len(schemas["TrainingRunCreate"]["properties"]["config"]["anyOf"]) == len(TASKS)
     fields = schemas["DetectionConfig"]["properties"]
     assert fields["max_det"]["description"] == "Keeps at most this many boxes per image, the most confident ones."
     assert (fields["max_det"]["label"], fields["max_det"]["unit"]) == ("Max detections", "boxes")

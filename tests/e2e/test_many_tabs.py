@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.helpers.studio import Studio, wait_for
@@ -17,6 +18,7 @@ store_events(run, line({text!r}), point({step}))
 """
 
 
+@pytest.mark.long
 def test_nine_tabs_are_live(page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]) -> None:
     runs = studio.python(
         """

@@ -54,7 +54,7 @@ def points(page: Page, studio: Studio, run: int) -> list[Any]:
     return [(point["split"], point["epoch"], point["step"], point["values"]) for point in found]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_train_the_run_that_one_would(
     page: Page, studio: Studio, tmp_path: Path, log_in: Callable[[], None], problems: list[str]
 ) -> None:

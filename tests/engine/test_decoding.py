@@ -14,7 +14,7 @@ from trainingapp.contract.dataset_index import Box, Sample
 from trainingapp.contract.prediction import least_decoded
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.data.images import letterbox, load_fitted_image, load_fitted_mask, load_image
-from trainingapp.engine.tasks.detection.data import _fitted_boxes
+from trainingapp.engine.tasks.detection.data import fitted_boxes
 
 CHOICES: tuple[DecodingChoice, ...] = get_args(DecodingChoice)
 SIDEWAYS = 6
@@ -93,7 +93,7 @@ def test_boxes_and_masks_stay_on_their_objects(
     photograph: Path, tmp_path: Path, decoding: DecodingChoice, size: int
 ) -> None:
     sample = Sample("photograph.jpg", -1, "train", WIDTH, HEIGHT, boxes=(Box(0, *BOX),))
-    ((left, top, right, bottom),) = _fitted_boxes(sample, size)[0].tolist()
+    ((left, top, right, bottom),) = fitted_boxes(sample, size)[0].tolist()
     is_white_HW = (load_fitted_image(photograph, size, None, decoding) > 190).all(0)
     rows, columns = is_white_HW.any(1).nonzero().flatten(), is_white_HW.any(0).nonzero().flatten()
     found = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)

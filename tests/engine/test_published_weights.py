@@ -84,10 +84,17 @@ def _started(run_dir: Path) -> list[Any]:
 # The tables
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+UNPUBLISHED = {
+    *("pan_n", "pan_s", "pan_m"),  # of our own
+    *("hf/segformer_b0", "hf/segformer_b1", "hf/segformer_b2"),  # their licence excludes commercial use
+    "hf/mask2former_swin_tiny",
+}
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation", "instances"])
 def test_every_network_of_the_tables_has_published_weights(task: str) -> None:
-    if task in ("detection", "classification", "segmentation"):
-        assert all(TASKS[task].published(model) for model in TASKS[task].architectures)
+    without = {model for model in TASKS[task].architectures if not TASKS[task].published(model)}
+    assert without == {model for model in TASKS[task].architectures if model in UNPUBLISHED}
 
 
 @pytest.mark.parametrize(

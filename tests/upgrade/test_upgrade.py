@@ -11,7 +11,7 @@ from tests.helpers.studio import Studio
 from tests.helpers.trainers import assert_same_result
 from tests.upgrade.old_installation import OBSERVE, OldInstallation, has_history, make_old_installation, shown
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 #: Pages of version 0.1 whose response has changed intentionally.
 ANSWERS = {"/nothing/": 404, "/login/": 302}
@@ -75,9 +75,7 @@ result += [f"/api/v1/{kind}/" for kind in ("training", "datasets", "weights")]
     params=[
         # One process creates the installation that the tests of a database share.
         pytest.param("sqlite", marks=pytest.mark.xdist_group("upgrade sqlite")),
-        pytest.param(
-            "postgres", marks=[pytest.mark.postgres, pytest.mark.long, pytest.mark.xdist_group("upgrade postgres")]
-        ),
+        pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("upgrade postgres")]),
     ],
 )
 def upgraded(
@@ -125,7 +123,6 @@ def test_conversion_does_not_change_any_metric_point(upgraded: tuple[Studio, Old
     assert studio.python(POINTS_AND_CHARTS) == [points, charts, 0]
 
 
-@pytest.mark.long
 def test_every_old_page_opens_in_both_languages(upgraded: tuple[Studio, OldInstallation]) -> None:
     studio, old = upgraded
     runs = (old.completed_run, old.paused_run)
@@ -153,7 +150,6 @@ def test_a_run_paused_by_the_old_version_resumes_bit_exact(upgraded: tuple[Studi
     assert verdict["verdict"] == "exact"
 
 
-@pytest.mark.long
 def test_a_backup_of_the_old_version_is_restored(upgraded: tuple[Studio, OldInstallation], tmp_path: Path) -> None:
     _studio, old = upgraded
     restored = Studio(tmp_path / "restored")

@@ -107,7 +107,7 @@ def test_networks_of_a_library_that_is_not_installed_cannot_be_chosen(
     monkeypatch.setitem(OPTIONAL_LIBRARIES, "hf/", "no_such_library")
     page = user_client.get(ADDRESS, {"task": "detection"}).content.decode()
     assert '<option value="hf/rtdetrv2_r18" disabled>hf/rtdetrv2_r18 (needs no_such_library)</option>' in page
-    assert '<option value="fcos_resnet18_fpn" selected>fcos_resnet18_fpn</option>' in page
+    assert '<option value="pan_s" selected>pan_s</option>' in page
     form = RunForm(sent, task="detection", user=user)
     assert not form.is_valid()
     assert "no_such_library" in str(form.errors["model"])

@@ -105,7 +105,7 @@ def test_the_list_names_networks_license_size_and_state(cache: Path) -> None:
     assert found["timm/resnet10t.c3_in1k"].is_cached
     assert found["timm/resnet26d.bt_in1k"].networks == []
     weights = found["resnet18-f37072fd.pth"]
-    assert {"classification", "detection", "segmentation"} == set(weights.used_by)
+    assert {"classification", "detection", "segmentation", "instances"} == set(weights.used_by)
     assert "fcos_resnet18_fpn" in weights.networks
     assert (weights.is_cached, weights.published.licence, weights.expected_bytes) == (False, "BSD-3-Clause", 46_800_000)
     assert [one.name for one in published.named("smp/unet_resnet18")] == [ENCODER.name]
@@ -136,7 +136,8 @@ def test_the_form_of_a_run_says_what_automatic_means(user: User, cache: Path, se
     assert "Will be downloaded from download.pytorch.org: resnet18-f37072fd.pth (45 MB)" in said()
     put(RESNET, cache, PTH)
     assert "In the cache: resnet18-f37072fd.pth (backbone)" in said()
-    assert "In the cache: resnet18-f37072fd.pth (backbone)" in said("detection")
+    assert "In the cache: resnet18-f37072fd.pth (backbone)" in said("detection", model="fcos_resnet18_fpn")
+    assert "There are no published weights for pan_s" in said("detection")
     assert "initial weights of its own" in said(start_from="weights/1")
     assert "looked up when the run starts" in said(model="timm/resnet26d")
     settings.PUBLISHED_WEIGHTS = "cache"

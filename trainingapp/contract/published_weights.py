@@ -152,6 +152,7 @@ TIMM_FILES = {
     "timm/efficientnet_lite0": _timm("efficientnet_lite0.ra_in1k", "Apache-2.0", 18.8),
     "timm/regnety_002": _timm("regnety_002.pycls_in1k", "MIT", 12.7),
     "timm/convnext_atto": _timm("convnext_atto.d2_in1k", "Apache-2.0", 14.8),
+    "timm/convnextv2_atto": _timm("convnextv2_atto.fcmae_ft_in1k", "CC-BY-NC-4.0", 14.8),
     "timm/convnextv2_nano": _timm("convnextv2_nano.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", 62.5, "ImageNet-22k"),
     "timm/efficientnetv2_rw_t": _timm("efficientnetv2_rw_t.ra2_in1k", "Apache-2.0", 55.1),
     "timm/vit_tiny_patch16_224": _timm("vit_tiny_patch16_224.augreg_in21k_ft_in1k", "Apache-2.0", 22.9, "ImageNet-21k"),
@@ -227,7 +228,8 @@ def segmenter_weights(model: str) -> Mapping[Kind, Published]:
     if model in TIMM_FILES:
         return {"backbone": TIMM_FILES[model]}
     if model.startswith("smp/"):
-        encoder = SMP_FILES.get(model.removeprefix("smp/").partition("_")[2])
+        name = model.removeprefix("smp/").partition("_")[2]
+        encoder = TIMM_FILES.get("timm/" + name.removeprefix("tu-")) if name.startswith("tu-") else SMP_FILES.get(name)
         return {"backbone": encoder} if encoder else {}
     found: dict[Kind, Published] = {"whole": SEGMENTER_FILES[model]} if model in SEGMENTER_FILES else {}
     backbone = SEGMENTER_BACKBONES.get(model.partition("_")[2])

@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import AUTOMATIC, BACKBONE, MULTIPLE_OF_32, NONE, WHOLE, BaseRunConfig
-from trainingapp.contract.limits import MAX_IMAGE_SIZE
+from trainingapp.contract.limits import MAX_EPOCHS, MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.published_weights import detector_weights
@@ -147,6 +147,18 @@ class InstancesConfig(BaseRunConfig):
             advanced=True,
         ),
     ] = 0.0
+    mosaic_close_epochs: Annotated[
+        int,
+        Field(ge=0, le=MAX_EPOCHS),
+        Setting(
+            _("Close mosaic"),
+            _("Uses no mosaic in this many last epochs, so that the model ends with images as they are. 0: never."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            unit=Unit.EPOCHS,
+            advanced=True,
+        ),
+    ] = 0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(

@@ -108,7 +108,7 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         accumulation_steps: int = 1,
     ) -> None:
         self._items = items
-        self._closing_item: Callable[[int], ItemT] = getattr(items, "closing_item", items.training_item)
+        self._closing_item: Callable[[int], ItemT] | None = getattr(items, "closing_item", None)
         self._scaled: Callable[[BatchT], BatchT] | None = getattr(items, "scaled", None)
         self._accumulation_steps = accumulation_steps
         self._batch_size = batch_size
@@ -152,7 +152,7 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
             if self._augments_later:
                 items = [self._items.item(index) for index in indices_N.tolist()]
             else:
-                items, training_item = [], self._closing_item if closing else self._items.training_item
+                items, training_item = [], (closing and self._closing_item) or self._items.training_item
                 for seed, index in zip(seeds, indices_N.tolist(), strict=True):
                     generator.manual_seed(seed)
                     items.append(training_item(index))

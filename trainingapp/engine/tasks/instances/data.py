@@ -99,8 +99,15 @@ class InstanceImages:
     def training_item(self, index: int) -> InstanceImage:
         use_mosaic = self._mosaic > 0 and float(torch.rand(())) < self._mosaic
         others = torch.randint(self.sample_count, (3,)).tolist() if use_mosaic else []
-        images = [InstanceImage(self._store.get(number), self._objects(number)) for number in (index, *others)]
+        images = [self._with_objects(number) for number in (index, *others)]
         return augmented(mosaic(images) if use_mosaic else images[0], self._augmentation)
+
+    def closing_item(self, index: int) -> InstanceImage:
+        """The same without a mosaic, for the last epochs."""
+        return augmented(self._with_objects(index), self._augmentation)
+
+    def _with_objects(self, index: int) -> InstanceImage:
+        return InstanceImage(self._store.get(index), self._objects(index))
 
     def target(self, index: int) -> Objects:
         """The objects of image `index` without any change, by the rules for targets: see `clipped`."""
