@@ -91,6 +91,19 @@ UNPUBLISHED = {
 }
 
 
+def test_automatic_takes_no_weights_that_exclude_commercial_use(tmp_path: Path) -> None:
+    assert {model for model, one in TIMM_FILES.items() if not one.allows_commercial_use} == {
+        "timm/convnextv2_atto",
+        "timm/convnextv2_nano",
+    }
+    options = TASKS["classification"].published("timm/convnextv2_nano")
+    assert pretrained.expected_kind(options, tmp_path, "download") == "none"
+    said = pretrained.outlook(options, tmp_path, "download", model="x", is_listed=True, starts_from=False)
+    assert (said.code, said.params["licence"]) == ("scratch_licence", "CC-BY-NC-4.0")
+    allowed = TASKS["classification"].published("timm/resnet10t")
+    assert pretrained.expected_kind(allowed, tmp_path, "download") == "backbone"
+
+
 @pytest.mark.parametrize("task", ["classification", "detection", "segmentation", "instances"])
 def test_every_network_of_the_tables_has_published_weights(task: str) -> None:
     without = {model for model in TASKS[task].architectures if not TASKS[task].published(model)}
