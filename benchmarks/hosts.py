@@ -51,6 +51,14 @@ INTERFACE = "lan0"
 #: The bridge, with the address and port at which the database is reached.
 BRIDGE, SERVER = "cvs-hosts", ("10.211.0.254", 5433)
 DATABASE = "cvstudio_hosts"
+#: Those of `trainingapp/models/sessions.py`.
+KEEPALIVE = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 4,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 2,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 2,
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 8000,
+}
 CONFIG: dict[str, Any] = {
     **TINY,
     "batch_size": 2,
@@ -237,6 +245,8 @@ def forward(server: str) -> None:
     def serve() -> None:
         while True:
             client, _address = listener.accept()
+            for option, value in KEEPALIVE.items():  # as the server does, whose sessions ask for it
+                client.setsockopt(*option, value)
             target = socket.create_connection((url.hostname or "127.0.0.1", url.port or 5432))
             threading.Thread(target=copy_both, args=(client, target), daemon=True).start()
 

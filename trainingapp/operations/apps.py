@@ -12,9 +12,11 @@ class TrainingAppConfig(AppConfig):
     def ready(self) -> None:
         from trainingapp.accounts import audit
         from trainingapp.accounts.notifications import outbox
+        from trainingapp.models import sessions
         from trainingapp.operations import checks  # noqa: F401 - registers the system checks
         from trainingapp.runs.sweeps import following
 
+        sessions.connect()
         audit.listen()
         outbox.listen()
         following.listen()
