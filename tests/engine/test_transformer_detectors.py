@@ -58,6 +58,12 @@ RT_DETR, D_FINE, RF_DETR = NAMES
 pytestmark = pytest.mark.usefixtures("tiny_transformers")
 
 
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library adds up numbers of objects over a process group, which a run in this process may have left behind."""
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: False)
+
+
 def _build(name: str, size: int = SIZE, *, class_count: int = 3, noise: float = 0.0, **options: Any) -> Any:
     """The network; `noise` is added to its weights, so that no two queries find the same."""
     torch.manual_seed(0)
