@@ -59,6 +59,31 @@ HAS_ANCHORS = When("model", tuple(name for name in DETECTORS if name not in TRAN
 """Transformers have neither anchors, nor boxes to suppress, nor published weights of the backbone alone."""
 
 
+Mosaic = Annotated[
+    float,
+    Field(ge=0, le=1),
+    Setting(
+        _("Mosaic"),
+        _("Probability of combining four images into one training image."),
+        Section.AUGMENTATION,
+        changes_result=True,
+        advanced=True,
+    ),
+]
+MosaicCloseEpochs = Annotated[
+    int,
+    Field(ge=0, le=MAX_EPOCHS),
+    Setting(
+        _("Close mosaic"),
+        _("Uses no mosaic in this many last epochs, so that the model ends with images as they are. 0: never."),
+        Section.AUGMENTATION,
+        changes_result=True,
+        unit=Unit.EPOCHS,
+        advanced=True,
+    ),
+]
+
+
 class DetectionConfig(BaseRunConfig):
     """A box and a label for each object."""
 
@@ -164,29 +189,8 @@ class DetectionConfig(BaseRunConfig):
             when=HAS_ANCHORS,
         ),
     ] = 1.0
-    mosaic: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting(
-            _("Mosaic"),
-            _("Probability of combining four images into one training image."),
-            Section.AUGMENTATION,
-            changes_result=True,
-            advanced=True,
-        ),
-    ] = 0.0
-    mosaic_close_epochs: Annotated[
-        int,
-        Field(ge=0, le=MAX_EPOCHS),
-        Setting(
-            _("Close mosaic"),
-            _("Uses no mosaic in this many last epochs, so that the model ends with images as they are. 0: never."),
-            Section.AUGMENTATION,
-            changes_result=True,
-            unit=Unit.EPOCHS,
-            advanced=True,
-        ),
-    ] = 0
+    mosaic: Mosaic = 0.0
+    mosaic_close_epochs: MosaicCloseEpochs = 0
     copy_paste: Annotated[
         float,
         Field(ge=0, le=1),

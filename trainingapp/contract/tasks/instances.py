@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import AUTOMATIC, BACKBONE, MULTIPLE_OF_32, NONE, WHOLE, BaseRunConfig
-from trainingapp.contract.limits import MAX_EPOCHS, MAX_IMAGE_SIZE
+from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.published_weights import detector_weights
@@ -136,29 +136,8 @@ class InstancesConfig(BaseRunConfig):
             advanced=True,
         ),
     ] = 1.0
-    mosaic: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting(
-            _("Mosaic"),
-            _("Probability of combining four images into one training image."),
-            Section.AUGMENTATION,
-            changes_result=True,
-            advanced=True,
-        ),
-    ] = 0.0
-    mosaic_close_epochs: Annotated[
-        int,
-        Field(ge=0, le=MAX_EPOCHS),
-        Setting(
-            _("Close mosaic"),
-            _("Uses no mosaic in this many last epochs, so that the model ends with images as they are. 0: never."),
-            Section.AUGMENTATION,
-            changes_result=True,
-            unit=Unit.EPOCHS,
-            advanced=True,
-        ),
-    ] = 0
+    mosaic: detection.Mosaic = 0.0
+    mosaic_close_epochs: detection.MosaicCloseEpochs = 0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(
@@ -185,8 +164,13 @@ TASK = TaskDescriptor(
         "box_ap75": Metric(_("mAP75 of boxes")),
     },
     quality_chart=(("f1", "val"), ("ap50", "val"), ("ap", "val"), ("box_ap", "val")),
-    loss_parts={name: label for name, label in detection.TASK.loss_parts.items() if name != "loss_centre"}
-    | {"loss_mask": _("Mask loss")},
+    loss_parts={
+        **{
+            name: detection.TASK.loss_parts[name]
+            for name in ("loss_class", "loss_box", "loss_objectness", "loss_proposal_box")
+        },
+        "loss_mask": _("Mask loss"),
+    },
     annotation="outlines",
     prediction="objects",
     image_fit="letterbox",

@@ -18,6 +18,7 @@ from trainingapp.contract.prediction import Floats, Prepared, candidates, rounde
 from trainingapp.contract.pretrained import AUTO
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.detection import DetectionConfig
+from trainingapp.contract.tasks.instances import InstancesConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_boxes
 from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.plain_outputs import Outputs
@@ -73,15 +74,7 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
         assert isinstance(config, DetectionConfig)
         pretrained = "none" if config.pretrained == AUTO else config.pretrained  # not decided: without a run
-        options = DetectorOptions(
-            class_count=class_count,
-            image_size=config.image_size,
-            score_thresh=config.conf_thres,
-            nms_thresh=config.iou_thres,
-            detections_per_img=config.max_det,
-            anchor_scale=config.anchor_scale,
-            frozen_norms=pretrained != "none",
-        )
+        options = detector_options(config, class_count, frozen_norms=pretrained != "none")
         return build_detector(config.model, options, pretrained=pretrained, weights_from=weights_from)
 
     @classmethod
@@ -189,3 +182,18 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
         """Raises BadData for a split without any object."""
         if all(box.crowd for sample in samples for box in sample.boxes):
             raise BadData(SPLIT_WITHOUT_BOX(split=split))
+
+
+def detector_options(
+    config: DetectionConfig | InstancesConfig, class_count: int, *, frozen_norms: bool
+) -> DetectorOptions:
+    """What a configuration with boxes says about its network."""
+    return DetectorOptions(
+        class_count=class_count,
+        image_size=config.image_size,
+        score_thresh=config.conf_thres,
+        nms_thresh=config.iou_thres,
+        detections_per_img=config.max_det,
+        anchor_scale=config.anchor_scale,
+        frozen_norms=frozen_norms,
+    )

@@ -23,8 +23,7 @@ from trainingapp.contract.tasks.instances import InstancesConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_objects
 from trainingapp.engine.tasks.detection.data import BoxBatch
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
-from trainingapp.engine.tasks.detection.networks import DetectorOptions
-from trainingapp.engine.tasks.detection.task import DetectionTask
+from trainingapp.engine.tasks.detection.task import DetectionTask, detector_options
 from trainingapp.engine.tasks.instances.data import InstanceBatch, InstanceImages, targets_of
 from trainingapp.engine.tasks.instances.losses import unpacked
 from trainingapp.engine.tasks.instances.metrics import InstanceRecords, InstanceResult
@@ -46,15 +45,7 @@ class InstancesTask(DetectionTask):
     def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
         assert isinstance(config, InstancesConfig)
         pretrained = "none" if config.pretrained == AUTO else config.pretrained  # not decided: without a run
-        options = DetectorOptions(
-            class_count=class_count,
-            image_size=config.image_size,
-            score_thresh=config.conf_thres,
-            nms_thresh=config.iou_thres,
-            detections_per_img=config.max_det,
-            anchor_scale=config.anchor_scale,
-            frozen_norms=pretrained != "none",
-        )
+        options = detector_options(config, class_count, frozen_norms=pretrained != "none")
         return build_instance_network(config.model, options, pretrained=pretrained, weights_from=weights_from)
 
     @classmethod
