@@ -35,6 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
@@ -105,7 +107,7 @@ def measured(clients: int, runs: int, old: int, is_list: bool, seconds: float) -
         wait_for_port(port)
         writer.start()
         try:
-            return asyncio.run(Measurement(port, world, is_list, seconds, web).run())
+            return uvloop.run(Measurement(port, world, is_list, seconds, web).run())
         finally:
             stop.set()
             writer.join()
@@ -237,6 +239,7 @@ class Measurement:
             for number, session in enumerate(world["sessions"])
         ]
         self.pages: list[float] = []
+        self.lags: list[float] = []
 
     async def run(self) -> dict[str, Any]:
         import psutil
@@ -246,7 +249,7 @@ class Measurement:
         tasks = await self.connect()
         opening_ms = 1000 * (sum(process.cpu_times()[:2]) - before) / len(self.clients)
         await asyncio.sleep(2 + len(self.clients) / 200)  # until all have what they missed
-        prober = asyncio.create_task(self.probe())
+        beside = [asyncio.create_task(self.probe()), asyncio.create_task(self.watch())]
         self.counts = True
         cpu, start = sum(process.cpu_times()[:2]), time.monotonic()
         await asyncio.sleep(self.seconds / 2)
@@ -259,7 +262,8 @@ class Measurement:
         await asyncio.sleep(2 + len(self.clients) / 200)  # until all have what they missed
         self.counts = True
         await asyncio.sleep(self.seconds / 2)
-        prober.cancel()
+        for task in beside:
+            task.cancel()
         figures = {"rss_mb": round(process.memory_info().rss / 1e6), "threads": process.num_threads()}
         self.web.send_signal(signal.SIGTERM)
         ending = time.monotonic()
@@ -277,6 +281,7 @@ class Measurement:
             found["changes"] = sum(client.changes for client in self.clients)
         found |= {"page_p50_ms": round(1000 * statistics.median(self.pages)) if self.pages else None}
         found |= {"refused": sum(one.refused for one in self.clients), "opening_cpu_ms": round(opening_ms, 1)}
+        found["client_lag_p99_ms"] = round(1000 * sorted(self.lags)[int(len(self.lags) * 0.99)])
         return {**found, "sigterm_s": round(ended_s, 2)}
 
     async def connect(self) -> list["asyncio.Task[None]"]:
@@ -336,6 +341,14 @@ class Measurement:
             start = time.monotonic()
             await self.page(self.clients[0], "/account/")
             self.pages.append(time.monotonic() - start)
+
+    async def watch(self) -> None:
+        """How late this process is itself: a delay of the clients that is none of the server."""
+        while True:
+            due = time.monotonic() + 0.02
+            await asyncio.sleep(0.02)
+            if self.counts:
+                self.lags.append(time.monotonic() - due)
 
     async def page(self, client: Client, address: str) -> None:
         reader, writer, _status = await self.asked(client, address)

@@ -7,12 +7,13 @@ read it, Django sends the headers, and its thread ends. The rest is sent by the 
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 from django.core import signals
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
@@ -38,12 +39,18 @@ OPENED_AT_ONCE = 4
 SLOW_S = 20.0
 
 
+class Direct(Protocol):
+    """Who may send without the chunks: while these wait for something to send, `sink` takes whole events."""
+
+    sink: Callable[[bytes], bool] | None
+
+
 class EventStream(StreamingHttpResponse):
     """A response of Server-Sent Events. `chunks` are whole events, encoded."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes, None], direct: Direct | None = None) -> None:
         super().__init__(chunks, content_type="text/event-stream")
-        self.chunks = chunks
+        self.chunks, self.direct = chunks, direct
         self.headers["Cache-Control"] = "no-cache, no-transform"
         self.headers["X-Accel-Buffering"] = "no"
 
@@ -55,6 +62,32 @@ class _Open:
     send: Send
     since: float | None = None
     task: asyncio.Task[None] | None = None
+    #: The end of a chunk that was sent directly and that the connection did not take at once.
+    rest: asyncio.Task[None] | None = None
+
+    def write(self, chunk: bytes) -> bool:
+        """Send a chunk without changing to the task of the stream, or return False: the one before is not taken yet.
+
+        With thousands of readers of one event most of the time would go into changing tasks.
+        """
+        if self.since is not None:
+            return False
+        sending = self.send(_body(chunk))
+        if not isinstance(sending, Coroutine):
+            return False
+        try:
+            waits_for = sending.send(None)
+        except StopIteration:
+            return True
+        self.since = asyncio.get_running_loop().time()
+        self.rest = asyncio.create_task(self._sent(_resumed(sending, waits_for)))
+        return True
+
+    async def _sent(self, sending: Awaitable[None]) -> None:
+        try:
+            await sending
+        finally:
+            self.since = self.rest = None
 
     def drop(self) -> None:
         """Give up the reader. Closing would wait until it has taken everything."""
@@ -62,8 +95,20 @@ class _Open:
         transport = getattr(getattr(self.send, "__self__", None), "transport", None)
         if transport is not None:
             transport.abort()
-        if self.task is not None:
-            self.task.cancel()
+        for task in (self.task, self.rest):
+            if task is not None:
+                task.cancel()
+
+
+@types.coroutine
+def _resumed(sending: Coroutine[Any, None, None], waits_for: Any) -> Generator[Any, None, None]:
+    """The rest of a coroutine that was begun outside a task and waits for a future."""
+    yield waits_for
+    yield from sending  # type: ignore[misc]
+
+
+def _body(chunk: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": chunk, "more_body": True}
 
 
 @dataclass
@@ -79,10 +124,14 @@ class Streams:
         """Whether a further stream is refused."""
         return len(self.open) >= (self.limit or stream_limit())
 
-    async def pump(self, chunks: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
+    async def pump(
+        self, chunks: AsyncGenerator[bytes, None], receive: Receive, send: Send, direct: Direct | None = None
+    ) -> None:
         """Send the chunks until they end, the client leaves, or it takes nothing for SLOW_S seconds."""
         stream = _Open(send)
         self.open.add(stream)
+        if direct is not None:
+            direct.sink = stream.write
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._drop_slow())
         stream.task = asyncio.create_task(_send_all(stream, chunks))
@@ -91,8 +140,9 @@ class Streams:
             await asyncio.wait({stream.task, left}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.open.discard(stream)
-            for task in (left, stream.task):
-                task.cancel()
+            for task in (left, stream.task, stream.rest):
+                if task is not None:
+                    task.cancel()
             # A reader that was dropped is no error, and what the chunks raised is raised here.
             with contextlib.suppress(asyncio.CancelledError):
                 await stream.task
@@ -111,9 +161,13 @@ async def _send_all(stream: _Open, chunks: AsyncGenerator[bytes, None]) -> None:
     loop = asyncio.get_running_loop()
     async with aclosing(chunks):
         async for chunk in chunks:
+            if stream.rest is not None:
+                await stream.rest
             stream.since = loop.time()
-            await stream.send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await stream.send(_body(chunk))
             stream.since = None
+    if stream.rest is not None:
+        await stream.rest
     await stream.send({"type": "http.response.body"})
 
 
@@ -173,7 +227,7 @@ class StudioHandler(ASGIHandler):
         else:
             await super().__call__(scope, receive, held)
         if held.stream is not None:
-            await STREAMS.pump(held.stream.chunks, receive, send)
+            await STREAMS.pump(held.stream.chunks, receive, send, held.stream.direct)
 
     def _opened(self, scope: Scope) -> HttpResponseBase:
         """The response to a request for the stream of a browser, which has no body. In one of the few threads."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import resource
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -19,12 +19,13 @@ class Connection:
     def __init__(self, room: int) -> None:
         self.room = room
         self.sent: list[bytes] = []
-        self.gone = asyncio.Event()
+        self.gone, self.more = asyncio.Event(), asyncio.Event()
         self.transport = self
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        if len(self.sent) >= self.room:
-            await asyncio.Event().wait()
+        while len(self.sent) >= self.room:
+            self.more.clear()
+            await self.more.wait()
         self.sent.append(message.get("body", b""))
 
     async def receive(self) -> Mapping[str, Any]:
@@ -83,6 +84,55 @@ async def test_an_error_of_the_source_is_raised() -> None:
     with pytest.raises(ValueError, match="broken"):
         await streams.pump(Source(fails_after=3).chunks(), connection.receive, connection.send)
     assert not streams.open
+
+
+class Sender:
+    """Sends through the sink of a stream whose chunks wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.sink: Callable[[bytes], bool] | None = None
+        self.last = asyncio.Event()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        yield b"first"
+        await self.last.wait()
+        yield b"last"
+
+
+async def test_what_is_sent_directly_keeps_its_place_when_the_connection_is_full() -> None:
+    streams, connection, sender = Streams(), Connection(room=2), Sender()
+    pump = asyncio.create_task(streams.pump(sender.chunks(), connection.receive, connection.send, sender))
+    async with asyncio.timeout(PATIENCE * 10):
+        while connection.sent != [b"first"]:
+            await asyncio.sleep(0)
+        assert sender.sink is not None
+        assert sender.sink(b"second")
+        assert connection.sent == [b"first", b"second"]  # without a turn of the event loop
+        assert sender.sink(b"third")  # taken, although it waits for the connection
+        assert not sender.sink(b"too early")
+        sender.last.set()
+        for _turn in range(5):
+            await asyncio.sleep(0)
+        assert connection.sent == [b"first", b"second"]
+        connection.room = 10
+        connection.more.set()
+        await pump
+    assert connection.sent == [b"first", b"second", b"third", b"last", b""]
+    assert not streams.open
+
+
+async def test_a_reader_that_takes_nothing_is_dropped_whoever_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_streams, "SLOW_S", 0.05)
+    streams, connection, sender = Streams(), Connection(room=1), Sender()
+    pump = asyncio.create_task(streams.pump(sender.chunks(), connection.receive, connection.send, sender))
+    async with asyncio.timeout(PATIENCE * 10):
+        while not connection.sent:
+            await asyncio.sleep(0)
+        assert sender.sink is not None
+        assert sender.sink(b"second")
+        await pump
+    assert connection.sent == [b"first"]
+    assert connection.gone.is_set()
 
 
 def test_streams_leave_descriptors_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

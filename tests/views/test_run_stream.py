@@ -7,11 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import AsyncClient
 from django.urls import reverse
 from django.utils import timezone
@@ -24,6 +26,7 @@ from trainingapp.runs.live_lists import ListReader
 from trainingapp.runs.run_page import PARTS
 from trainingapp.runs.stream_clients import CLIENTS, Audience, Message
 from trainingapp.runs.stream_readers import Reader
+from trainingapp.supervision.series_store import supersede
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 ENGLISH = Audience("en")
@@ -94,6 +97,51 @@ async def test_two_clients_share_one_reader_and_one_rendering(
         await atell(run, line("for both"))
         assert shown_lines(await numbered(one, 1)) == shown_lines(await numbered(two, 1)) == [1]
     assert [count for count in rendered if count] == [1]
+
+
+async def test_clients_that_come_back_together_share_one_reading_and_one_rendering(
+    run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await atell(run, *[line(f"line {number}") for number in range(1, 11)])
+    read: list[tuple[int, int]] = []
+    rendered: list[list[int]] = []
+    original_rows, original_render = live.event_rows, live.render_rows
+
+    def counted_rows(run_id: int, after: int, limit: int, upto: int) -> list[Any]:
+        read.append((after, upto))
+        return original_rows(run_id, after, limit, upto)
+
+    def counted_render(rows: list[Any], language: str) -> list[Message]:
+        rendered.append([row.seq for row in rows])
+        return original_render(rows, language)
+
+    monkeypatch.setattr(live, "event_rows", counted_rows)
+    monkeypatch.setattr(live, "render_rows", counted_render)
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(aclosing(run_messages(run.pk, ENGLISH, 4))) for _number in range(5)]
+        for stream in streams:
+            assert shown_lines(await numbered(stream, 10)) == [5, 6, 7, 8, 9, 10]
+        assert read == [(4, 10)]
+        assert rendered == [[5, 6, 7, 8, 9, 10]]
+        await atell(run, line("live"))
+        assert shown_lines(await numbered(streams[0], 11)) == [11]
+        # One that has a part of what is kept, and one that has less.
+        for after, lines in ((7, range(8, 12)), (2, range(3, 12))):
+            async with aclosing(run_messages(run.pk, ENGLISH, after)) as late:
+                assert shown_lines(await numbered(late, 11)) == list(lines)
+    assert read[-1] == (2, 4)
+
+
+async def test_what_was_kept_before_a_new_attempt_is_read_again(run: TrainingRun) -> None:
+    await atell(run, point(1, attempt=1), point(2, attempt=1))
+    async with aclosing(run_messages(run.pk, ENGLISH, 0)) as first:
+        await numbered(first, 2)
+        await sync_to_async(transaction.atomic(partial(supersede, run.pk, 2, 1, validation_due=False)))()
+        await atell(run, started(2))
+        await numbered(first, 3)
+        async with aclosing(run_messages(run.pk, ENGLISH, 0)) as second:
+            found = await numbered(second, 3)
+    assert [item["step"] for item in json.loads(found[0].data)] == [1]
 
 
 async def test_each_language_is_rendered_for_itself(run: TrainingRun) -> None:

@@ -22,6 +22,7 @@ from django.db import DatabaseError
 from django.utils import translation
 
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.runs.live_recent import RecentEvents
 from trainingapp.runs.run_page import (
     LOG_TYPES,
     PARTS,
@@ -73,6 +74,9 @@ class RunReader(Reader[News]):
         self._is_waiting = False
         self._waiting_at = 0.0
         self._parts: dict[Audience, dict[str, str]] = {}
+        #: All parts of an audience as one batch, for clients that come.
+        self._whole: dict[Audience, Batch] = {}
+        self._recent = RecentEvents(self.topic, self.render_rows)
         self._due: set[str] = set()
         self._some_due, self._now_due = asyncio.Event(), asyncio.Event()
         self._renderer = asyncio.create_task(self._keep_parts())
@@ -109,10 +113,19 @@ class RunReader(Reader[News]):
         if self.position < 0:
             self.position = run.event_seq
         self._note(run, rows)
-        await self._send_rows(rows)
+        if any(_kind(row) == "rewind" for row in rows):
+            self._recent.clear()  # events of the attempt before were superseded
+        news = await self._rendered_rows(rows)
         newest = rows[-1].seq if rows else self.position
         # Rows may have been removed: what is not there up to the number of the run will not come.
-        self.position = newest if len(rows) == BATCH_ROWS else max(newest, run.event_seq)
+        position = newest if len(rows) == BATCH_ROWS else max(newest, run.event_seq)
+        if position > self.position:
+            self._recent.append(self.position, position, rows, news)
+        # Without a pause: a client that joins either receives them here or starts at the new position.
+        for seat in list(self.seats) if rows else []:
+            if seat.is_listening:
+                seat.client.offer(news[seat.audience.language])
+        self.position = position
         if len(rows) == BATCH_ROWS:
             CLOCK.ring()  # there may be more
 
@@ -122,6 +135,7 @@ class RunReader(Reader[News]):
         if is_waiting != self._is_waiting:
             self._is_waiting = is_waiting
             self._parts.clear()  # rendered for other audiences
+            self._whole.clear()
         status = (
             *(run.shown_status, run.requested_action, run.is_quiet, run.is_unanswered, run.attempt, run.not_before),
             *(run.version, run.request_seq, len(run.requests), run.error_class),
@@ -139,19 +153,14 @@ class RunReader(Reader[News]):
             changed.add("header")
         self._want(changed)
 
-    async def _send_rows(self, rows: list[RunEvent]) -> None:
-        """Render the rows for each language and send them without a pause in between: a client that joins while this
-        waits for a thread either receives them here or starts at the new position."""
-        if not rows:
-            return
+    async def _rendered_rows(self, rows: list[RunEvent]) -> dict[str, Batch]:
+        """The rows as a batch for each language of the clients, also of those that came meanwhile."""
         news: dict[str, Batch] = {}
-        while missing := {seat.audience.language for seat in self.seats} - news.keys():
+        while rows and (missing := {seat.audience.language for seat in self.seats} - news.keys()):
             for language in missing:
                 messages = await in_thread(self.render_rows, rows, language)
                 news[language] = Batch(tuple(messages), self.topic)
-        for seat in list(self.seats):
-            if seat.is_listening:
-                seat.client.offer(news[seat.audience.language])
+        return news
 
     # Parts
 
@@ -196,6 +205,7 @@ class RunReader(Reader[News]):
         old = self._parts.setdefault(audience, {})
         changed = tuple(Message(name, html) for name, html in new.items() if old.get(name) != html)
         old.update(new)
+        self._whole.pop(audience, None)
         batch = Batch(changed, self.topic)
         for seat in list(self.seats):
             if seat.is_listening and self._audience(seat.audience) == audience:
@@ -214,10 +224,10 @@ class RunReader(Reader[News]):
 
     # Clients that come
 
-    async def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Message]]:
+    async def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Batch]]:
         if self.skips and self.position - after > MOST_BEHIND:
             after = self.position
-            yield [Message("behind", "", after)]
+            yield [Batch((Message("behind", "", after),), self.topic)]
         sent: dict[str, str] = {}
         if self._audience(seat.audience) not in self._parts:
             self._want({"header"}, at_once=True)  # a new audience gets all parts, whichever are due
@@ -225,23 +235,47 @@ class RunReader(Reader[News]):
             # From here on to the first `yield` or `await` nothing is sent, so that nothing is lost or sent twice.
             upto = self.position
             seat.is_listening = upto - after <= BATCH_ROWS
-            parts = self._parts.get(self._audience(seat.audience), {})
-            state = [Message(name, html) for name, html in parts.items() if sent.get(name) != html]
-            sent |= parts
+            state = self._state(seat.audience, sent)
+            sent |= self._parts.get(self._audience(seat.audience), {})
             if state:
                 yield state
-            if after >= upto:
-                continue
-            started_at = time.monotonic()
-            after, messages = await in_thread_of(_BACKLOG, self._missed, after, upto, seat.audience.language)
-            yield messages
-            if not seat.is_listening:
-                await asyncio.sleep(time.monotonic() - started_at)  # half of the time is for the others
+            while after < upto and not seat.client.is_closed:
+                started_at = time.monotonic()
+                if ready := self._recent.ready(after, upto, seat.audience.language):
+                    after = upto
+                    yield ready
+                    continue
+                after, missed = await in_thread_of(_BACKLOG, self._missed, after, upto, seat.audience.language)
+                yield missed
+                if not seat.is_listening:
+                    await asyncio.sleep(time.monotonic() - started_at)  # half of the time is for the others
+                    break
 
-    def _missed(self, after: int, upto: int, language: str) -> tuple[int, list[Message]]:
-        """The next messages above event `after`, and the number of the last event that they cover."""
+    def _state(self, audience: Audience, sent: Mapping[str, str]) -> list[Batch]:
+        """The parts of the page that differ from those that the client was sent."""
+        audience = self._audience(audience)
+        parts = self._parts.get(audience, {})
+        if sent or not parts:
+            changed = tuple(Message(name, html) for name, html in parts.items() if sent.get(name) != html)
+            return [Batch(changed, self.topic)] if changed else []
+        if audience not in self._whole:
+            messages = tuple(Message(name, html) for name, html in parts.items())
+            self._whole[audience] = Batch(messages, self.topic)
+        return [self._whole[audience]]
+
+    def _missed(self, after: int, upto: int, language: str) -> tuple[int, list[Batch]]:
+        """The next events above event `after`, and the number of the last one that they cover."""
+        if batches := self._recent.rendered(after, upto, language):
+            return upto, batches
+        # Up to what is kept already, so that it grows to what clients ask for.
+        start = self._recent.start
+        if start is not None and after < start < upto:
+            upto = start
         rows = event_rows(self.key, after, BATCH_ROWS, upto)
-        return rows[-1].seq if len(rows) == BATCH_ROWS else upto, self.render_rows(rows, language)
+        upto = rows[-1].seq if len(rows) == BATCH_ROWS else upto
+        self._recent.prepend(after, upto, rows)
+        batches = self._recent.rendered(after, upto, language)
+        return upto, batches or [Batch(tuple(self.render_rows(rows, language)), self.topic)]
 
     # Rendering
 

@@ -68,11 +68,11 @@ class BellReader(Reader[Unread]):
         """Return after the first reading."""
         await super().reached(client, 0)
 
-    async def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Message]]:
+    async def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Batch]]:
         await self._render({seat.audience})
         seat.is_listening = True
         changed = [Message("changed", "", self.position)] if 0 < after < self.position else []
-        yield [*self._states.get(seat.audience, []), *changed]
+        yield [Batch((*self._states.get(seat.audience, []), *changed), self.topic)]
 
     async def _render(self, audiences: Collection[Audience]) -> None:
         missing = [audience for audience in audiences if audience not in self._states]

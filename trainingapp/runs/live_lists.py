@@ -149,10 +149,10 @@ class ListReader(Reader[Look]):
         """Return after the first reading."""
         await super().reached(client, 0)
 
-    async def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Message]]:
+    async def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Batch]]:
         seat.is_listening = True
         if 0 < after < self.position:
-            yield [self._changed()]
+            yield [Batch((self._changed(),), self.topic)]
 
     def _changed(self) -> Message:
         return Message("changed", "", self.position)

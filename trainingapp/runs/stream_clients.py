@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,8 @@ class Client:
     is_single: bool = False
     seats: set[Seat] = field(default_factory=set)
     is_closed: bool = False
+    #: Takes encoded batches at once, or refuses; None for a client whose batches are looked at before they are sent.
+    sink: Callable[[bytes], bool] | None = None
     _queue: deque[Batch] = field(default_factory=deque)
     _bytes: int = 0
     _wake: asyncio.Future[None] | None = None
@@ -140,12 +143,12 @@ class Client:
         if len(self._queue) > QUEUE_SIZE or self._bytes > QUEUE_BYTES:
             self._queue.clear()
             self.finish()
-        self._ring()
+        CLIENTS.flush_soon(self)
 
     def finish(self) -> None:
         """End the stream after what is queued."""
         self.is_closed = True
-        self._ring()
+        CLIENTS.flush_soon(self)
 
     def dismiss(self) -> None:
         """End the stream with its farewell."""
@@ -183,8 +186,15 @@ class Client:
                 self._wake = None
         return self.queued()
 
-    def _ring(self) -> None:
-        if self._wake is not None and not self._wake.done():
+    def flush(self) -> None:
+        """Send what is queued, directly if the connection takes it. While `take` does not wait, that takes it."""
+        if self._wake is None or self._wake.done():
+            return
+        if self.is_closed or self.sink is None or not self._queue:
+            self._wake.set_result(None)
+        elif self.sink(b"".join(batch.data for batch in self._queue)):
+            self.queued()
+        else:
             self._wake.set_result(None)
 
 
@@ -194,6 +204,11 @@ class Clients:
     def __init__(self) -> None:
         self.open: set[Client] = set()
         self._task: asyncio.Task[None] | None = None
+        self._unsent: set[Client] = set()
+        self._flushing: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        #: Seconds that it took to hand the latest batches to the connections of all clients.
+        self.flush_s = 0.0
 
     def add(self, client: Client) -> None:
         self.open.add(client)
@@ -207,6 +222,21 @@ class Clients:
         if not self.open and self._task is not None:
             self._task.cancel()
             self._task = None
+
+    def flush_soon(self, client: Client) -> None:
+        """Send what the client has queued together with what others get in this turn of the event loop."""
+        self._unsent.add(client)
+        loop = asyncio.get_running_loop()
+        if self._flushing is None or self._loop is not loop:
+            self._loop, self._flushing = loop, loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        start = time.monotonic()
+        self._flushing = None
+        clients, self._unsent = self._unsent, set()
+        for client in clients:
+            client.flush()
+        self.flush_s = time.monotonic() - start
 
     async def _check(self) -> None:
         while True:

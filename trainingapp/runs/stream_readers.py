@@ -81,7 +81,7 @@ class Reader(Generic[Found]):
         """What a new client of the audience gets first."""
         return []
 
-    def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Message]]:
+    def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Batch]]:
         """Bring a client to the position of the reader; sets `is_listening` when it has got there."""
         raise NotImplementedError
 
@@ -176,7 +176,7 @@ class Clock:
                 is_forced = rung.is_set()
                 rung.clear()
                 await self._look(is_forced)
-                await asyncio.sleep(LEAST_S)
+                await asyncio.sleep(max(LEAST_S, CLIENTS.flush_s))  # half of the time at least is for the others
                 has_bell = bell is not None and not bell.done()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(rung.wait(), (POLL_WITH_BELL_S if has_bell else POLL_S) - LEAST_S)
@@ -277,12 +277,12 @@ async def follow(client: Client, topics: Sequence[Wanted], *, once: bool = False
         joined = [(*one.kind.join(one.key, client, one.audience), one.after) for one in topics]
         for reader, seat, after in joined:
             await reader.reached(client, after)
-            async for messages in reader.backlog(seat, after):
-                yield [Batch(tuple(messages), reader.topic)]
+            async for batches in reader.backlog(seat, after):
+                yield batches
         if once:
             yield client.queued()
             return
-        while batches := await client.take():
-            yield batches
+        while news := await client.take():
+            yield news
     finally:
         CLIENTS.remove(client)

@@ -56,7 +56,7 @@ def event_stream(request: HttpRequest) -> HttpResponseBase:
         return HttpResponse(status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
     wanted, gone = _wanted(request.user, asked, get_language() or "en")
     client = Client(Credential(session=request.session.session_key or ""))
-    return EventStream(_encoded(client, wanted, gone, once=once))
+    return EventStream(_encoded(client, wanted, gone, once=once), direct=client)
 
 
 def _asked(text: str) -> list[Asked] | None:
