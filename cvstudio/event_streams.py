@@ -7,7 +7,6 @@ read it, Django sends the headers, and its thread ends. The rest is sent by the 
 import asyncio
 import contextlib
 import resource
-import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -80,7 +79,7 @@ class _Open:
         except StopIteration:
             return True
         self.since = asyncio.get_running_loop().time()
-        self.rest = asyncio.create_task(self._sent(_resumed(sending, waits_for)))
+        self.rest = asyncio.create_task(self._sent(_Resumed(sending, waits_for)))
         return True
 
     async def _sent(self, sending: Awaitable[None]) -> None:
@@ -100,11 +99,15 @@ class _Open:
                 task.cancel()
 
 
-@types.coroutine
-def _resumed(sending: Coroutine[Any, None, None], waits_for: Any) -> Generator[Any, None, None]:
+class _Resumed:
     """The rest of a coroutine that was begun outside a task and waits for a future."""
-    yield waits_for
-    yield from sending  # type: ignore[misc]
+
+    def __init__(self, sending: Coroutine[Any, None, None], waits_for: Any) -> None:
+        self.sending, self.waits_for = sending, waits_for
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield self.waits_for
+        yield from self.sending.__await__()
 
 
 def _body(chunk: bytes) -> dict[str, Any]:
@@ -147,6 +150,12 @@ class Streams:
             with contextlib.suppress(asyncio.CancelledError):
                 await stream.task
             await chunks.aclose()  # one that was cancelled before its first step has not been closed
+
+    def drop_waiting(self) -> None:
+        """Give up the readers that are being waited for, when the server stops: they come back with their numbers."""
+        for stream in list(self.open):
+            if stream.since is not None:
+                stream.drop()
 
     async def _drop_slow(self) -> None:
         while self.open:

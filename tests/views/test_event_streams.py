@@ -135,6 +135,18 @@ async def test_a_reader_that_takes_nothing_is_dropped_whoever_sends(monkeypatch:
     assert connection.gone.is_set()
 
 
+async def test_a_server_that_stops_waits_for_no_reader() -> None:
+    streams, connection, source = Streams(), Connection(room=1), Source()
+    pump = asyncio.create_task(streams.pump(source.chunks(), connection.receive, connection.send))
+    async with asyncio.timeout(PATIENCE * 10):
+        while connection.more.is_set() or not any(stream.since for stream in streams.open):
+            await asyncio.sleep(0)
+        streams.drop_waiting()
+        await pump
+    assert connection.gone.is_set()
+    assert source.is_closed
+
+
 def test_streams_leave_descriptors_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"now": (1024, 4096)}
     monkeypatch.setattr(resource, "getrlimit", lambda _which: limits["now"])

@@ -11,7 +11,7 @@ import uvicorn
 from django.core.management.base import BaseCommand
 from django.urls import get_resolver
 
-from cvstudio.event_streams import raise_descriptor_limit
+from cvstudio.event_streams import STREAMS, raise_descriptor_limit
 from cvstudio.settings import env
 from trainingapp.operations.collector import settle
 from trainingapp.runs.stream_clients import end_streams
@@ -34,6 +34,7 @@ class StudioServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         end_streams()
+        STREAMS.drop_waiting()
 
 
 class Command(BaseCommand):
