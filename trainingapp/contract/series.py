@@ -23,6 +23,7 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TypedDict
 
 import numpy as np
@@ -171,7 +172,7 @@ def frame_of(points: Sequence[Point]) -> Frame:
     """The points, which are of one split, as columns."""
     columns: dict[str, Floats] = {}
     details: dict[int, dict[str, JsonValue]] = {}
-    names = dict.fromkeys(name for point in points for name in point.values)
+    names = dict.fromkeys(chain.from_iterable(point.values for point in points))
     for name in names:
         values = [point.values.get(name) for point in points]
         is_plain = set(map(type, values)) == {float}
