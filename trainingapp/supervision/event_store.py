@@ -43,7 +43,7 @@ from trainingapp.supervision.log_rate_limit import LogRateLimit, punch_hole, sho
 from trainingapp.supervision.requests import confirm_request
 from trainingapp.supervision.series_store import append_points, supersede
 
-#: A transaction stores so much of the file at most: about 6,000 events, for which other writers wait a tenth of a second.
+#: A transaction stores so much of the file at most: some 6,000 events, for which others wait a tenth of a second.
 BATCH_BYTES = 1 << 20
 #: Fields of an event that have their own columns, and one that is used and not stored with the event.
 NOT_IN_DATA = frozenset({"type", "time", "attempt", "epoch", "step", "level", "stored_bytes"})
