@@ -305,7 +305,7 @@ def requests() -> dict[str, str]:
 
     listed = min(Checkpoint.objects.count(), CheckpointAdmin.newest)
     done = TrainingRun.objects.filter(status="completed").order_by("pk").values_list("pk", flat=True)
-    big, second, small = done[0], done[1], done[10]
+    big, second, third, small = done[0], done[1], done[2], done[10]
     running = TrainingRun.objects.filter(status="running").aggregate(last=Max("pk"))["last"]
     last = TrainingRun.objects.count() // 25
     admin = "/admin/trainingapp"
@@ -326,6 +326,23 @@ def requests() -> dict[str, str]:
         "new run": "/runs/new/",
         "evaluation, 100 epochs": f"/runs/{second}/evaluation/",
         "queue": "/queue/",
+        "new run, like another": f"/runs/new/?clone={second}",
+        "new sweep": "/sweeps/new/",
+        "fork": f"/runs/{second}/fork/",
+        "run, charts": f"/runs/{big}/charts/",
+        "run, log": f"/runs/{big}/log/",
+        "run, log, rare text": f"/runs/{big}/log/?q=nowhere",
+        "run, activity": f"/runs/{big}/activity/",
+        "run, configuration": f"/runs/{big}/config/",
+        "run, checkpoints": f"/runs/{big}/checkpoints/",
+        "run, report": f"/runs/{second}/report.html",
+        "compare, three runs": f"/compare/?runs={big}&runs={second}&runs={third}",
+        "compare, curves": f"/compare/curves.json?runs={big}&runs={second}&runs={third}",
+        "search": "/search/?q=run+77",
+        "models": "/weights/",
+        "notifications": "/notifications/",
+        "devices": "/devices/",
+        "disk": "/disk/",
         "datasets": "/datasets/",
         "audit trail": "/audit/",
         "admin: runs": f"{admin}/trainingrun/",
@@ -333,10 +350,20 @@ def requests() -> dict[str, str]:
         "admin: events, errors": f"{admin}/runevent/?level=error",
         "admin: events, search": f"{admin}/runevent/?q=0.5555",
         "admin: events of a run": f"{admin}/runevent/?run__id__exact={second}",
+        "admin: a run": f"{admin}/trainingrun/{big}/change/",
+        "admin: runs, search": f"{admin}/trainingrun/?q=run+77",
+        "admin: series": f"{admin}/serieschunk/",
+        "admin: values": f"{admin}/runvalue/",
+        "admin: values, search": f"{admin}/runvalue/?q=loss",
         "admin: checkpoints": f"{admin}/checkpoint/",
         "admin: checkpoints, last page": f"{admin}/checkpoint/?p={listed // CheckpointAdmin.list_per_page}",
         "API: runs": "/api/v1/training/",
         "API: runs, last 200": f"/api/v1/training/?limit=200&skip={max(0, TrainingRun.objects.count() - 200)}",
+        "API: runs, search": "/api/v1/training/?q=run+77",
+        "API: a run": f"/api/v1/training/{second}",
+        "API: queue": "/api/v1/queue",
+        "API: checkpoints": f"/api/v1/training/{second}/checkpoints",
+        "API: document": "/api/v1/openapi.json",
         "API: log": f"/api/v1/training/{second}/logs",
         "API: log, errors": f"/api/v1/training/{second}/logs?level=error",
         "API: log, rare text": f"/api/v1/training/{second}/logs?q=nowhere",

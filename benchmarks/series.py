@@ -141,8 +141,10 @@ def single(value: float) -> float:
 def storing(run: "TrainingRun", count: int) -> dict[str, float]:
     from trainingapp.contract.events import EVENTS_FILE
     from trainingapp.models import SeriesChunk
+    from trainingapp.operations.collector import settle
     from trainingapp.supervision.event_store import EventStore
 
+    settle()  # as the worker does when it has started
     values = write_events(run.folder / EVENTS_FILE, count)
     before = stored_bytes(SeriesChunk._meta.db_table)
     began, cpu = time.perf_counter(), time.process_time()
@@ -177,7 +179,9 @@ def reading(rounds: int) -> dict[str, float]:
     from django.test import Client
 
     from trainingapp.models import TrainingRun
+    from trainingapp.operations.collector import settle
 
+    settle()  # as the web server does when it has started
     client, run = Client(), TrainingRun.objects.get()
     client.force_login(User.objects.get())
     before = peak_mb()

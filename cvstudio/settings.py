@@ -490,6 +490,7 @@ TEMPLATES: list[dict[str, object]] = [
         },
     },
 ]
+FORM_RENDERER = "trainingapp.presentation.widgets.PlainWidgets"
 
 # IMMEDIATE takes the write lock at the start of a transaction, where SQLite waits for `timeout`. A transaction that
 # takes it at its first write, after a read, fails immediately if another one has written meanwhile.

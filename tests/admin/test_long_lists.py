@@ -115,6 +115,22 @@ def test_no_more_rows_are_counted_than_are_paged(
     assert staff_client.get(CHECKPOINTS, {"run__id__exact": run.pk}).context["cl"].result_count == 2
 
 
+def test_a_search_finds_names_of_runs_and_texts_without_joining_all_runs(
+    staff_client: Client, make: Callable[..., TrainingRun]
+) -> None:
+    night, other = make("completed", name="night"), make("completed", name="other")
+    for run in (night, other):
+        store_events(run, line("one of two"), line("three"))
+    assert len(shown(staff_client, EVENTS, q="NIGHT")) == 2
+    assert [row.run_id for row in shown(staff_client, EVENTS, q="night three")] == [night.pk]
+    assert [row.run_id for row in shown(staff_client, EVENTS, q='"of two"')] == [other.pk, night.pk]
+    assert shown(staff_client, EVENTS, q='"two of"') == []
+    with CaptureQueriesContext(connection) as captured:
+        staff_client.get(EVENTS, {"q": "night"})
+    (counted,) = [query["sql"] for query in captured.captured_queries if "COUNT(" in query["sql"]]
+    assert "JOIN" not in counted
+
+
 @pytest.mark.parametrize("chosen", [{}, {"q": "epoch"}, {"reason": "epoch"}])
 def test_each_row_is_on_one_page(
     staff_client: Client, make: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import AsyncClient
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.api.conftest import Api, api_of, problem, token_of
 from tests.helpers.machines import machine
 from trainingapp.contract.messages.devices import GPU_LOST
-from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun, Weights
+from trainingapp.models import Device, DeviceHold, Host, Job, Tag, TrainingRun, Weights
 
 pytestmark = pytest.mark.django_db
 MAKE = Callable[..., TrainingRun]
@@ -128,6 +130,18 @@ def test_a_gpu_is_put_in_quarantine_and_released(admin: User) -> None:
     told = api.post(f"devices/{gpu.pk}/release", {}).json()
     assert (told["quarantined_at"], told["problem"]) == (None, "unchecked")
     problem(api.post("devices/4711/release", {}), 404)
+
+
+def test_the_queue_takes_no_query_for_each_run(api: Api, make: MAKE) -> None:
+    queries: list[int] = []
+    tag = Tag.objects.create(name="night")
+    for rank in (1, 2, 3, 4):
+        make("queued", queue_rank=float(rank)).tags.add(tag)
+        with CaptureQueriesContext(connection) as captured:
+            items = api.get("queue").json()["items"]
+        queries.append(len(captured))
+    assert queries[1] == queries[2] == queries[3]
+    assert [item["tags"] for item in items] == [["night"]] * 4
 
 
 def test_the_queue_is_listed_in_order_and_can_be_reordered(api: Api, make: MAKE) -> None:

@@ -22,6 +22,7 @@ from trainingapp.contract.events import (
     read_events,
 )
 from trainingapp.contract.messages.storage import UNREADABLE_LINE
+from trainingapp.contract.old_names import OLD_KEYS, OLD_PARTS
 
 
 @pytest.fixture
@@ -156,3 +157,7 @@ def test_a_known_type_with_invalid_values_is_reported_as_corrupted(path: Path) -
 def test_a_file_name_that_is_not_utf8_can_be_reported(path: Path) -> None:
     EventLog(path, 1).log(os.fsdecode(b"bad \xff name"))
     assert _messages(path) == ["bad ? name"]
+
+
+def test_a_part_of_an_old_name_is_in_every_old_name() -> None:
+    assert all(any(part in name.encode() for part in OLD_PARTS) for name in OLD_KEYS)

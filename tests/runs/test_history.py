@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from tests.helpers.tiny import make_run
 from tests.helpers.world import line, point, store_events
-from trainingapp.models import AuditEntry, Dataset, RunEvent, TrainingRun
+from trainingapp.models import AuditEntry, Dataset, RunEvent, RunValue, TrainingRun
 from trainingapp.runs import history
 from trainingapp.runs.history import Kind, due_runs, ended_runs, previews, prune_some
 from trainingapp.runs.series import all_points
@@ -92,6 +92,13 @@ def test_a_run_overrides_the_settings(make: Make) -> None:
     assert splits(kept) == ["train", "val", "train", "val"]
 
 
+def test_the_configuration_decides_where_its_copied_value_is_missing(make: Make) -> None:
+    kept = make(keep_history_days=0)
+    RunValue.objects.filter(run=kept, name="keep_history_days").delete()
+    assert prune_some(60) == dict.fromkeys(Kind, 0)
+    assert splits(kept) == ["train", "val", "train", "val"]
+
+
 def test_each_kind_has_a_setting_of_its_own(make: Make, settings: Any) -> None:
     run = make()
     settings.KEEP_SERIES_DAYS = settings.KEEP_EVENT_DAYS = 0
@@ -106,8 +113,9 @@ def test_a_resumed_run_loses_its_new_history_in_its_turn(make: Make) -> None:
     store_events(run, point(3))
     ended = timezone.now() + timedelta(minutes=1)
     TrainingRun.objects.filter(pk=run.pk).update(finished_at=ended)
-    assert due_runs(Kind.SERIES, ended_runs(), ended + timedelta(days=29)) == []
-    assert due_runs(Kind.SERIES, ended_runs(), ended + timedelta(days=31)) == [run.pk]
+    for days, due in ((29, []), (31, [run.pk])):
+        now = ended + timedelta(days=days)
+        assert due_runs(Kind.SERIES, ended_runs(now), now) == due
 
 
 def test_an_interrupted_removal_is_continued(make: Make, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

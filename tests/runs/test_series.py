@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from tests.helpers.plans import explained
 from tests.helpers.world import line, point, store_events, stored_events
-from trainingapp.contract.series import Point, decode
+from trainingapp.contract.series import Frame, Point, decode
 from trainingapp.models import RunEvent, SeriesChunk, TrainingRun
 from trainingapp.operations.doctor.series import series as examined
 from trainingapp.runs import series_migration
@@ -176,22 +176,39 @@ def test_points_that_come_one_by_one_end_in_full_chunks(run: TrainingRun, monkey
         append_points(run.pk, points(1, first=seq))
     chunks = list(SeriesChunk.objects.order_by("first_seq"))
     assert [(chunk.first_seq, chunk.last_seq, chunk.count) for chunk in chunks] == [
-        (1, 16, 16),
-        (17, 32, 16),
-        (33, 48, 16),
+        *((first, first + 7, 8) for first in range(1, 49, 8)),
         (49, 50, 2),
     ]
     first = chunks[0]
-    assert (first.first_step, first.last_step, first.last_time) == (1, 16, datetime(1970, 1, 1, 0, 0, 16, tzinfo=UTC))
+    assert (first.first_step, first.last_step, first.last_time) == (1, 8, datetime(1970, 1, 1, 0, 0, 8, tzinfo=UTC))
     assert first.summary["loss"] == {
-        "count": 16,
-        "min": 1 / 16,
+        "count": 8,
+        "min": 1 / 8,
         "max": 1.0,
-        "mean": sum(1 / n for n in range(1, 17)) / 16,
+        "mean": sum(1 / n for n in range(1, 9)) / 8,
     }
     (series,) = read_series(run)
     assert series.frame.seq.tolist() == list(range(1, 51))
     assert series.frame.columns["loss"].tolist() == [1 / seq for seq in range(1, 51)]
+
+
+def test_a_full_chunk_is_not_written_again(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series_store, "TAIL_POINTS", 4)
+    monkeypatch.setattr(series_store, "CHUNK_POINTS", 16)
+    written: list[int] = []
+    write = series_store._write
+
+    def counted(row: SeriesChunk, frame: Frame) -> None:
+        written.append(len(frame))
+        write(row, frame)
+
+    monkeypatch.setattr(series_store, "_write", counted)
+    first = 1
+    for count in (9, 3, 2, 40, 16):
+        append_points(run.pk, points(count, first=first))
+        first += count
+    assert written == [9, 3, 5, 15, 15, 15, 16]  # three, five of both, then these five with 40 in three equal parts
+    assert read_series(run)[0].frame.seq.tolist() == list(range(1, first))
 
 
 @pytest.mark.parametrize("chunk_points", [4, 64])

@@ -26,6 +26,7 @@ from trainingapp.contract.limits import (
 )
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models.run import LARGE_COLUMNS_OF_DATASET
 from trainingapp.presentation.event_text import event_text, failure_text
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
@@ -195,6 +196,13 @@ class ShareRequest(Schema):
     team: str | None = Field(
         None, min_length=1, max_length=NAME_LENGTH, description="team: name of a team of the owner's."
     )
+
+
+#: Large columns of a run that are in no field of a row of the list.
+NOT_LISTED = (
+    *("config", "corrections", "requests", "retries", "resume_check", "environment", "error_lines", "note"),
+    *LARGE_COLUMNS_OF_DATASET,
+)
 
 
 class _Run(TrainingStatusResponse):

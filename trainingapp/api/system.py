@@ -23,6 +23,7 @@ from trainingapp.api.model_schemas import (
 )
 from trainingapp.api.paging import Id, paged
 from trainingapp.api.problems import not_found, wrong_field
+from trainingapp.api.schemas import NOT_LISTED
 from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun
 from trainingapp.runs import verbs as run_verbs
@@ -130,7 +131,8 @@ def _device(request: ApiRequest, pk: int) -> Device:
 def _queue(request: ApiRequest) -> list[TrainingRun]:
     rows = queued_runs()
     places = {pk: place for place, pk in enumerate(rows.values_list("pk", flat=True), 1)}
-    seen = list(visible(request, rows.select_related("dataset", "owner")))
+    listed = rows.select_related("dataset", "owner").prefetch_related("tags").defer(*NOT_LISTED)
+    seen = list(visible(request, listed))
     for run in seen:
         run.place = places.get(run.pk, len(places))  # type: ignore[attr-defined]
     return seen

@@ -15,6 +15,7 @@ from trainingapp.api.model_schemas import JobResponse
 from trainingapp.api.paging import Id, paged
 from trainingapp.api.problems import Problem, wrong_config, wrong_field
 from trainingapp.api.schemas import (
+    NOT_LISTED,
     ExperimentList,
     RunFilters,
     TrainingCheckRequest,
@@ -30,19 +31,12 @@ from trainingapp.api.versions import IfMatch, changed, etag
 from trainingapp.contract.config import RunConfig, correct_config
 from trainingapp.contract.messages import Message
 from trainingapp.models import Dataset, Job, TrainingRun
-from trainingapp.models.run import LARGE_COLUMNS_OF_DATASET
 from trainingapp.models.verbs import DeletionSize
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.run_list import RunQuery, faceted, found_runs, ordered
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 router = Router(tags=["training"])
-
-#: Large columns of a run that are in no field of a row of the list.
-_NOT_LISTED = (
-    *("config", "corrections", "requests", "retries", "resume_check", "environment", "error_lines", "note"),
-    *LARGE_COLUMNS_OF_DATASET,
-)
 
 
 @router.get("/", response=ExperimentList, summary="List runs")
@@ -61,7 +55,7 @@ def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, obje
         sort=filters.order,
     )
     rows = ordered(faceted(found_runs(request.caller.user, query), query), query)
-    shown = rows.select_related("dataset", "owner").prefetch_related("tags").defer(*_NOT_LISTED)
+    shown = rows.select_related("dataset", "owner").prefetch_related("tags").defer(*NOT_LISTED)
     return paged(shown, filters)
 
 

@@ -18,6 +18,8 @@ OLD_KEYS = {
     "objects_per_picture": "objects_per_image",
     "pictures_per_s": "images_per_s",
 }
+#: One of them is part of each old key: bytes without them need no closer look.
+OLD_PARTS = (b"recipe", b"picture")
 
 
 def with_new_names(values: Mapping[str, ValueT]) -> dict[str, ValueT]:

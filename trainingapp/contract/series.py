@@ -23,6 +23,7 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TypedDict
 
 import numpy as np
@@ -149,29 +150,36 @@ class Frame:
 
     def preview(self) -> "Frame":
         """Of each interval of PREVIEW_INTERVAL points those where some metric is lowest or highest, and both ends."""
-        kept = {0, len(self) - 1}
-        for start in range(0, len(self), PREVIEW_INTERVAL):
-            for column in self.columns.values():
-                kept |= extremes(column, start, min(start + PREVIEW_INTERVAL, len(self)))
-        return self.take(np.array(sorted(kept), dtype=np.int64))
+        starts = np.arange(0, len(self), PREVIEW_INTERVAL)
+        ends = np.minimum(starts + PREVIEW_INTERVAL, len(self))
+        return self.take(with_extremes(len(self), list(self.columns.values()), starts, ends))
 
 
-def extremes(column: Floats, start: int, end: int) -> set[int]:
-    """The indices of the lowest and the highest value from `start` to `end`; none where all values are missing."""
-    part = column[start:end]
-    known = ~np.isnan(part)
-    if not known.any():
-        return set()
-    lowest = np.where(known, part, np.inf).argmin()
-    highest = np.where(known, part, -np.inf).argmax()
-    return {start + int(lowest), start + int(highest)}
+def with_extremes(count: int, columns: Sequence[Floats], starts: Ints, ends: Ints) -> Ints:
+    """In order, both ends of `count` points and, of each interval, where each column is lowest and highest.
+
+    `starts` and `ends` are the intervals, `ends` exclusive. Missing values count in none of them.
+    """
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    kept = [np.array([0, count - 1])]
+    if len(starts):
+        # One row for each interval; shorter ones end with their last point again.
+        places = np.minimum(starts[:, None] + np.arange(int((ends - starts).max())), ends[:, None] - 1)
+        for column in columns:
+            parts = column[places]
+            is_missing = np.isnan(parts)
+            known = ~is_missing.all(axis=1)
+            for search, worst in ((np.argmin, np.inf), (np.argmax, -np.inf)):
+                found = search(np.where(is_missing, worst, parts) if is_missing.any() else parts, axis=1)
+                kept.append((starts + found)[known])
+    return np.unique(np.concatenate(kept))
 
 
 def frame_of(points: Sequence[Point]) -> Frame:
     """The points, which are of one split, as columns."""
     columns: dict[str, Floats] = {}
     details: dict[int, dict[str, JsonValue]] = {}
-    names = dict.fromkeys(name for point in points for name in point.values)
+    names = dict.fromkeys(chain.from_iterable(point.values for point in points))
     for name in names:
         values = [point.values.get(name) for point in points]
         is_plain = set(map(type, values)) == {float}
@@ -342,9 +350,5 @@ def thinned_indices(count: int, columns: Sequence[Floats], intervals: int) -> In
 
     No spike is lost, however long the series is.
     """
-    kept = {0, count - 1}
-    for number in range(intervals):
-        start, end = number * count // intervals, (number + 1) * count // intervals
-        for column in columns:
-            kept |= extremes(column, start, end)
-    return np.array(sorted(kept), dtype=np.int64)
+    places = np.arange(intervals + 1, dtype=np.int64) * count // intervals
+    return with_extremes(count, columns, places[:-1], places[1:])

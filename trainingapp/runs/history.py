@@ -15,12 +15,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Length
 from django.utils import timezone
 
 from trainingapp.accounts import audit
-from trainingapp.models import RunEvent, SeriesChunk, TrainingRun
+from trainingapp.models import RunEvent, RunValue, SeriesChunk, TrainingRun
 from trainingapp.models.run import FINISHED
 from trainingapp.supervision import shutting_down
 
@@ -121,31 +121,39 @@ class Ended:
     own_days: float
     removed: dict[Kind, datetime | None]
 
-    def is_due(self, kind: Kind, now: datetime) -> bool:
-        days = kind.days if self.own_days < 0 else self.own_days
+    def is_due(self, kind: Kind, days: int, now: datetime) -> bool:
+        """Whether this kind is to be removed at `now`, where the studio keeps it for `days` days."""
+        kept_days = days if self.own_days < 0 else self.own_days
         removed_at = self.removed[kind]
         # A run that was resumed after its history was removed has a new one.
         is_left = removed_at is None or removed_at < self.finished_at
-        return bool(days) and is_left and self.finished_at < now - timedelta(days=days)
+        return bool(kept_days) and is_left and self.finished_at < now - timedelta(days=kept_days)
 
 
-def ended_runs() -> list[Ended]:
-    """The runs whose history may be removed, those that ended first at the beginning."""
+def ended_runs(now: datetime | None = None) -> list[Ended]:
+    """The runs of which some history may be due for removal, those that ended first at the beginning."""
     rows = TrainingRun.objects.filter(status__in=FINISHED, finished_at__isnull=False, starred_by=None)
     # The others are left alone until their metrics are chunks.
     rows = rows.filter(metrics_in_rows=False).order_by("finished_at", "pk")
-    columns = ("pk", "finished_at", "config__keep_history_days", *(kind.column for kind in Kind))
+    # Read by an index: the configurations of all runs would have to be parsed for it.
+    own = RunValue.objects.filter(name="keep_history_days", number__gte=0)
+    candidates = Q(pk__in=own.values("run"))
+    if days := [kind.days for kind in Kind if kind.days]:
+        candidates |= Q(finished_at__lt=(now or timezone.now()) - timedelta(days=min(days)))
+    own_days = dict(own.values_list("run", "number"))
     return [
-        Ended(pk, finished_at, -1 if own is None else own, dict(zip(Kind, removed, strict=True)))
-        for pk, finished_at, own, *removed in rows.values_list(*columns)
+        Ended(pk, finished_at, own_days.get(pk, -1), dict(zip(Kind, removed, strict=True)))
+        for pk, finished_at, *removed in rows.filter(candidates).values_list(
+            "pk", "finished_at", *(kind.column for kind in Kind)
+        )
         if finished_at is not None
     ]
 
 
 def due_runs(kind: Kind, ended: list[Ended], now: datetime | None = None) -> list[int]:
     """Those of the runs that have kept this kind long enough."""
-    now = now or timezone.now()
-    return [run.pk for run in ended if run.is_due(kind, now)]
+    days, now = kind.days, now or timezone.now()
+    return [run.pk for run in ended if run.is_due(kind, days, now)]
 
 
 def prune_some(most_s: float) -> dict[Kind, int]:
@@ -171,9 +179,10 @@ def _prune_run(kind: Kind, run_id: int) -> Iterator[int]:
     while True:
         began = time.monotonic()
         with transaction.atomic():
-            run = TrainingRun.objects.select_for_update().filter(pk=run_id).only("pk", "status", "name").first()
-            # It may have been resumed or starred since.
-            if run is None or run.status not in FINISHED or run.starred_by.exists():
+            columns = ("pk", "status", "name", "config", "finished_at", kind.column)
+            run = TrainingRun.objects.select_for_update().filter(pk=run_id).only(*columns).first()
+            # It may have been resumed or starred since, and the configuration decides, not the copy of its value.
+            if run is None or run.status not in FINISHED or run.starred_by.exists() or not _is_due(run, kind):
                 return
             rows = _remove_batch(kind, run)
             total += rows
@@ -185,6 +194,14 @@ def _prune_run(kind: Kind, run_id: int) -> Iterator[int]:
         if not rows:
             return
         time.sleep(min(1.0, (time.monotonic() - began) * PAUSE_SHARE / (1 - PAUSE_SHARE)))
+
+
+def _is_due(run: TrainingRun, kind: Kind) -> bool:
+    if run.finished_at is None:
+        return False
+    own = run.config.get("keep_history_days")
+    ended = Ended(run.pk, run.finished_at, -1 if own is None else own, {kind: getattr(run, kind.column)})
+    return ended.is_due(kind, kind.days, timezone.now())
 
 
 def _remove_batch(kind: Kind, run: TrainingRun) -> int:

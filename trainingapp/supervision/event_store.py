@@ -43,7 +43,8 @@ from trainingapp.supervision.log_rate_limit import LogRateLimit, punch_hole, sho
 from trainingapp.supervision.requests import confirm_request
 from trainingapp.supervision.series_store import append_points, supersede
 
-BATCH_BYTES = 1 << 18
+#: A transaction stores so much of the file at most: some 6,000 events, for which others wait a tenth of a second.
+BATCH_BYTES = 1 << 20
 #: Fields of an event that have their own columns, and one that is used and not stored with the event.
 NOT_IN_DATA = frozenset({"type", "time", "attempt", "epoch", "step", "level", "stored_bytes"})
 #: Fields of a metrics event that have their own columns in the chunks of metrics.
@@ -142,12 +143,12 @@ class EventStore:
             self._store(row, kept)
             row.heartbeat_at = timezone.now()
             row.spent_s += now - self._counted_at
-            listed = {column for event in kept for column in LISTED_FIELDS.get(type(event), ())}
+            listed = {column for kind in set(map(type, kept)) for column in LISTED_FIELDS.get(kind, ())}
             row.save(update_fields=[*STORED_FIELDS, *listed])
         self.run, self._limit, self._counted_at = row, limit, now
         self._has_started = self._has_started or any(map(self._is_start, events))
         for event in kept:
-            if event.attempt == self.fence[0]:
+            if isinstance(event, StatusEvent) and event.attempt == self.fence[0]:
                 self._note_status(event)
         # The bytes of a flood of log lines are returned to the file system, unless there is a checkpoint among them: a
         # corrupted index of checkpoints is rebuilt from the file.
@@ -165,6 +166,8 @@ class EventStore:
             has_started = has_started or self._is_start(event)
             if has_started and event.attempt not in (None, self.fence[0]):
                 limit.late_events += 1
+            elif isinstance(event, Metrics):  # nearly all
+                kept.append(event)
             elif limit.allows(event):
                 if limit.dropped and isinstance(event, Log | StatusEvent):
                     kept.append(limit.notice(event))
@@ -201,7 +204,7 @@ class EventStore:
                 append_points(row.pk, points)
                 points.clear()
             _apply(row, event)
-            if isinstance(event, Metrics | System):
+            if isinstance(event, (Metrics, System)):  # a tuple: it is asked for each of millions
                 row.event_seq += 1
                 points.append(_point(row, event))
             elif event.type in RunEvent.Type.values:
@@ -218,7 +221,7 @@ def is_sign_of_life(event: AnyEvent) -> bool:
 
 def _point(row: TrainingRun, event: Metrics | System) -> Point:
     """The event as a point with the newest number of the run."""
-    is_plain = event.model_fields_set <= PLAIN_FIELDS and not event.model_extra
+    is_plain = event.model_fields_set <= PLAIN_FIELDS  # which has unknown fields too
     details = {} if is_plain else {name: value for name, value in event.as_data().items() if name not in PLAIN_FIELDS}
     time_us = round(event.time * 1e6)
     attempt = event.attempt or row.attempt
@@ -261,18 +264,18 @@ def _notice(message: Message) -> Log:
 def _apply(row: TrainingRun, event: AnyEvent) -> None:
     """Update the columns of the run. The events before this one are numbered, and its metrics are stored."""
     match event:
-        case Progress():
-            _move_to(row, event)
-            row.phase, row.elapsed_s, row.eta_s = event.phase, event.elapsed_s, event.eta_s
-            row.saving = event.saving
-            row.total_epochs, row.total_steps = event.total_epochs, event.total_steps
-        case Metrics():
+        case Metrics():  # nearly all
             _move_to(row, event)
             for name, value in event.values.items():
                 row.metrics[f"{event.split}/{name}"] = value
             if event.is_best:
                 row.best_metric_name, row.best_epoch = event.best_metric, event.epoch
                 row.best_metric = event.values[event.best_metric]
+        case Progress():
+            _move_to(row, event)
+            row.phase, row.elapsed_s, row.eta_s = event.phase, event.elapsed_s, event.eta_s
+            row.saving = event.saving
+            row.total_epochs, row.total_steps = event.total_epochs, event.total_steps
         case CheckpointSaved():
             _apply_checkpoint(row, event)
         case Started():

@@ -1,7 +1,8 @@
 """Storing points of metrics in chunks (`models.series`), within the transaction that numbers their events.
 
 New points extend the short last chunk of their series, so that the rows that a live run writes again and again stay
-small. Once that has TAIL_POINTS points, it is merged into the chunk before it, until that one is full.
+small. Once that has TAIL_POINTS points, it is merged into the chunk before it, until that one is full. A full chunk is
+never written again: what was written before costs space until the database has vacuumed, with PostgreSQL.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from trainingapp.contract.system_series import SYSTEM
 from trainingapp.models import SeriesChunk
 
 TAIL_POINTS = 256
+#: A full chunk has this many points at most, and half of it at least: then as many as a batch of events brought.
 CHUNK_POINTS = 4096
 #: Points from which on a chunk has a preview, which saves readers of long series most of the bytes.
 PREVIEW_FROM = 1024
@@ -34,12 +36,15 @@ def _append(run_id: int, attempt: int, split: str, frame: Frame, *, superseded: 
     count = len(frame) + sum(chunk.count for chunk in extended)
     if count >= TAIL_POINTS:
         before = last[len(extended) : len(extended) + 1]
-        extended += [chunk for chunk in before if chunk.count < CHUNK_POINTS]
-    whole = joined([*(decode(chunk.data) for chunk in reversed(extended)), frame])
+        extended += [chunk for chunk in before if chunk.count < CHUNK_POINTS // 2]
+    stored = SeriesChunk.objects.filter(pk__in=[chunk.pk for chunk in extended]).values_list("data", flat=True)
+    whole = joined([*(decode(data) for data in stored.order_by("first_seq")), frame] if extended else [frame])
     rows = sorted(extended, key=lambda chunk: chunk.first_seq)
-    for start in range(0, len(whole), CHUNK_POINTS):
+    chunks = -(-len(whole) // CHUNK_POINTS)
+    for number in range(chunks):
         row = rows.pop(0) if rows else SeriesChunk(run_id=run_id, attempt=attempt, split=split, superseded=superseded)
-        _write(row, whole.take(slice(start, start + CHUNK_POINTS)))
+        start, end = number * len(whole) // chunks, (number + 1) * len(whole) // chunks
+        _write(row, whole.take(slice(start, end)))
     for row in rows:
         row.delete()
 

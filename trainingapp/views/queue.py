@@ -24,7 +24,7 @@ from trainingapp.scheduling.scheduler import named_to, reasons, request_text
 from trainingapp.views.access import controlled_run
 
 #: Queued runs that the page shows; the others are counted.
-SHOWN = 100
+SHOWN = 50
 
 
 @dataclass(frozen=True)
