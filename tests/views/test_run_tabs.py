@@ -20,6 +20,7 @@ from trainingapp.accounts import sharing as sharing_verbs
 from trainingapp.contract.events import Failed, message_fields
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.ranks import EXIT_STATUS, SHARE_LOST
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Dataset, RunShare, TrainingRun, Trial
 from trainingapp.supervision.event_store import EventStore
 from trainingapp.supervision.outcome import End
@@ -124,6 +125,18 @@ def test_the_overview_shows_predictions_of_the_newest_validation(user_client: Cl
     page = html(user_client.get(run.get_absolute_url()))
     assert page.count('class="guess-card"') == 8
     assert "Validation after epoch 2." in page
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_losses_of_training_and_validation_share_a_chart(
+    user_client: Client, user: User, dataset: Dataset, task: str
+) -> None:
+    dataset.tasks = list(TASKS)
+    dataset.save()
+    page = html(user_client.get(make_run(user, dataset, task=task).get_absolute_url()))
+    (chart,) = re.findall(r'data-chart="loss".*?</ul>', page, re.DOTALL)
+    assert 'data-line="train/loss"' in chart
+    assert 'data-line="val/loss"' in chart
 
 
 @pytest.mark.parametrize("shown", ["", "config/?show=changed"], ids=["overview", "config"])
