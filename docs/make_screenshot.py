@@ -78,6 +78,7 @@ PAGES = {
     "run": "/runs/1/",
     "run-charts": "/runs/1/charts/",
     "run-evaluation": "/runs/1/evaluation/",
+    "run-classes": "/runs/1/evaluation/?show=classes",
     "run-images": "/runs/1/evaluation/?show=images",
     "run-checkpoints": "/runs/1/checkpoints/",
     "run-log": "/runs/1/log/",
@@ -96,6 +97,9 @@ PAGES = {
     "run-in-the-queue": "/runs/18/",
     "compare": "/compare/?runs=1,2",
     "compare-significance": "/compare/?runs=1,2&tab=significance",
+    "compare-config": "/compare/?runs=1,2&tab=config",
+    "compare-classes": "/compare/?runs=1,2&tab=classes",
+    "compare-images": "/compare/?runs=1,2&tab=images",
     "sweeps": "/sweeps/",
     "new-sweep": "/sweeps/new/",
     "sweep": "/sweeps/1/",
@@ -128,6 +132,12 @@ PAGES = {
 }
 #: In a picture of a whole page, bars that stay in view would lie in the middle of it.
 UNSTUCK = ".submit-bar, .run-bar, .side { position: static !important; }"
+#: A picture of a whole page is taken without scrolling to what is loaded late.
+LOAD_IMAGES = """async () => {
+  const images = [...document.images];
+  for (const image of images) image.loading = "eager";
+  await Promise.all(images.map((image) => image.decode().catch(() => null)));
+}"""
 COLOURS = 128
 #: Of the administrator of a studio that is used again.
 SET_PASSWORD = """
@@ -229,6 +239,7 @@ def _take_all(
             page.locator("h1").last.wait_for()
             if name.endswith("-try"):
                 _predict(page, images)
+            page.evaluate(LOAD_IMAGES)
             page.wait_for_timeout(CHARTS_DRAWN_MS)
             page.screenshot(path=folder / f"{name}-{width}-{theme}-{language}.png", full_page=True, style=UNSTUCK)
         context.close()

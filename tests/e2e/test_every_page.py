@@ -496,7 +496,7 @@ def test_the_new_run_uses_a_wide_window(wide: Page, studio: Studio) -> None:
 def test_the_result_of_a_check_is_in_view(wide: Page, studio: Studio, size: tuple[int, int]) -> None:
     wide.set_viewport_size({"width": size[0], "height": size[1]})
     wide.goto(f"{studio.url}/runs/new/")
-    wide.get_by_role("button", name="Check first").click()
+    wide.get_by_role("button", name="Run preflight check").click()
     expect(wide.locator("#preflight > *").first).to_be_in_viewport()
 
 
