@@ -21,13 +21,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, ViewportSize, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "docs" / "screenshot.png"
@@ -46,6 +46,23 @@ SWEEPS = {
     "Three folds": ("--sampler=folds", "--folds=3"),
 }
 SETTINGS_OF_TRIALS = {"epochs": 2, "image_size": 32}
+#: Runs that follow the sweeps, by name. The last one trains on two devices while the pictures are taken, and what is
+#: queued behind it waits.
+FURTHER_RUNS: Final[dict[str, dict[str, object]]] = {
+    "Outlines of every object": {
+        "task": "instances",
+        "model": "maskrcnn_resnet18_fpn",
+        "epochs": 3,
+        "image_size": 96,
+        "batch_size": 8,
+    },
+    "Boxes by our own detector": {"task": "detection", "epochs": 3, "image_size": 96, "batch_size": 16},
+}
+RUNS_THAT_STAY: Final[dict[str, dict[str, object]]] = {
+    "Two devices at once": {**SETTINGS, "epochs": 4000, "device_count": 2, "batch_size": 32, "cpu_threads": 1},
+    "Waits for a device": {**SETTINGS, "fold": 0, "folds": 5},
+}
+FIRST_OF_THEM = 15
 WIDTHS = (390, 1280, 1920)
 Theme = Literal["light", "dark"]
 THEMES: Final[tuple[Theme, ...]] = ("light", "dark")
@@ -55,18 +72,34 @@ PAGES = {
     "home": "/",
     "runs": "/runs/",
     "new-run": "/runs/new/",
+    "new-run-of-detection": "/runs/new/?task=detection",
+    "new-run-of-segmentation": "/runs/new/?task=segmentation",
+    "new-run-of-instances": "/runs/new/?task=instances",
     "run": "/runs/1/",
     "run-charts": "/runs/1/charts/",
     "run-evaluation": "/runs/1/evaluation/",
+    "run-classes": "/runs/1/evaluation/?show=classes",
     "run-images": "/runs/1/evaluation/?show=images",
     "run-checkpoints": "/runs/1/checkpoints/",
     "run-log": "/runs/1/log/",
     "run-system": "/runs/1/system/",
     "run-config": "/runs/1/config/",
     "run-activity": "/runs/1/activity/",
-    "run-in-training": "/runs/2/",
+    "run-of-a-fold": "/runs/12/",
+    "run-of-instances": "/runs/15/",
+    "run-of-instances-charts": "/runs/15/charts/",
+    "run-of-instances-evaluation": "/runs/15/evaluation/",
+    "run-of-instances-classes": "/runs/15/evaluation/?show=classes",
+    "run-of-instances-images": "/runs/15/evaluation/?show=images",
+    "run-of-detection": "/runs/16/",
+    "run-of-detection-images": "/runs/16/evaluation/?show=images",
+    "run-in-training": "/runs/17/",
+    "run-in-the-queue": "/runs/18/",
     "compare": "/compare/?runs=1,2",
     "compare-significance": "/compare/?runs=1,2&tab=significance",
+    "compare-config": "/compare/?runs=1,2&tab=config",
+    "compare-classes": "/compare/?runs=1,2&tab=classes",
+    "compare-images": "/compare/?runs=1,2&tab=images",
     "sweeps": "/sweeps/",
     "new-sweep": "/sweeps/new/",
     "sweep": "/sweeps/1/",
@@ -82,6 +115,10 @@ PAGES = {
     "models": "/weights/",
     "model": "/weights/1/",
     "model-try": "/weights/1/try/",
+    "model-of-instances": "/weights/2/",
+    "model-of-instances-try": "/weights/2/try/",
+    "published-weights": "/weights/published/",
+    "published-weights-import": "/weights/published/import/",
     "model-export": "/weights/1/export/",
     "notifications": "/notifications/",
     "notification-settings": "/notifications/settings/",
@@ -95,6 +132,12 @@ PAGES = {
 }
 #: In a picture of a whole page, bars that stay in view would lie in the middle of it.
 UNSTUCK = ".submit-bar, .run-bar, .side { position: static !important; }"
+#: A picture of a whole page is taken without scrolling to what is loaded late.
+LOAD_IMAGES = """async () => {
+  const images = [...document.images];
+  for (const image of images) image.loading = "eager";
+  await Promise.all(images.map((image) => image.decode().catch(() => null)));
+}"""
 COLOURS = 128
 #: Of the administrator of a studio that is used again.
 SET_PASSWORD = """
@@ -124,6 +167,7 @@ def main() -> None:
             "DATA_DIR": str(data),
             "PUBLISHED_WEIGHTS": "cache",
             "PORT": str(_free_port()),
+            "MAX_TRAINING_PROCESSES": "2",
             "DJANGO_SUPERUSER_PASSWORD": password,
         }
         if (data / "made").exists():
@@ -154,11 +198,18 @@ def _take_picture_of_the_readme(chromium: Browser, env: dict[str, str], address:
 
 
 def _complete(env: dict[str, str]) -> None:
-    """Wait for the first run and for the sweeps. A second run waits in the queue and then trains."""
-    _create_run(env, SECOND_NAME, "--set=seed=1")
+    """Wait for the first two runs, for the sweeps and for runs of the other tasks; save models; start what stays."""
+    _create_run(env, SECOND_NAME, SETTINGS | {"seed": 1})
     _wait_for_epoch(env, 1, EPOCHS)
+    _wait_for_epoch(env, 2, EPOCHS)
     _manage(env, "weights", "save", "1", "--name", "scenes")
     _complete_sweeps(env)
+    for number, (name, settings) in enumerate(FURTHER_RUNS.items(), FIRST_OF_THEM):
+        _create_run(env, name, settings)
+        _wait_for_epoch(env, number, EPOCHS)
+    _manage(env, "weights", "save", str(FIRST_OF_THEM), "--name", "outlines")
+    for name, settings in RUNS_THAT_STAY.items():
+        _create_run(env, name, settings)
 
 
 def _complete_sweeps(env: dict[str, str]) -> None:
@@ -182,25 +233,46 @@ def _take_all(
         page = context.new_page()
         _sign_in(page, address, password)
         context.add_cookies([{"name": "django_language", "value": language, "url": address}])
+        images = _images(page, address)
         for name, path in pages.items():
             page.goto(address + path)
             page.locator("h1").last.wait_for()
+            if name.endswith("-try"):
+                _predict(page, images)
+            page.evaluate(LOAD_IMAGES)
             page.wait_for_timeout(CHARTS_DRAWN_MS)
             page.screenshot(path=folder / f"{name}-{width}-{theme}-{language}.png", full_page=True, style=UNSTUCK)
         context.close()
         print(f"{width} pixels, {theme}, {language}: {len(pages)} pages", flush=True)
 
 
+def _images(page: Page, address: str) -> list[FilePayload]:
+    """The first images of the dataset."""
+    files: list[FilePayload] = []
+    for number in (1, 2, 3):
+        page.goto(f"{address}/datasets/1/view/{number}/")
+        source = page.locator(".stage img").first.get_attribute("src")
+        content = page.request.get(f"{address}{source}").body()
+        files.append({"name": f"scene {number}.png", "mimeType": "image/png", "buffer": content})
+    return files
+
+
+def _predict(page: Page, images: list[FilePayload]) -> None:
+    """Have the model of the page predict these images."""
+    page.locator("#images").set_input_files(images)
+    page.locator("[data-predictions]").wait_for(timeout=DEADLINE_S * 1000)
+
+
 def _prepare(env: dict[str, str]) -> None:
     _manage(env, "migrate", "--verbosity", "0")
     _manage(env, "createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")
     _manage(env, "demo", "--images", "600")
-    _create_run(env, RUN_NAME)
+    _create_run(env, RUN_NAME, SETTINGS)
 
 
-def _create_run(env: dict[str, str], name: str, *options: str) -> None:
-    given = [f"--set={key}={value}" for key, value in SETTINGS.items()]
-    _manage(env, "train", "create", name, "--dataset", "Demo scenes", "--start", *given, *options)
+def _create_run(env: dict[str, str], name: str, settings: Mapping[str, object]) -> None:
+    given = [f"--set={key}={value}" for key, value in settings.items()]
+    _manage(env, "train", "create", name, "--dataset", "Demo scenes", "--start", *given)
 
 
 def _manage(env: dict[str, str], *arguments: str) -> str:

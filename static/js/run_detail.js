@@ -93,7 +93,8 @@ function changed(what) {
     last = Date.now();
     const here = document.getElementById("run-tab");
     if (!here.dataset.follows.split(" ").includes(what)) return; // another tab was opened meanwhile
-    htmx.ajax("GET", location.pathname + location.search, { source: here, target: here, swap: "morph:outerHTML" });
+    // It fails where another tab is opened meanwhile, which drops it, and without a connection, which the banner reports.
+    htmx.ajax("GET", location.pathname + location.search, { source: here, target: here, swap: "morph:outerHTML" }).catch(() => {});
   }, Math.max(200, last + BETWEEN_MS - Date.now()));
 }
 

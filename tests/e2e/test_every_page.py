@@ -419,6 +419,37 @@ def test_tables_fit_a_phone(wide: Page, studio: Studio, pages: list[str]) -> Non
     assert not cut, "\n".join(cut)
 
 
+@pytest.mark.long
+def test_no_page_scrolls_sideways_on_a_phone(wide: Page, studio: Studio, pages: list[str]) -> None:
+    """Nor does a table: what is a plane, such as a matrix, scrolls in a box that takes the focus and has a name."""
+    wide.set_viewport_size({"width": 390, "height": 844})
+    cut, planes = [], 0
+    for address in [*pages, "/admin/", "/admin/trainingapp/trainingrun/"]:
+        wide.goto(studio.url + address)
+        expect(wide.locator("h1").last).to_be_visible()
+        needed = settled_width(wide, 390)
+        cut += [f"{address} is {needed} pixels wide: {wide.evaluate(WIDEST)}"] if needed > 390 else []
+        if address.startswith("/admin/"):
+            continue
+        for about, is_plane, is_reached in wide.evaluate(SCROLLED_SIDEWAYS):
+            planes += is_plane and is_reached
+            cut += [] if is_plane and is_reached else [f"{address} scrolls {about}"]
+    assert planes, "a matrix and the axes of a sweep"
+    assert not cut, "\n".join(cut)
+
+
+#: Visible boxes that scroll sideways; whether they hold a plane, and whether the keyboard reaches them by a name.
+SCROLLED_SIDEWAYS = """() => [...document.querySelectorAll("body *")]
+  .filter((box) => box.clientWidth && box.scrollWidth > box.clientWidth + 1 && box.checkVisibility())
+  .filter((box) => ["auto", "scroll"].includes(getComputedStyle(box).overflowX))
+  .filter((box) => !box.matches(".tabs, .pills, .topbar nav, textarea, pre"))
+  .map((box) => [
+    `${box.scrollWidth} in ${box.clientWidth}: ${box.outerHTML.slice(0, 150)}`,
+    box.matches(":has(> .matrix, > .parallel)"),
+    box.tabIndex === 0 && (box.hasAttribute("aria-label") || box.hasAttribute("aria-labelledby")),
+  ])"""
+
+
 #: Cells that are so narrow that a name is broken into more than four lines.
 BROKEN_CELLS = """() => [...document.querySelectorAll("main table tbody th")]
   .filter((cell) => cell.getBoundingClientRect().height > 8 * parseFloat(getComputedStyle(cell).fontSize))
@@ -459,6 +490,14 @@ def test_the_new_run_uses_a_wide_window(wide: Page, studio: Studio) -> None:
     assert side is not None
     assert side["x"] + side["width"] - form["x"] > 1500
     assert side["y"] == form["y"], "the panel is beside the form"
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desktop", "phone"])
+def test_the_result_of_a_check_is_in_view(wide: Page, studio: Studio, size: tuple[int, int]) -> None:
+    wide.set_viewport_size({"width": size[0], "height": size[1]})
+    wide.goto(f"{studio.url}/runs/new/")
+    wide.get_by_role("button", name="Run preflight check").click()
+    expect(wide.locator("#preflight > *").first).to_be_in_viewport()
 
 
 def test_the_charts_of_a_row_share_their_axis(wide: Page, studio: Studio, pages: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.helpers.studio import Studio, wait_for
 
@@ -95,3 +95,62 @@ def test_tabs_are_opened_without_a_reload_and_stay_live(
     studio.python("from trainingapp.models import TrainingRun\nTrainingRun.objects.all().delete()")
     expect(page.locator("#connection")).to_contain_text("This object has been deleted.")
     assert page.locator("#part-header").evaluate("header => header.inert")
+
+
+def test_a_tab_that_has_just_arrived_is_left_without_a_reload(
+    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
+) -> None:
+    """The links of a tab work as soon as it is shown. htmx took 20 ms for that, in which a key opened them as links to
+    another page, so that the focus was lost."""
+    run_id = studio.python(SCENE)
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    log_in()
+    page.goto(f"{studio.url}/runs/{run_id}/")
+    page.evaluate("window.untouched = true")
+    page.evaluate(PRESS_ON_ARRIVAL, "tab-log")
+    page.locator("#tab-activity").press("Enter")
+    expect(page.locator("#run-tab[data-tab=log]")).to_be_visible()
+    expect(page.locator("#tab-log")).to_be_focused()
+    assert page.evaluate("window.untouched")
+
+
+#: Press Enter on this link right after the next swap, before the browser does anything else.
+PRESS_ON_ARRIVAL = """(id) => document.addEventListener("htmx:afterSwap", () => queueMicrotask(() => {
+  const link = document.getElementById(id);
+  link.focus();
+  link.click();
+}), { once: true })"""
+
+
+def test_an_answer_that_is_late_does_not_replace_the_tab_that_was_opened_meanwhile(
+    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
+) -> None:
+    run_id = studio.python(SCENE)
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    log_in()
+    page.goto(f"{studio.url}/runs/{run_id}/activity/")
+    page.evaluate("window.untouched = true")
+    held: list[Route] = []
+    page.route("**/activity/", lambda route: held.append(route))
+    page.route("**/evaluation/", lambda route: held.append(route))
+
+    # The open tab is fetched again because the run has moved; then another tab is opened, which is slow as well.
+    with page.expect_request("**/activity/"):
+        studio.python(FAILED)
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/activity/")):
+        page.locator("#tab-evaluation").press("Enter")
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/evaluation/")):
+        page.locator("#tab-log").press("Enter")
+    expect(page.locator("#run-tab[data-tab=log]")).to_be_visible()
+    expect(page.locator("#tab-log")).to_be_focused()
+    assert page.title().startswith("Log · ")
+    assert page.evaluate("window.untouched")
+
+
+FAILED = """
+from django.utils import timezone
+from trainingapp.models import TrainingRun
+TrainingRun.objects.update(status="failed", updated_at=timezone.now())
+"""

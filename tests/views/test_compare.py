@@ -106,7 +106,7 @@ def test_the_baseline_cannot_be_hidden(user_client: Client, runs: list[TrainingR
 
 def test_settings_that_differ(user_client: Client, runs: list[TrainingRun]) -> None:
     text = page(user_client, runs=numbers(runs), tab="config")
-    heads = re.findall(r'<th scope="row">(.*?)</th>', text)
+    heads = re.findall(r'<th scope="row" class="cell-wide">(.*?)</th>', text)
     assert heads == ["Batch size", "Learning rate"]  # as in the form
     assert re.search(r"compare-differs[^>]*>\s*0\.1\s*<", text)
     assert "settings are the same in all runs" in text

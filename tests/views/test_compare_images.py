@@ -247,18 +247,16 @@ def test_classes_with_the_largest_difference_first(user_client: Client, runs: li
         table = [{"class": "blue", "recall": 0.8, "images": 6}, {"class": "red", "recall": red, "images": None}]
         judge(run, 2, TRUTH, per_class=table)
     text = page(user_client, runs, "classes")
-    assert re.findall(r'<th scope="row">(\w+)</th>', text) == ["red", "blue"]
-    red = re.search(r'<th scope="row">red</th>(.*?)</tr>', text)
+    assert re.findall(r'<th scope="row" class="cell-wide">(\w+)</th>', text) == ["red", "blue"]
+    red = re.search(r'<th scope="row" class="cell-wide">red</th>(.*?)</tr>', text)
     assert red
     assert " ".join(re.sub(r"<[^>]+>", " ", red[1]).split()) == "50.0 % 90.0 % +40.0 40.0 % -10.0"
     assert "change-better" in red[1]
-    assert re.findall(r'<th scope="row">(\w+)</th>', page(user_client, runs, "classes", order="class")) == [
-        "blue",
-        "red",
-    ]
+    by_class = page(user_client, runs, "classes", order="class")
+    assert re.findall(r'<th scope="row" class="cell-wide">(\w+)</th>', by_class) == ["blue", "red"]
     counts = page(user_client, runs, "classes", column="images")
-    assert '<td class="numbers compare-heat heat-0">6' in counts
-    assert '<td class="numbers compare-heat heat-0">–' in counts
+    assert re.search(r'compare-heat heat-0" data-label="first">6', counts)
+    assert re.search(r'compare-heat heat-0" data-label="first">–', counts)
 
 
 # API

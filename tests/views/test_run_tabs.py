@@ -13,12 +13,15 @@ from django.utils import timezone
 
 from tests.helpers.evaluations import evaluated
 from tests.helpers.machines import asking, hold, machine
+from tests.helpers.sweeps import make_sweep
+from tests.helpers.tiny import make_run
 from tests.helpers.world import started, store_events
 from trainingapp.accounts import sharing as sharing_verbs
 from trainingapp.contract.events import Failed, message_fields
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.ranks import EXIT_STATUS, SHARE_LOST
-from trainingapp.models import RunShare, TrainingRun
+from trainingapp.contract.tasks.registry import TASKS
+from trainingapp.models import Dataset, RunShare, TrainingRun, Trial
 from trainingapp.supervision.event_store import EventStore
 from trainingapp.supervision.outcome import End
 from trainingapp.supervision.supervision import settle
@@ -122,6 +125,46 @@ def test_the_overview_shows_predictions_of_the_newest_validation(user_client: Cl
     page = html(user_client.get(run.get_absolute_url()))
     assert page.count('class="guess-card"') == 8
     assert "Validation after epoch 2." in page
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_losses_of_training_and_validation_share_a_chart(
+    user_client: Client, user: User, dataset: Dataset, task: str
+) -> None:
+    dataset.tasks = list(TASKS)
+    dataset.save()
+    page = html(user_client.get(make_run(user, dataset, task=task).get_absolute_url()))
+    (chart,) = re.findall(r'data-chart="loss".*?</ul>', page, re.DOTALL)
+    assert 'data-line="train/loss"' in chart
+    assert 'data-line="val/loss"' in chart
+
+
+@pytest.mark.parametrize("shown", ["", "config/?show=changed"], ids=["overview", "config"])
+def test_a_run_of_a_fold_says_which_even_if_it_is_the_first(
+    user_client: Client, user: User, dataset: Dataset, shown: str
+) -> None:
+    """Fold 0 has the number of the default."""
+    run, other = make_run(user, dataset, folds=3, fold=0), make_run(user, dataset)
+    page = html(user_client.get(f"{run.get_absolute_url()}{shown}"))
+    assert re.search(r"<dt>Fold</dt>\s*<dd>\s*(<ins>)?0\b", page)
+    others = html(user_client.get(f"{other.get_absolute_url()}{shown}"))
+    assert "<dt>Fold</dt>" not in others
+
+
+@pytest.mark.parametrize("shown", ["", "config/?show=changed"], ids=["overview", "config"])
+def test_a_trial_says_what_its_sweep_varies_even_if_it_is_the_default(
+    user_client: Client, user: User, dataset: Dataset, shown: str
+) -> None:
+    run, other = make_run(user, dataset, seed=0), make_run(user, dataset, seed=0)
+    Trial.objects.create(sweep=make_sweep(user, dataset, start=False), number=99, run=run, params={"seed": 0})
+    assert "<dt>Seed</dt>" in html(user_client.get(f"{run.get_absolute_url()}{shown}"))
+    assert "<dt>Seed</dt>" not in html(user_client.get(f"{other.get_absolute_url()}{shown}"))
+
+
+def test_a_difference_to_zero_names_the_zero(user_client: Client, user: User, dataset: Dataset) -> None:
+    run, other = make_run(user, dataset, seed=0), make_run(user, dataset, seed=3)
+    page = html(user_client.get(f"{run.get_absolute_url()}config/?against={other.pk}"))
+    assert re.search(r"<del>3</del>.*?<ins>0</ins>", page, re.DOTALL)
 
 
 def test_the_overview_shows_tags_and_note(user_client: Client, run: TrainingRun) -> None:

@@ -205,6 +205,7 @@ class BaseRunConfig(BaseModel):
             changes_result=True,
             advanced=True,
             kept_by_continuing=True,
+            told_with="folds",
         ),
     ] = 0
     optimizer: Annotated[

@@ -147,6 +147,9 @@ class Setting:
     `for_new_runs`: the default of new runs where it is not that of the field, which a stored configuration without the
     field has.
 
+    `told_with`: a field whose value is told wherever that of the other field is not its default, even if it is its own
+    default: fold 0 of a run that has folds.
+
     `labels` by value, for fields with choices. Without any, the values are proper names and are shown as they are. Of a
     field with numbers, those with a meaning of their own, such as "-1".
     """
@@ -163,6 +166,7 @@ class Setting:
     old_switch: OldSwitch | None = field(default=None, kw_only=True)
     kept_by_continuing: bool = field(default=False, kw_only=True)
     for_new_runs: str | None = field(default=None, kw_only=True)
+    told_with: str | None = field(default=None, kw_only=True)
 
     def has_effect(self, values: Mapping[str, object]) -> bool:
         """Whether the field has an effect in a configuration with these values."""

@@ -1,7 +1,7 @@
 """The forms of the pages. The fields of a run's configuration are made from the metadata of RunConfig."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypedDict
@@ -29,7 +29,7 @@ from trainingapp.contract.messages.tasks import LIBRARY_MISSING
 from trainingapp.contract.number_text import field_number
 from trainingapp.contract.setting import ConfigField, Setting, When
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
-from trainingapp.models import Checkpoint, Dataset, Sweep, Team, TrainingRun, Weights
+from trainingapp.models import Checkpoint, Dataset, Sweep, Team, TrainingRun, Trial, Weights
 from trainingapp.models.sharing import Visibility
 from trainingapp.models.text import row_numbered
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
@@ -495,7 +495,10 @@ class FormSection:
 
 @dataclass(frozen=True)
 class ConfigRow:
-    """A field of a stored configuration for pages. `has_effect`: false where another field rules it out."""
+    """A field of a stored configuration for pages. `has_effect`: false where another field rules it out.
+
+    `is_told`: it belongs to what is special about the run, because it is not the default, or although it is.
+    """
 
     name: str
     label: str
@@ -504,36 +507,45 @@ class ConfigRow:
     default: JsonValue
     unit: str
     has_effect: bool
+    is_told: bool = False
 
     @property
     def is_changed(self) -> bool:
         return self.value != self.default
 
 
-def config_table(config: Mapping[str, JsonValue]) -> list[ConfigRow]:
+def config_table(config: Mapping[str, JsonValue], told: Collection[str] = ()) -> list[ConfigRow]:
     """A stored configuration for people, in the order of the form.
 
+    `told` are fields that belong to what is special about the run with any value, as those that a sweep varies.
     The fields of a task that is not installed are shown by their names, as they are stored.
     """
     task = str(config.get("task", DEFAULT_TASK))
     if task not in TASKS:
         return [ConfigRow(name, name, "", value, value, "", has_effect=True) for name, value in config.items()]
     defaults = {**config_defaults(task, str(config["model"])), "task": task}
-    rows = []
+    rows: dict[str, ConfigRow] = {}
     for name, field in config_fields(task).items():
         value = config.get(name, field.default)
-        rows.append(
-            ConfigRow(
-                name=name,
-                label=label_text(field.setting.label),
-                section=gettext(field.setting.section.title),
-                value=value,
-                default=field.default_beside(config) if defaults[name] == field.default else defaults[name],
-                unit="" if value in field.words or known_label(name, value) else unit_text(field.setting.unit, value),
-                has_effect=field.setting.has_effect(config),
-            )
+        default = field.default_beside(config) if defaults[name] == field.default else defaults[name]
+        other = rows.get(field.setting.told_with or "")
+        rows[name] = ConfigRow(
+            name=name,
+            label=label_text(field.setting.label),
+            section=gettext(field.setting.section.title),
+            value=value,
+            default=default,
+            unit="" if value in field.words or known_label(name, value) else unit_text(field.setting.unit, value),
+            has_effect=field.setting.has_effect(config),
+            is_told=value != default or name in told or (other is not None and other.is_changed),
         )
-    return rows
+    return list(rows.values())
+
+
+def config_of(run: TrainingRun) -> list[ConfigRow]:
+    """The configuration of a run for people; what the sweep of a trial varies is told."""
+    trial = Trial.objects.filter(run=run).values_list("params", flat=True).first()
+    return config_table(run.config, trial or ())
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from trainingapp.runs.evaluations import (
     predicted_mask,
     read,
 )
-from trainingapp.runs.forms import ConfigRow, config_table
+from trainingapp.runs.forms import ConfigRow, config_of
 from trainingapp.runs.markdown import table_lines
 from trainingapp.runs.series import series_of
 
@@ -222,7 +222,7 @@ class Report:
         return USUAL_CONFIDENCE if best is None else best
 
     def config(self) -> list[ConfigRow]:
-        return config_table(self.run.config)
+        return config_of(self.run)
 
     def style(self) -> SafeString:
         """The style sheet of the file, which has no server to fetch it from."""
@@ -313,7 +313,7 @@ def markdown(report: Report, plots: list[Plot]) -> str:
 
 def _setting(row: ConfigRow) -> str:
     text = f"{setting_value(row.value, row.name)} {row.unit}".strip()
-    return f"**{text}**" if row.is_changed else text
+    return f"**{text}**" if row.is_told else text
 
 
 def _escaped_line(text: str) -> str:

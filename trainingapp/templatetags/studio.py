@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from django import template
@@ -43,6 +43,12 @@ for read in (
     register.filter(read)
 register.filter("readable", text_of)
 register.filter(task_problem)
+
+
+@register.filter
+def beside(values: Iterable[Value], others: Iterable[object]) -> list[tuple[Value, object]]:
+    """Pairs of two lists of the same length: the cells of a row, and what heads their columns."""
+    return list(zip(values, others, strict=True))
 
 
 @register.filter

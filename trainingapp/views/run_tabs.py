@@ -26,7 +26,7 @@ from trainingapp.runs.bottleneck import sentence, step_time
 from trainingapp.runs.comparison import comparable_runs
 from trainingapp.runs.evaluation_images import USUAL_CONFIDENCE, Gallery
 from trainingapp.runs.evaluations import EvaluationError, newest, read
-from trainingapp.runs.forms import ShareForm, config_changes, config_table
+from trainingapp.runs.forms import ShareForm, config_changes, config_of
 from trainingapp.runs.log_search import search_log
 from trainingapp.runs.run_page import LOG_LINES, charts_of_machine, log_events
 from trainingapp.runs.series_files import has_parquet
@@ -96,7 +96,7 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """What a reader wants to know first: how the run is doing, what is special about it, and its best checkpoint."""
     run = visible_run(request, pk)
     context = {
-        "changed": [row for row in config_table(run.config) if row.is_changed],
+        "told": [row for row in config_of(run) if row.is_told],
         "corrections": rendered_list(run.corrections),
         "lineage": lineage(request.user, run),
         **_samples(run),
@@ -179,11 +179,11 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
 def run_config(request: HttpRequest, pk: int) -> HttpResponse:
     """The configuration: what was changed (?show=changed) or all of it, and its difference from run ?against=."""
     run = visible_run(request, pk)
-    rows, only_changed = config_table(run.config), request.GET.get("show") == "changed"
+    rows, only_changed = config_of(run), request.GET.get("show") == "changed"
     seen = visible_to(request.user, TrainingRun.objects.filter(task=run.task).exclude(pk=run.pk))
     against = row_numbered(seen, request.GET.get("against") or str(run.forked_from_id or ""))
     context = {
-        "config": [row for row in rows if row.is_changed] if only_changed else rows,
+        "config": [row for row in rows if row.is_told] if only_changed else rows,
         "only_changed": only_changed,
         "corrections": rendered_list(run.corrections),
         "against": against,
