@@ -7,9 +7,12 @@ other work on the machine does not count. Prints a row for each run and, as its 
 
     python benchmarks/presets.py --quick
     python benchmarks/presets.py --task detection --seeds 0 1
+    python benchmarks/presets.py --task classification --presets quick balanced --candidates
+    python benchmarks/presets.py --task detection --presets best --candidates --epochs 30
     python benchmarks/presets.py --task detection --presets best --try mosaic mosaic=0.5 mosaic_close_epochs=10
 
-`--try NAME FIELD=JSON ...` trains a candidate: a preset (the last of --presets) with other values.
+Candidates are a preset with other values: with `--candidates` those of the table below, which take about as long as the
+preset, for detection also the fields of its recipe one by one; with `--try NAME FIELD=JSON ...` any.
 """
 
 import argparse
@@ -54,7 +57,47 @@ METRIC = {
 """The metric that selects models by default, and a second one."""
 
 PRESETS = ("quick", "balanced", "best")
-MACHINE: dict[str, JsonValue] = {
+Values = dict[str, JsonValue]
+
+FULL_SIZE: Values = {"image_size": SIDE}
+CANDIDATES: dict[str, dict[str, dict[str, Values]]] = {
+    "detection": {
+        "quick": {"64 px, 11 epochs": {"image_size": 64, "epochs": 11}, "96 px, 8 epochs": FULL_SIZE | {"epochs": 8}},
+        "best": {
+            "light": {"augmentation": "light"},
+            "medium": {"augmentation": "medium"},
+            "mosaic": {"augmentation": "light", "mosaic": 0.5},
+            "mosaic, closed": {"augmentation": "light", "mosaic": 0.5, "mosaic_close_epochs": 10},
+            "copy-paste": {"augmentation": "light", "copy_paste": 0.5},
+            "multi-scale": {"augmentation": "light", "multi_scale": 0.34},
+            "cosine": {"augmentation": "light", "scheduler": "cosine", "warmup_epochs": 3.0},
+            "cosine, momentum": {
+                "augmentation": "light",
+                "scheduler": "cosine",
+                "warmup_epochs": 3.0,
+                "warmup_momentum": 0.8,
+            },
+        },
+    },
+    "classification": {
+        "quick": {
+            "float32, 5 epochs": {"epochs": 5},
+            "one-cycle, 10 epochs": {"epochs": 10, "amp": "on", "scheduler": "one-cycle", "learning_rate": 0.002},
+        },
+        "best": {name: {"augmentation": name} for name in ("light", "medium", "strong")},
+    },
+    "segmentation": {
+        "quick": {"64 px, 6 epochs": {"image_size": 64, "epochs": 6}, "96 px, 3 epochs": FULL_SIZE | {"epochs": 3}},
+        "best": {name: {"augmentation": name} for name in ("light", "medium")},
+    },
+    "instances": {
+        "quick": {"64 px, 8 epochs": {"image_size": 64, "epochs": 8}, "96 px, 4 epochs": FULL_SIZE | {"epochs": 4}},
+        "best": {name: {"augmentation": name} for name in ("light", "medium")},
+    },
+}
+"""By task and preset. Presets without an entry have no candidates."""
+
+MACHINE: Values = {
     "device": "cpu",
     "cpu_threads": 1,
     "num_workers": 0,
@@ -100,7 +143,8 @@ def main() -> None:
     figures: dict[str, dict[str, Any]] = {}
     for one in found:
         figures.setdefault(one.task, {}).setdefault(one.name, []).append(
-            {"seed": one.seed, "epochs": one.epochs, "cpu_minutes": round(one.minutes, 3), **one.values}
+            {"seed": one.seed, "epochs": one.epochs, "cpu_minutes": round(one.minutes, 3)}
+            | {name: round(value, 4) for name, value in one.values.items()}
         )
     print(json.dumps({"benchmark": "presets", "quick": arguments.quick, "images": arguments.images, "tasks": figures}))
 
@@ -115,14 +159,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--val", type=int, default=300, help="images to validate on (%(default)s)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--data", type=Path, help="folder that keeps the images drawn")
-    parser.add_argument("--try", nargs="+", action="append", default=[], dest="candidates", metavar="NAME FIELD=JSON")
+    parser.add_argument("--epochs", type=int, default=0, help="instead of those of presets and candidates")
+    parser.add_argument("--candidates", action="store_true", help="train those of the table in this file instead")
+    parser.add_argument("--try", nargs="+", action="append", default=[], dest="tries", metavar="NAME FIELD=JSON")
     found = parser.parse_args()
     if found.quick:
         found.images, found.val = 80, 40
     return found
 
 
-def _chosen(task: str, arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, JsonValue]]]:
+def _chosen(task: str, arguments: argparse.Namespace) -> Iterator[tuple[str, Values]]:
     """The presets, or the candidates where there are any, with their values."""
     model = arguments.model or str(config_fields(task)["model"].default)
     presets = preset_values(task, model)
@@ -172,7 +218,7 @@ def _sample(folder: Path, task: str, stem: str, split: Split, scene: Scene) -> S
     return Sample(path, -1, split, SIDE, SIDE, boxes=boxes, outlines=outlines)
 
 
-def measured(task: str, name: str, seed: int, dataset_dir: Path, values: dict[str, JsonValue]) -> Measured:
+def measured(task: str, name: str, seed: int, dataset_dir: Path, values: Values) -> Measured:
     """Train, and give the metrics after the last epoch and the processor minutes of training."""
     config = parse_config({"task": task, **values, **MACHINE, "seed": seed})
     with tempfile.TemporaryDirectory(prefix="presets-run-") as folder, _validated_once() as result:
