@@ -174,15 +174,24 @@ def _chosen(task: str, arguments: argparse.Namespace) -> Iterator[tuple[str, Val
     presets = preset_values(task, model)
     rows = {name: presets[name] for name in arguments.presets}
     if arguments.candidates:
-        base = rows[arguments.presets[-1]]
-        rows = {name: base | _parsed(task, pairs) for name, *pairs in arguments.candidates}
+        tables = {preset: CANDIDATES[task].get(preset, {}) for preset in arguments.presets}
+        rows = {
+            f"{preset}: {name}": presets[preset] | own
+            for preset, table in tables.items()
+            for name, own in table.items()
+        }
+    if arguments.tries:
+        base = presets[arguments.presets[-1]]
+        rows = {name: base | _parsed(task, pairs) for name, *pairs in arguments.tries}
     for name, values in rows.items():
-        short = {"epochs": min(2, int(str(values["epochs"]))), "warmup_epochs": 0} if arguments.quick else {}
-        yield name, {"model": model, **values, **short}
+        epochs = min(2, int(str(values["epochs"]))) if arguments.quick else arguments.epochs or values["epochs"]
+        short: Values = {"warmup_epochs": 0.0} if arguments.quick else {}
+        yield name, {"model": model, **values, "epochs": epochs, **short}
 
 
-def _parsed(task: str, pairs: list[str]) -> dict[str, JsonValue]:
-    fields, values = config_fields(task), {}
+def _parsed(task: str, pairs: list[str]) -> Values:
+    fields = config_fields(task)
+    values: Values = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         values[name] = value if fields[name].kind in ("choice", "text") else json.loads(value)
