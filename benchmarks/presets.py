@@ -7,7 +7,7 @@ other work on the machine does not count. Prints a row for each run and, as its 
 
     python benchmarks/presets.py --quick
     python benchmarks/presets.py --task detection --seeds 0 1
-    python benchmarks/presets.py --task classification --presets quick balanced --candidates
+    python benchmarks/presets.py --task classification --presets quick best --candidates
     python benchmarks/presets.py --task detection --presets best --candidates --epochs 30
     python benchmarks/presets.py --task detection --presets best --try mosaic mosaic=0.5 mosaic_close_epochs=10
 
