@@ -19,12 +19,11 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +243,7 @@ def measured(task: str, name: str, seed: int, dataset_dir: Path, values: Values)
 @dataclass
 class _Result:
     minutes: float = 0.0
-    values: dict[str, float] = None  # type: ignore[assignment]
+    values: dict[str, float] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -273,5 +272,4 @@ def _validated_once() -> Iterator[_Result]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()
