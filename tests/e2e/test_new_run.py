@@ -28,7 +28,7 @@ def test_entries_survive_an_outage_and_the_end_of_the_session(
     # A preset fills its fields without a reload.
     page.evaluate("window.untouched = true")
     page.get_by_role("link", name="Quick look").press("Enter")
-    expect(epochs).to_have_value("5")
+    expect(epochs).to_have_value("10")
     assert page.evaluate("window.untouched")
 
     # An outage, then the end of the session: the form stays as it is, and says why.
@@ -48,7 +48,7 @@ def test_entries_survive_an_outage_and_the_end_of_the_session(
     expect(name).to_have_value("tints 1")
     notice.get_by_role("button", name="Restore").click()
     expect(name).to_have_value("kept")
-    expect(epochs).to_have_value("5")
+    expect(epochs).to_have_value("10")
     page.get_by_role("button", name="Create", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("kept")
     expect(page.locator("[data-chart=loss] canvas")).to_be_visible()  # the scripts of its page have run

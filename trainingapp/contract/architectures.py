@@ -20,7 +20,8 @@ OPTIONAL_LIBRARIES = {HF: "transformers"}
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network. `defaults` are values of the configuration that suit it better than the general ones.
+    """A network. `defaults` are values of the configuration that suit it better than the general ones, `presets` those
+    that its presets ("quick", "balanced", "best") set instead of what the rules for all networks give.
 
     `parameters` is the number of parameters of the library's own model, with the classes that it was published for;
     0 where it has not been counted.
@@ -28,6 +29,7 @@ class Architecture:
 
     parameters: int = 0
     defaults: Mapping[str, JsonValue] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
 
 
 def missing_library(model: str) -> str | None:

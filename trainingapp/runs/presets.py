@@ -8,14 +8,11 @@ from pydantic import JsonValue
 
 from trainingapp.contract.architectures import HF
 from trainingapp.contract.config import config_defaults, config_fields
+from trainingapp.contract.preset_values import preset_values
 from trainingapp.contract.tasks.foundation import takes_adapters
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.presentation.choices import choice_label, label_text
 from trainingapp.presentation.text import Text
-
-#: Sides of images are multiples of it in every task.
-IMAGE_STEP = 32
-LEAST_IMAGE_SIZE = 64
 
 #: What tasks predict whose networks have a backbone and few other layers, so that a frozen backbone is of use.
 OF_BACKBONES = ("classes", "mask")
@@ -43,13 +40,8 @@ def presets_of(task: str, model: str) -> list[Preset]:
     """The presets of a task for one of its networks. All set the same fields, so that one replaces another."""
     defaults = config_defaults(task, model)
     fields = config_fields(task)
-    balanced = {name: defaults[name] for name in ("epochs", "image_size", "augmentation") if name in fields}
-    epochs = int(str(defaults["epochs"]))
-    quick, best = balanced | {"epochs": max(2, epochs // 4)}, balanced | {"epochs": 3 * epochs}
-    if "image_size" in fields and not fields["image_size"].is_fixed:
-        size = int(str(defaults["image_size"]))
-        quick["image_size"] = min(size, max(LEAST_IMAGE_SIZE, size // 2 // IMAGE_STEP * IMAGE_STEP))
-    best["augmentation"] = "medium" if defaults["augmentation"] in ("none", "light") else "strong"
+    values = preset_values(task, model)
+    quick, balanced, best = values["quick"], values["balanced"], values["best"]
     rows: list[Row] = [
         ("quick", _("Quick look"), _("Shows in minutes whether data and settings make sense."), quick),
         ("balanced", _("Balanced"), _("The defaults of the model."), balanced),
@@ -58,10 +50,10 @@ def presets_of(task: str, model: str) -> list[Preset]:
     # Those of transformers have no published weights here.
     if "pretrained" in fields and TASKS[task].prediction in OF_BACKBONES and not model.startswith(HF):
         kept = {name: defaults[name] for name in OF_PUBLISHED_WEIGHTS}
-        for *_words, values in rows:
-            values |= kept
+        for *_words, own in rows:
+            own |= kept
         rows += _of_published_weights(model, balanced | {"pretrained": _from_backbone(task)})
-    return [Preset(name, label, about, values, _changes(task, defaults, values)) for name, label, about, values in rows]
+    return [Preset(name, label, about, own, _changes(task, defaults, own)) for name, label, about, own in rows]
 
 
 def _from_backbone(task: str) -> JsonValue:

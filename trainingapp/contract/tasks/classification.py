@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import (
@@ -25,8 +25,11 @@ from trainingapp.contract.tasks.foundation import FOUNDATION_BACKBONES, FOUNDATI
 SINGLE_LABEL = When("label_mode", ("single",))
 MULTI_LABEL = When("label_mode", ("multi",))
 
+SHORT: dict[str, JsonValue] = {"epochs": 10, "amp": "on", "scheduler": "one-cycle", "learning_rate": 0.002}
+"""For a quick look, measured by `benchmarks/presets.py` with resnet18."""
+
 CLASSIFIERS: dict[str, Architecture] = {
-    "resnet18": Architecture(11_689_512),
+    "resnet18": Architecture(11_689_512, presets={"quick": SHORT}),
     "resnet34": Architecture(21_797_672),
     "resnet50": Architecture(25_557_032),
     "mobilenet_v3_small": Architecture(2_542_856),

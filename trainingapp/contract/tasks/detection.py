@@ -30,10 +30,13 @@ LARGE_DETECTOR: dict[str, JsonValue] = {"image_size": 320, "batch_size": 8, "lea
 FAST_DETECTOR: dict[str, JsonValue] = SMALL_DETECTOR | {"anchor_scale": 1.0, "learning_rate": 0.002, "epochs": 20}
 """Of the detector of our own, whose steps take a third of the time of the next best (see `benchmarks/quality.py`)."""
 
+FAST_PRESETS: dict[str, dict[str, JsonValue]] = {"quick": {"epochs": 10, "image_size": 64}}
+"""Measured by `benchmarks/presets.py`."""
+
 DETECTORS: dict[str, Architecture] = {
-    "pan_n": Architecture(defaults=FAST_DETECTOR),
-    "pan_s": Architecture(defaults=FAST_DETECTOR),
-    "pan_m": Architecture(defaults=FAST_DETECTOR),
+    "pan_n": Architecture(defaults=FAST_DETECTOR, presets=FAST_PRESETS),
+    "pan_s": Architecture(defaults=FAST_DETECTOR, presets=FAST_PRESETS),
+    "pan_m": Architecture(defaults=FAST_DETECTOR, presets=FAST_PRESETS),
     "fcos_resnet18_fpn": Architecture(defaults=SMALL_DETECTOR),
     "fcos_resnet34_fpn": Architecture(defaults=SMALL_DETECTOR),
     "fcos_resnet50_fpn": Architecture(32_269_600, LARGE_DETECTOR),
