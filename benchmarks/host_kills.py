@@ -140,7 +140,7 @@ def main() -> None:
         parser.error("needs a PostgreSQL server: --database or TEST_DATABASE_URL")
     with tempfile.TemporaryDirectory(prefix="cvstudio-bench-") as folder, database(arguments.database), networks():
         forward(arguments.database)
-        unlimited = {"MAX_RECOVERIES": "1000", "RETRY_WAIT_S": "0"}
+        unlimited = {"MAX_RECOVERIES": "100", "RETRY_WAIT_S": "0"}
         studio = ClusterStudio(Path(folder) / "data", arguments.database, **unlimited)
         (reference,) = studio.prepare(start=True, images=IMAGES, **{**CONFIG, "epochs": EPOCHS})
         try:

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import DatasetIndex
-from trainingapp.contract.errors import BadConfig, EngineError, classify
+from trainingapp.contract.errors import BadConfig, EngineError, Superseded, classify
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.events import EndState, EventLog, Failed, Listening, Started
 from trainingapp.contract.loading import MB
@@ -168,7 +168,8 @@ def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -
 def _end_attempt(events: EventLog, error: EngineError) -> None:
     """End this process, which waits for a rank that is gone."""
     logger.error("%s", error)
-    events.write(Failed(**classify(error).as_data()))
+    with suppress(Superseded):
+        events.write(Failed(**classify(error).as_data()))
     events.flush()
     os._exit(1)
 

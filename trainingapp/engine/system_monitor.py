@@ -16,6 +16,7 @@ from typing import TypeVar
 import pynvml
 import torch
 
+from trainingapp.contract.errors import Superseded
 from trainingapp.contract.events import EventLog, System
 from trainingapp.contract.system_series import INTERVAL_S
 from trainingapp.engine.device import available_threads
@@ -88,7 +89,7 @@ def _follow(events: EventLog, device: torch.device, clock: StepClock, over: thre
             return  # a system of which nothing is known
         try:
             events.write(System(values=values))
-        except OSError:  # a full disk: the loop meets it too and ends the attempt
+        except (OSError, Superseded):  # a full disk, or a run that is another's: the loop meets it too
             return
 
 
