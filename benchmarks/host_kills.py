@@ -54,8 +54,9 @@ from trainingapp.operations.drill.comparison import SPEEDS  # noqa: E402
 
 KINDS = ("rank 0", "other rank", "supervisor", "agent", "leader host")
 IMAGES, EPOCHS = 300, 3
-#: The longest wait for the next kill, from the moment on at which it could be made: some hit the start of an attempt.
-LONGEST_WAIT_S = 8.0
+#: This share of the kills comes after steps of the attempt, within half of LONGEST_WAIT_S; the others within all of it
+#: from the moment on at which they could be made, which is often before the first step.
+WHILE_TRAINING, LONGEST_WAIT_S = 0.6, 8.0
 LONGEST_AWAY_S = 5.0
 ROUND_TIMEOUT_S = 1800.0
 POLL_S = 0.05
@@ -68,8 +69,11 @@ class Kills:
         self.studio, self.made = studio, Counter[str]()
         self.random = random.Random(seed)
         self._left = [KINDS[index % len(KINDS)] for index in range(count)]
-        self._planned: tuple[str, int] | None = None
-        self._due = 0.0
+        #: Run, attempt and step of the kill that is planned, and its kind; of the last one: only run and attempt.
+        self._planned: tuple[int, int, int] | None = None
+        self._kind = ""
+        self._hit: tuple[int, int] | None = None
+        self._due: float | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {host: studio.start_on(host) for host in HOSTS}
 
     @property
@@ -77,22 +81,27 @@ class Kills:
         return not self._left
 
     def step(self, run: dict[str, Any]) -> None:
-        """Choose the next kill, and make it when it is due."""
+        """Choose the next kill, one for each attempt, and make it when it is due."""
+        place = (run["id"], run["attempt"])
+        if place == self._hit:
+            return
         shares = self._shares(run)
-        attempt = run["attempt"]
-        if self._planned is None or self._planned[1] != attempt:
+        if self._planned is None or self._planned[:2] != place:
             possible = [kind for kind in dict.fromkeys(self._left) if self._is_possible(kind, run, shares)]
             if not possible:
                 return
-            self._planned = (self.random.choice(possible), attempt)
-            self._due = time.monotonic() + self.random.uniform(0.0, LONGEST_WAIT_S)
-        kind = self._planned[0]
-        if time.monotonic() < self._due or not self._is_possible(kind, run, shares):
+            self._kind, self._planned, self._due = self.random.choice(possible), (*place, run["step"]), None
+            if self.random.random() > WHILE_TRAINING:
+                self._due = time.monotonic() + self.random.uniform(0.0, LONGEST_WAIT_S)
+        if self._due is None and run["step"] != self._planned[2]:
+            self._due = time.monotonic() + self.random.uniform(0.0, LONGEST_WAIT_S / 2)
+        if self._due is None or time.monotonic() < self._due or not self._is_possible(self._kind, run, shares):
             return
-        if self._kill(kind, run, shares):
-            self._left.remove(kind)
-            self.made[kind] += 1
-            print(f"{sum(self.made.values()):>3} {kind:<12} attempt {attempt}, step {run['step']}", flush=True)
+        if self._kill(self._kind, run, shares):
+            self._left.remove(self._kind)
+            self.made[self._kind] += 1
+            self._hit = place
+            print(f"{sum(self.made.values()):>3} {self._kind:<12} attempt {place[1]}, step {run['step']}", flush=True)
         self._planned = None
 
     def _shares(self, run: dict[str, Any]) -> list[dict[str, Any]]:
