@@ -53,7 +53,7 @@ from trainingapp.contract.system_series import SYSTEM  # noqa: E402
 from trainingapp.operations.drill.comparison import SPEEDS  # noqa: E402
 
 KINDS = ("rank 0", "other rank", "supervisor", "agent", "leader host")
-IMAGES, EPOCHS = 300, 3
+IMAGES, EPOCHS = 120, 3
 #: This share of the kills comes after steps of the attempt, within half of LONGEST_WAIT_S; the others within all of it
 #: from the moment on at which they could be made, which is often before the first step.
 WHILE_TRAINING, LONGEST_WAIT_S = 0.6, 8.0
