@@ -71,9 +71,9 @@ TOGETHER: dict[str, Any] = {"device_count": 2, "hosts_at_most": 2, "devices_at_l
 class ClusterStudio(Studio):
     """A studio on PostgreSQL."""
 
-    def __init__(self, data_dir: Path, server: str) -> None:
+    def __init__(self, data_dir: Path, server: str, **env: str) -> None:
         self._url = urlsplit(server)._replace(path=f"/{DATABASE}").geturl()
-        super().__init__(data_dir, DATABASE_URL=self._url)
+        super().__init__(data_dir, DATABASE_URL=self._url, **env)
 
     def rows(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         with psycopg.connect(self._url, row_factory=dict_row) as connection:

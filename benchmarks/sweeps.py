@@ -1,12 +1,13 @@
 """How long a sampler takes to choose a trial, and what samplers and pruners find with equal epochs.
 
-    python benchmarks/sweeps.py [--quick]
+    python benchmarks/sweeps.py [--quick] [--train]
 
 First the time of a question by the number of trials; then the best result on a drawn objective, by method, with equal
-epochs: the median over seeds. Nothing is trained and no database is read: both are pure functions of the trials.
+epochs: the median over seeds. Nothing is trained and no database is read: both are pure functions of the trials. With
+`--train` random search and TPE with a pruner also search where each trial is really trained (sweeps_trained.py).
 
 The last line is JSON: `ask_ms` of TPE and `importance_ms` at 200 trials, `best` by sampler and pruner, and `ratio`, the
-best of TPE with a pruner over that of random search without one.
+best of TPE with a pruner over that of random search without one; `best_trained` and `ratio_trained` with `--train`.
 """
 
 import argparse
@@ -14,11 +15,14 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cvstudio.settings")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import django
 
@@ -129,13 +133,20 @@ def quality(seeds: int, trials: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer questions and seeds, without Gaussian processes")
-    quick = parser.parse_args().quick
+    parser.add_argument("--train", action="store_true", help="search with trials that are really trained, too")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     samplers = [Sampler.RANDOM, Sampler.TPE, *([] if quick else [Sampler.GP])]
     asked = ask_times(samplers, 3 if quick else 10)
     best = quality(3 if quick else 10, 20 if quick else 30)
     ratio = best[f"{Sampler.TPE} {Pruner.MEDIAN}"] / best[f"{Sampler.RANDOM} {Pruner.NONE}"]
     figures = {"ask_ms": round(asked[Sampler.TPE], 1), "importance_ms": round(asked["importance"], 1)}
-    print(json.dumps({"benchmark": "sweeps", "quick": quick, **figures, "best": best, "ratio": round(ratio, 4)}))
+    found = {"benchmark": "sweeps", "quick": quick, **figures, "best": best, "ratio": round(ratio, 4)}
+    if arguments.train:
+        from benchmarks.sweeps_trained import trained_quality  # loads torch
+
+        found |= trained_quality(3 if quick else 10, 20)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

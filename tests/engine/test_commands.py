@@ -4,13 +4,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.helpers.trainers import change_order, events_of, index_of, last_status, newest_content
-from trainingapp.contract.run_directory import run_lock
+from trainingapp.contract.run_directory import TENSORBOARD_DIR, run_lock
 
 LONG = {"epochs": 500, "autosave_minutes": 0}
 
@@ -105,16 +106,31 @@ def test_a_run_without_dataset_fails_as_bad_config(new_run, start) -> None:
     assert "dataset_dir" in last_status(run_dir)["message"]
 
 
-def test_a_trainer_whose_run_continued_elsewhere_saves_nothing(new_run, start) -> None:
+def test_a_trainer_whose_run_continued_elsewhere_writes_nothing(new_run, start) -> None:
     """On a shared disk without locks: the number in the lock file is of a later attempt."""
     run_dir = new_run(**LONG)
     trainer = start(run_dir)
     trainer.wait_for(_running)
+    trainer.process.send_signal(signal.SIGSTOP)
+    wait_until_stopped(trainer.process.pid)
     (run_dir / "trainer.lock").write_text("2")
-    trainer.send(command="stop")
+    before = files_of(run_dir)
+    trainer.process.send_signal(signal.SIGCONT)
     assert trainer.wait() == 1
-    assert not list((run_dir / "checkpoints").iterdir())
-    assert last_status(run_dir)["error_class"] == "superseded"
+    assert files_of(run_dir) == before
+    assert "Attempt 2 of this run has started" in trainer.log()
+
+
+def wait_until_stopped(pid: int) -> None:
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+
+
+def files_of(run_dir: Path) -> dict[str, bytes]:
+    """All that is in the folder, without what an attempt has for itself: its output and its file for TensorBoard."""
+    files = (path for path in run_dir.rglob("*") if path.is_file() and path.suffix != ".log")
+    files = (path for path in files if path.parent.name != TENSORBOARD_DIR)
+    return {str(path.relative_to(run_dir)): path.read_bytes() for path in files}
 
 
 def test_a_signal_for_its_loader_processes_as_well_interrupts_and_saves(new_run, start) -> None:

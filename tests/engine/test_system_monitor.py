@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.distributed import HashStore
 
 from tests.helpers import nvml
+from tests.helpers.studio import wait_for
 from tests.helpers.trainers import (
     HARD,
     assert_same_result,
@@ -20,9 +22,17 @@ from tests.helpers.trainers import (
     train_here,
 )
 from trainingapp.contract.events import EVENTS_FILE, EventLog, read_events
-from trainingapp.contract.system_series import MEASURES
+from trainingapp.contract.system_series import MEASURES, measure_and_rank
 from trainingapp.engine import loop, system_monitor
-from trainingapp.engine.system_monitor import MEMORY_UNIT, ProcessReader, StepClock, monitored, step_times
+from trainingapp.engine.system_monitor import (
+    MEMORY_UNIT,
+    ProcessReader,
+    StepClock,
+    UseOfRanks,
+    monitored,
+    report_use,
+    step_times,
+)
 
 CPU = torch.device("cpu")
 
@@ -125,6 +135,44 @@ def test_measures_of_a_gpu_have_their_units(monkeypatch: pytest.MonkeyPatch) -> 
     found = system_monitor.read_gpu(machine.gpus[0])
     assert (found["gpu_utilization"], found["gpu_power_w"], found["gpu_temperature_c"]) == (0.87, 412, 61)
     assert found["gpu_memory_bytes"] == round((3 * nvml.GB + nvml.RESERVED) / MEMORY_UNIT) * MEMORY_UNIT
+
+
+def test_what_other_ranks_measure_stands_beside_the_values_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The driver is a stand-in: rank 1 has the second GPU of this host, rank 2 one of another host."""
+    machine = nvml.healthy(3).install(monkeypatch)
+    for number, gpu in enumerate(machine.gpus):
+        gpu.power_mw = 100_000 * (number + 1)
+    monkeypatch.setattr(system_monitor, "gpu_of", lambda device: machine.gpus[device.index])
+    store = HashStore()
+    others = UseOfRanks(store, [1, 2, 3])
+    assert others.read() == {}
+    for rank in (1, 2):
+        report_use(store, rank, torch.device("cuda", rank), is_elsewhere=rank == 2, interval_s=0.001)
+    events = EventLog(tmp_path / EVENTS_FILE, 1)
+    with monitored(events, torch.device("cuda", 0), interval_s=0.01, others=others.read):
+        values = wait_for(lambda: _values_with(tmp_path / EVENTS_FILE, "gpu_power_w.1", "gpu_power_w.2"))
+    events.close()
+    assert [values[name] for name in ("gpu_power_w", "gpu_power_w.1", "gpu_power_w.2")] == [100, 200, 300]
+    assert "cpu_utilization.2" in values
+    assert "cpu_utilization.1" not in values, "the first rank counts the processes of its host"
+    assert {measure_and_rank(name) for name in values} >= {("gpu_power_w", 0), ("gpu_power_w", 2)}
+
+
+def _values_with(path: Path, *names: str) -> dict[str, float]:
+    found = [event.values for event, _offset in read_events(path, 0) if event.type == "system"]
+    return next((values for values in found if values.keys() >= set(names)), {})
+
+
+def test_a_rank_that_is_silent_is_shown_no_longer() -> None:
+    store = HashStore()
+    others = UseOfRanks(store, [1])
+    store.set("use/1", '{"number": 1, "values": {"gpu_power_w": 50}}')
+    assert others.read() == {"gpu_power_w.1": 50}
+    assert others.read() == {}
+    store.set("use/1", '{"number": 2, "values": {"gpu_power_w": 60}}')
+    assert others.read() == {"gpu_power_w.1": 60}
 
 
 def test_the_handle_of_a_gpu_is_found_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A worker that stops and returns after its run has moved: nothing twice, nothing missing, one trainer."""
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from tests.helpers.studio import Studio, wait_for
+from trainingapp.contract.run_directory import TENSORBOARD_DIR
 from trainingapp.engine.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -67,3 +69,35 @@ def test_a_worker_that_returns_late_has_lost_its_run(studio: Studio, hosts: tupl
     (entry,) = studio.rows("SELECT * FROM trainingapp_journalentry WHERE run_id = ?", run)
     assert entry["action"] == "requeued"
     assert ('"elsewhere"' in entry["evidence"]) is (hosts[0] != hosts[1])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All that is in the folder of a run, without what each attempt has for itself: its output and its TensorBoard."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
+    files = (path for path in files if path.parent.name != TENSORBOARD_DIR)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.long
+def test_a_host_that_is_frozen_keeps_no_other_from_its_run(studio: Studio) -> None:
+    """Worker and trainer stand still with the lock of the run's folder. When they continue, they write nothing."""
+    reference, run = studio.prepare(runs=2, start=False, **CONFIG)
+    first = studio.start_worker(HOST_NAME="barn")
+    studio.manage("train", "start", str(reference))
+    studio.wait_for_status(reference, "completed", 120)
+    studio.manage("train", "start", str(run))
+    studio.wait_for_step(run, 10)
+    wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
+    (old,) = studio.trainers()
+    old.suspend()
+    psutil.Process(first.pid).suspend()
+    studio.start_worker(HOST_NAME="shed")
+    row = studio.wait_for_status(run, "completed", 180)
+    assert (row["host"], row["attempt"]) == ("shed", 2)
+    assert old.status() == psutil.STATUS_STOPPED
+    before = files_of(studio.data_dir / "runs" / str(run))
+    old.resume()
+    first.send_signal(signal.SIGCONT)
+    wait_for(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, 30, "the old trainer is gone")
+    assert files_of(studio.data_dir / "runs" / str(run)) == before
+    check_whole(studio, run, reference)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.faults.test_several_hosts import kill_with_children
+from tests.faults.test_lost_ranks import weights
+from tests.faults.test_several_hosts import TOGETHER, kill_with_children, start_worker_on
 from tests.helpers.studio import TINY, Studio, wait_for
 
 pytestmark = pytest.mark.slow
@@ -200,3 +202,33 @@ def test_a_download_ends_when_that_is_requested(hosts: Hosts, action: str, statu
     assert (row["error_class"], row["recoveries"]) == ("", 0)
     hosts.shed.stop(worker, signal.SIGTERM, timeout_s=60)
     assert not hosts.shed.trainers()
+
+
+@pytest.mark.long
+def test_two_hosts_of_a_run_fetch_its_dataset_once(hosts: Hosts) -> None:
+    """Shed and loft share their folders, but not those of the barn, on which the dataset was imported."""
+    config = {"batch_size": 2, "accumulation_steps": 2}
+    dataset, run = hosts.prepare(**config, **TOGETHER)
+    key = hosts.stored(dataset)
+    for host in ("shed", "loft"):
+        start_worker_on(hosts.shed, host)
+    hosts.start(run)
+    row = hosts.barn.wait_for_status(run, "completed", 480)
+    assert row["attempt"] == 1
+    shares = hosts.barn.rows("SELECT host, exit_code FROM trainingapp_runshare WHERE run_id = ? ORDER BY host", run)
+    assert shares == [{"host": "loft", "exit_code": 0}, {"host": "shed", "exit_code": 0}]
+    assert [path.name for path in (hosts.shed.data_dir / "cache" / "datasets").glob("[!.]*")] == [key]
+    assert not (hosts.shed.data_dir / "datasets" / str(dataset)).exists()
+    alone: int = hosts.barn.python(
+        f"""
+        from tests.helpers.tiny import make_run
+        from django.contrib.auth.models import User
+        from trainingapp.models import Dataset
+        result = make_run(User.objects.get(), Dataset.objects.get(), **{ {**TINY, "epochs": 1, **config}!r}).pk
+        """
+    )
+    hosts.start(alone)
+    hosts.barn.wait_for_status(alone, "completed", 480)
+    ours, theirs = weights(hosts.shed, run, 1), weights(hosts.shed, alone, 1)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

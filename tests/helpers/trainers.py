@@ -140,7 +140,7 @@ def assert_same_result(run_dir: Path, reference: Path, *, added: frozenset[str] 
 PATIENT = f"""
 import functools, os, sys
 from trainingapp.engine import __main__ as trainer
-trainer.run_lock = functools.partial(trainer.run_lock, wait_s={DEADLINE_S})
+trainer.run_lock = functools.partial(trainer.run_lock, wait_s={DEADLINE_S}, exit_s={DEADLINE_S})
 os._exit(trainer.main())
 """
 

@@ -286,3 +286,22 @@ def cmdline(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def test_a_worker_that_has_lost_its_run_before_the_start_replaces_nothing(
+    user: User, tints: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still after its claim; the run is at a later attempt, whose configuration the folder has."""
+    run = claimed(user, tints)
+    config_file = run.folder / "config.json"
+
+    def stand_still(_supervisor: object) -> None:
+        TrainingRun.objects.filter(pk=run.pk).update(attempt=run.attempt + 1)
+        config_file.parent.mkdir(parents=True)
+        config_file.write_text("that of the later attempt")
+
+    monkeypatch.setattr("trainingapp.supervision.supervision._Supervisor._prepare", stand_still)
+    supervise(run)
+    assert config_file.read_text() == "that of the later attempt"
+    assert [path.name for path in run.folder.iterdir()] == ["config.json"], "no trainer was started"
+    assert stored(run).attempt == run.attempt + 1

@@ -77,6 +77,18 @@ def test_the_system_tab_shows_what_the_machine_has(user_client: Client, make: MA
     assert "bottleneck" not in page
 
 
+def test_the_system_tab_shows_the_devices_of_all_ranks(user_client: Client, make: MAKE) -> None:
+    run = make("running")
+    ranks = ["", ".1", ".2", ".10"]
+    values = {f"gpu_power_w{rank}": 300.0 for rank in ranks} | {"cpu_utilization": 0.5, "unknown.3": 1.0}
+    store_events(run, {"type": "metrics", "data": {"split": "system", "values": values}})
+    page = html(user_client.get(reverse("run_system", args=[run.pk])))
+    assert re.findall('data-chart="(.+?)"', page) == ["utilization", "power"]
+    assert re.findall('data-metric="(gpu_power_w.*?)"', page) == [f"gpu_power_w{rank}" for rank in ranks]
+    assert "GPU, rank 10" in page
+    assert "CPU: trainer and loaders, rank 0" in page
+
+
 @pytest.mark.parametrize(
     ("device", "wait_s", "compute_s", "gpu", "expected"),
     [

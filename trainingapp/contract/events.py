@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypedDict, get_args
 
@@ -289,8 +289,11 @@ class EventLog:
     lines only, so none of them has seen it.
     """
 
-    def __init__(self, path: Path, attempt: int) -> None:
+    def __init__(self, path: Path, attempt: int, check: Callable[[], object] = lambda: None) -> None:
+        """`check` is called before each line, and by others before they write a file of the run. It raises Superseded
+        where this attempt must not write any longer."""
         self.attempt = attempt
+        self.check = check
         self.epoch = 0
         self.step = 0
         self._lock = threading.Lock()
@@ -299,13 +302,17 @@ class EventLog:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, event: Event, *, epoch: int | None = None, step: int | None = None) -> None:
-        """Append the event; `epoch` and `step` default to the position of the loop. Raises OSError on a full disk."""
+        """Append the event; `epoch` and `step` default to the position of the loop.
+
+        Raises OSError on a full disk, and what `check` raises.
+        """
         event.time = time.time()
         event.attempt = self.attempt
         event.epoch = self.epoch if epoch is None else epoch
         event.step = self.step if step is None else step
         line = event.model_dump_json(exclude_unset=True).encode() + b"\n"
         with self._lock:
+            self.check()
             written = os.write(self._descriptor, line)
             if written != len(line):  # the disk is full: leave no partial line that the next event would be joined to
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)

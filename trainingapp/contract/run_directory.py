@@ -2,13 +2,14 @@
 
 import fcntl
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -33,6 +34,12 @@ LOCK_FILE = "trainer.lock"
 PREVIEW_FILE = "batch.webp"
 TENSORBOARD_DIR = "tensorboard"
 LOCK_WAIT_S = 15.0
+#: Seconds that a trainer of an earlier attempt gets to save and exit, and those in which it notices then that another
+#: attempt has the run.
+EXIT_S, NOTICE_S = 5.0, 2.0
+LOCK_POLL_S = 0.02
+#: Stands behind the number of the attempt in the lock while the studio itself holds it, to delete files.
+BY_STUDIO = "studio"
 #: Where the ranks of one host meet.
 LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 #: The exit status of a rank whose operation failed because another had ended: it is not the cause.
@@ -174,33 +181,105 @@ def _assigned_devices(run_dir: Path, values: dict[str, Any]) -> tuple[tuple[str,
 def check_attempt(run_dir: Path, attempt: int) -> None:
     """Raise Superseded when a later attempt has started: this trainer's host was given up, but the trainer still runs.
 
-    Between hosts whose shared disk has no locks, only the number in the lock file keeps two trainers apart.
+    It may have been stopped for any time (SIGSTOP, a suspended machine, a disk that did not respond), and holds a lock
+    that does not count any longer. Before each event and each checkpoint this is what keeps two trainers apart.
     """
-    text = (run_dir / LOCK_FILE).read_text() if (run_dir / LOCK_FILE).exists() else ""
-    present = int(text) if text.isdecimal() else 0
+    present, _by_studio = _lock_record(run_dir / LOCK_FILE)
+    if present > attempt:
+        raise Superseded(SUPERSEDED(present=present, attempt=attempt))
+
+
+def check_config(run_dir: Path, attempt: int) -> None:
+    """Raise Superseded when RUN_DIR/config.json is already that of a later attempt.
+
+    For a trainer that was stopped before it had the lock, which it finds free.
+    """
+    present = read_config_file(run_dir)["attempt"]
     if present > attempt:
         raise Superseded(SUPERSEDED(present=present, attempt=attempt))
 
 
 @contextmanager
-def run_lock(run_dir: Path, attempt: int, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
+def run_lock(
+    run_dir: Path, attempt: int, wait_s: float = LOCK_WAIT_S, *, exit_s: float = EXIT_S, by_studio: bool = False
+) -> Iterator[int]:
     """Hold RUN_DIR/trainer.lock, so that no two trainers write to one run; yields its file descriptor.
 
     The number of the attempt is written into it.
 
-    Waits for a trainer that is just exiting. Raises StillRunning when it does not.
+    Waits for a trainer that is just exiting. One of an earlier attempt, which the studio has given up, does not keep
+    the lock: it gets `exit_s` to exit, then the number of this attempt is written, and after NOTICE_S the file is
+    replaced. Such a trainer hangs, is stopped, or is on a host that does not know that the run has gone on elsewhere;
+    whatever it does when it continues, `check_attempt` ends it. Raises StillRunning where the lock is held by a trainer
+    of the same attempt or by the studio, after `wait_s`.
+
+    `by_studio`: held to delete files, by a process that does not compare attempts. It takes the lock from nobody, and
+    nobody takes it away.
     """
-    with (run_dir / LOCK_FILE).open("a") as file:
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StillRunning(STILL_RUNNING(path=str(run_dir / LOCK_FILE))) from None
-                time.sleep(0.02)
-        file.truncate(0)
-        file.write(str(attempt))
-        file.flush()
+    with _locked(run_dir / LOCK_FILE, attempt, wait_s, exit_s, by_studio=by_studio) as file:
+        _write_record(file, attempt, by_studio=by_studio)
         yield file.fileno()
+
+
+def _locked(path: Path, attempt: int, wait_s: float, exit_s: float, *, by_studio: bool) -> IO[bytes]:
+    """The open file under its lock. Raises StillRunning."""
+    file, began = _opened(path), time.monotonic()
+    announced_at: float | None = None
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, path):
+                return file
+            file.close()  # the lock of a file that another has replaced meanwhile
+            file = _opened(path)
+            continue
+        now = time.monotonic()
+        holder, is_studio = _lock_record(path)
+        may_overtake = not by_studio and not is_studio and holder < attempt
+        if may_overtake and announced_at is None and now - began >= min(exit_s, wait_s):
+            announced_at = now
+            _write_record(file, attempt, by_studio=False)
+        elif announced_at is not None and now - announced_at >= NOTICE_S:
+            file.close()
+            return _replaced(path, attempt)
+        elif announced_at is None and now - began > wait_s:
+            file.close()
+            raise StillRunning(STILL_RUNNING(path=str(path)))
+        time.sleep(LOCK_POLL_S)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether the open file is still the one of this name."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def _replaced(path: Path, attempt: int) -> IO[bytes]:
+    """A new file of this name, under its lock: that of the old one stays with whoever has it open."""
+    temporary = path.with_name(f"{path.name}.{attempt}.tmp")
+    file = _opened(temporary)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    _write_record(file, attempt, by_studio=False)
+    temporary.replace(path)
+    return file
+
+
+def _write_record(file: IO[bytes], attempt: int, *, by_studio: bool) -> None:
+    """Written over what is there, so that no reader finds the file empty: numbers of attempts only grow."""
+    record = f"{attempt} {BY_STUDIO}" if by_studio else str(attempt)
+    os.pwrite(file.fileno(), record.encode(), 0)
+    os.ftruncate(file.fileno(), len(record))
+
+
+def _lock_record(path: Path) -> tuple[int, bool]:
+    """The attempt that is written in the lock, 0 where there is none, and whether the studio itself wrote it."""
+    try:
+        words = path.read_text().split()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return 0, False
+    return int(words[0]) if words and words[0].isdecimal() else 0, BY_STUDIO in words[1:]

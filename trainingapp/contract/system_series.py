@@ -4,6 +4,7 @@ The points of the split SYSTEM are stored as those of metrics are, and are read 
 no results of the run. A measure that a machine does not have is absent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,10 @@ Unit = Literal["share", "bytes", "W", "s", "°C"]
 
 @dataclass(frozen=True)
 class Measure:
-    """`chart` is the one of CHARTS that shows it. A share goes from 0 to 1."""
+    """`chart` is the one of CHARTS that shows it. A share goes from 0 to 1.
+
+    A run on several devices has the measures of each of its ranks, see `of_rank`.
+    """
 
     label: str
     unit: Unit
@@ -54,3 +58,14 @@ MEASURES: dict[str, Measure] = {
 """All measures by name. `cpu_utilization` is the share of the cores that the trainer may use; `loader_wait_s` and
 `compute_s` are means of the steps since the point before; memory of processes is resident memory, in which pages that
 processes share count once for each."""
+
+
+def of_rank(rank: int, values: Mapping[str, float]) -> dict[str, float]:
+    """The values under the names that those of a rank have: gpu_power_w.1 of rank 1, and gpu_power_w of rank 0."""
+    return {f"{name}.{rank}" if rank else name: value for name, value in values.items()}
+
+
+def measure_and_rank(name: str) -> tuple[str, int]:
+    """The measure, and the rank whose device or process was measured."""
+    measure, _dot, rank = name.partition(".")
+    return measure, int(rank) if rank.isdecimal() else 0

@@ -24,9 +24,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainingapp.contract.errors import Failure, StillRunning, classify
+from trainingapp.contract.errors import Failure, StillRunning, Superseded, classify
 from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, Failed
-from trainingapp.contract.run_directory import EXIT_PEER_LOST, read_config_file, read_run_spec, run_lock
+from trainingapp.contract.run_directory import (
+    EXIT_PEER_LOST,
+    check_attempt,
+    check_config,
+    read_config_file,
+    read_run_spec,
+    run_lock,
+)
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
 from trainingapp.engine.postponed_compiler import postpone_compiler
@@ -178,7 +185,11 @@ def _run(run_dir: Path, lines: LineReader | None) -> int:
         control.watch(lines)
     try:
         with run_lock(run_dir, values["attempt"]) as lock_fd:
+            check_config(run_dir, values["attempt"])
             return _attempt(run_dir, values, control, lock_fd)
+    except Superseded as error:
+        logger.error("%s", error.message)
+        return EXIT_FAILED
     except StillRunning as error:
         logger.error("%s", error.message)
         failure = Failure(error.error_class, error.message, [])
@@ -191,8 +202,11 @@ def _run(run_dir: Path, lines: LineReader | None) -> int:
 
 
 def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: int) -> int:
-    """Train and write how it ended. This is the one place where every error is caught: each must become an event."""
-    events = EventLog(run_dir / EVENTS_FILE, values["attempt"])
+    """Train and write how it ended. This is the one place where every error is caught: each must become an event.
+
+    Raises Superseded alone: whoever has lost the run writes nothing.
+    """
+    events = EventLog(run_dir / EVENTS_FILE, values["attempt"], lambda: check_attempt(run_dir, values["attempt"]))
     try:
         from trainingapp.engine.loop import train
 
@@ -200,6 +214,8 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
         ended = train(read_run_spec(run_dir, values), control, events, unwanted_fds=[lock_fd])
         events.write(Ended(state=ended))
         events.flush()
+    except Superseded:
+        raise
     except Exception as error:
         logger.exception("The run failed.")
         failure = classify(error)

@@ -222,6 +222,7 @@ class CheckpointFolder:
         listed = {entry.file for entry in self._entries}
         for path in self._folder.glob("*.pt"):
             if path.name not in listed:
+                self._events.check()  # it may be new
                 path.unlink()
         self._sweep()
 
@@ -236,7 +237,16 @@ class CheckpointFolder:
         total_bytes = sum(len(copied.raw) for copied in leaves(tree, Copied))
         pace = Pace(total_bytes, alone=is_alone(), began_at=began_at)
         self._unsaved = file
-        self._writer.begin(self._write(tree, planned, pace), pace)
+        self._writer.begin(self._checked(self._write(tree, planned, pace)), pace)
+
+    def _checked(self, pieces: Pieces[None]) -> Pieces[None]:
+        """The same pieces, none of which begins once a later attempt has the folder: names are used again there.
+
+        Raises Superseded.
+        """
+        for _piece in pieces:
+            yield
+            self._events.check()
 
     def drain(self) -> None:
         """Finish the save in progress; it is on the disk afterwards."""
@@ -273,6 +283,7 @@ class CheckpointFolder:
             entry = replace(planned, size_bytes=sum(parts.values()), sha256=sha256)
             removed = self._take_in(entry, parts, temporary)
         except OSError:
+            self._events.check()
             temporary.unlink(missing_ok=True)
             self._sweep()
             raise
@@ -302,6 +313,7 @@ class CheckpointFolder:
             for copied in leaves(content, Copied):
                 keys.append((yield from self._store(copied, writer, pace)))
                 pace.bytes_left -= len(copied.raw)
+            self._events.check()
             self._packs.add(writer)
         finally:
             writer.discard()
@@ -348,6 +360,7 @@ class CheckpointFolder:
             kept = [entry for entry in entries if entry.file in kept_files]
             # The index is already on the disk when the file gets its name, and one flush of the folder covers both
             # renames. A crash between them leaves a file that the index does not list: it is removed at the next start.
+            self._events.check()
             index = prepared_index(self._folder, kept)
             temporary.replace(self._folder / new.file)
             index.replace(self._folder / INDEX_FILE)

@@ -29,6 +29,7 @@ from trainingapp.engine.shared_step import share_steps, share_with
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import TrainingState, new_state
 from trainingapp.engine.step import epoch_batches, training_step
+from trainingapp.engine.system_monitor import report_use
 from trainingapp.engine.tasks.registry import make_task, read_dataset
 from trainingapp.engine.validation import evaluate_share
 
@@ -62,6 +63,7 @@ def follow(run_dir: Path, rank: int, lines: LineReader, reports: Reports, *, unw
     share_with(state, ranks)
     compile_network(state)
     share_steps(state)
+    report_use(store, rank, state.device, is_elsewhere=run.is_elsewhere(rank))
     _obey(ranks, state, state.precision)
 
 

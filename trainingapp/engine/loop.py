@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import DatasetIndex
-from trainingapp.contract.errors import BadConfig, EngineError, classify
+from trainingapp.contract.errors import BadConfig, EngineError, Superseded, classify
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.events import EndState, EventLog, Failed, Listening, Started
 from trainingapp.contract.loading import MB
@@ -64,7 +64,7 @@ from trainingapp.engine.shared_step import share_steps, share_with
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
 from trainingapp.engine.step import epoch_batches, training_step
-from trainingapp.engine.system_monitor import monitored
+from trainingapp.engine.system_monitor import alone, monitored
 from trainingapp.engine.tasks.registry import make_task, read_dataset
 from trainingapp.engine.tasks.task import Task
 from trainingapp.engine.transfer import forked, load_matching, starting_weights
@@ -114,7 +114,8 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
         saving = Saving(folder, state, report, resume_check)
         requests = RequestHandler(control, state, precision, report, saving)
 
-        with monitored(events, device) as clock:
+        others = processes.use_of_others() if isinstance(processes, RankProcesses) else alone
+        with monitored(events, device, others=others) as clock:
             while not state.finished:
                 batches = clock.timed(_begin_epoch(state))
                 report.begin_epoch()
@@ -168,7 +169,8 @@ def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -
 def _end_attempt(events: EventLog, error: EngineError) -> None:
     """End this process, which waits for a rank that is gone."""
     logger.error("%s", error)
-    events.write(Failed(**classify(error).as_data()))
+    with suppress(Superseded):
+        events.write(Failed(**classify(error).as_data()))
     events.flush()
     os._exit(1)
 

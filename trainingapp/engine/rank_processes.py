@@ -182,6 +182,13 @@ class RankProcesses:
         self._joined_at = time.monotonic()
         return self.ranks
 
+    def use_of_others(self) -> Callable[[], dict[str, float]]:
+        """What reads the use of the devices of the other ranks, once they are connected."""
+        from trainingapp.engine.system_monitor import UseOfRanks  # loads torch, which is not needed to start them
+
+        assert self._store is not None
+        return UseOfRanks(self._store, range(1, self.world)).read
+
     def _are_ready(self) -> bool:
         return all(one.is_ready for one in self._processes) and all(one.is_ready for one in self._elsewhere)
 

@@ -115,6 +115,7 @@ class Reporter:
         if not is_first or moment < self._next_batch_image:
             return
         self._next_batch_image = moment + BATCH_IMAGE_INTERVAL_S
+        self._events.check()
         folder, file = self._run_dir / BATCHES_DIR, f"step_{state.step}.webp"
         folder.mkdir(exist_ok=True)
         contact_sheet(state.task.draw_batch(batch)).save(folder / file, "WEBP", quality=85, method=2)
@@ -139,6 +140,7 @@ class Reporter:
 
     def _write_evaluation(self, found: Evaluation, *, is_best: bool, extra: bool = False) -> None:
         state = self._state
+        self._events.check()
         write_evaluation(
             self._run_dir,
             found,
@@ -180,6 +182,10 @@ class Reporter:
         """The mean of the last minute; None before the first steps."""
         return self._seconds_per_step
 
+    def check_attempt(self) -> None:
+        """Raise Superseded where a later attempt has the run."""
+        self._events.check()
+
     def check_finite(self) -> None:
         """Raise NonFiniteLoss when the loss since the last point is no longer finite. Waits for a GPU."""
         self._finite_values()
@@ -192,6 +198,7 @@ class Reporter:
         return values
 
     def _point(self, rate: float) -> None:
+        self._events.check()
         meter, values = self._state.meter, self._finite_values()
         moment = time.monotonic()
         speed = self._images / max(1e-9, moment - self._point_time)

@@ -113,6 +113,7 @@ class ResumeChecker:
             self._report(mark, self._found)
             self._found = None
         if self._after is not None:
+            self._events.check()
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"\n{json.dumps(asdict(mark))}\n")  # ends a line that a kill left incomplete
             self._after = None

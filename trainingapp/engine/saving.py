@@ -2,7 +2,6 @@
 
 import time
 
-from trainingapp.contract.run_directory import check_attempt
 from trainingapp.engine.checkpoint import CheckpointFolder
 from trainingapp.engine.norms import tensor_norms
 from trainingapp.engine.ranks import Word
@@ -72,7 +71,7 @@ class Saving:
         self._saved_at = time.monotonic()
         if position == self._saved_position:  # already saved, or being written
             return
-        check_attempt(self._folder.run_dir, self._state.attempt)
+        self._report.check_attempt()
         self._report.check_finite()
         self._compare_ranks()
         self._report.progress("save", now=True)

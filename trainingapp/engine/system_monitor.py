@@ -5,21 +5,26 @@ state of the run: random numbers, weights and metrics are the same without it.
 """
 
 import contextlib
+import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pynvml
 import torch
 
+from trainingapp.contract.errors import Superseded
 from trainingapp.contract.events import EventLog, System
-from trainingapp.contract.system_series import INTERVAL_S
+from trainingapp.contract.system_series import INTERVAL_S, of_rank
 from trainingapp.engine.device import available_threads
 from trainingapp.engine.nvml import gpu_of
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 AnyT = TypeVar("AnyT")
 #: Memory is recorded in whole units of this size: no one reads more digits, and such numbers are stored in less space.
@@ -63,12 +68,25 @@ class StepClock:
         self._began, self._waited_s = None, 0.0
 
 
+def alone() -> dict[str, float]:
+    """What the other ranks of a run have measured that has none."""
+    return {}
+
+
 @contextlib.contextmanager
-def monitored(events: EventLog, device: torch.device, interval_s: float = INTERVAL_S) -> Iterator[StepClock]:
-    """Write a `System` event every `interval_s` until the block ends; its steps are measured by the clock given."""
+def monitored(
+    events: EventLog,
+    device: torch.device,
+    interval_s: float = INTERVAL_S,
+    others: Callable[[], dict[str, float]] = alone,
+) -> Iterator[StepClock]:
+    """Write a `System` event every `interval_s` until the block ends; its steps are measured by the clock given.
+
+    `others` gives what the other ranks have measured since the last call.
+    """
     clock, over = StepClock(), threading.Event()
     thread = threading.Thread(
-        target=_follow, args=(events, device, clock, over, interval_s), name="system monitor", daemon=True
+        target=_follow, args=(events, device, clock, over, interval_s, others), name="system monitor", daemon=True
     )
     thread.start()
     try:
@@ -78,18 +96,76 @@ def monitored(events: EventLog, device: torch.device, interval_s: float = INTERV
         thread.join()  # the last event of an attempt follows: nothing may be written after it
 
 
-def _follow(events: EventLog, device: torch.device, clock: StepClock, over: threading.Event, interval_s: float) -> None:
+def _follow(
+    events: EventLog,
+    device: torch.device,
+    clock: StepClock,
+    over: threading.Event,
+    interval_s: float,
+    others: Callable[[], dict[str, float]],
+) -> None:
     gpu = gpu_of(device)
     processes, steps = ProcessReader(), clock.total
     while not over.wait(interval_s):
         before, steps = steps, clock.total
-        values = {**(read_gpu(gpu) if gpu is not None else {}), **processes.read(), **step_times(before, steps)}
+        own = {**(read_gpu(gpu) if gpu is not None else {}), **processes.read(), **step_times(before, steps)}
+        values = own | others()
         if not values:
             return  # a system of which nothing is known
         try:
             events.write(System(values=values))
-        except OSError:  # a full disk: the loop meets it too and ends the attempt
+        except (OSError, Superseded):  # a full disk, or a run that is another's: the loop meets it too
             return
+
+
+def report_use(
+    store: "Store", rank: int, device: torch.device, *, is_elsewhere: bool, interval_s: float = INTERVAL_S
+) -> None:
+    """Put what a rank above 0 measures into the store of rank 0 every `interval_s`, in a thread of its own.
+
+    That is its device, and, where it is on another host, what its processes use: rank 0 counts those of its own host.
+    The thread ends with the store.
+    """
+    arguments = (store, rank, device, ProcessReader() if is_elsewhere else None, interval_s)
+    threading.Thread(target=_report, args=arguments, name="system monitor", daemon=True).start()
+
+
+def _report(
+    store: "Store", rank: int, device: torch.device, processes: "ProcessReader | None", interval_s: float
+) -> None:
+    gpu, number = gpu_of(device), 0
+    while gpu is not None or processes is not None:
+        time.sleep(interval_s)
+        values = {**(read_gpu(gpu) if gpu is not None else {}), **(processes.read() if processes is not None else {})}
+        number += 1
+        try:
+            store.set(_use_key(rank), json.dumps({"number": number, "values": values}))
+        except RuntimeError:  # rank 0 has ended
+            return
+
+
+class UseOfRanks:
+    """Reads what other ranks have put into the store."""
+
+    def __init__(self, store: "Store", ranks: Sequence[int]) -> None:
+        self._store, self._ranks = store, ranks
+        self._seen: dict[int, int] = {}
+
+    def read(self) -> dict[str, float]:
+        """The values of all ranks since the last call, each under its name; nothing of a rank that is silent."""
+        found: dict[str, float] = {}
+        for rank in self._ranks:
+            with contextlib.suppress(RuntimeError):  # the store is about to end
+                if self._store.check([_use_key(rank)]):
+                    report = json.loads(self._store.get(_use_key(rank)))
+                    if report["number"] != self._seen.get(rank):
+                        self._seen[rank] = report["number"]
+                        found |= of_rank(rank, report["values"])
+        return found
+
+
+def _use_key(rank: int) -> str:
+    return f"use/{rank}"
 
 
 def step_times(before: tuple[int, float, float], after: tuple[int, float, float]) -> dict[str, float]:

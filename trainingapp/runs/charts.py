@@ -8,7 +8,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic import JsonValue
 
-from trainingapp.contract.system_series import CHARTS, MEASURES, SYSTEM
+from trainingapp.contract.system_series import CHARTS, MEASURES, SYSTEM, measure_and_rank
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import RunEvent, TrainingRun
 
@@ -104,6 +104,8 @@ def _chart(name: str, title: str | Promise, series: list[Series], note: str | Pr
     return {"name": name, "title": title, "series": series, "note": note, "from_zero": False}
 
 
+#: Colours of lines in one chart (`--chart-1` and so on); runs on many devices use them again.
+COLOURS = 8
 #: Units in which measures are shown, with the divisor of the stored values.
 _SHOWN_UNITS = {"bytes": ("GB", 1 << 30), "W": ("W", 1), "s": ("s", 1), "°C": ("°C", 1)}
 
@@ -111,14 +113,24 @@ _SHOWN_UNITS = {"bytes": ("GB", 1 << 30), "W": ("W", 1), "s": ("s", 1), "°C": (
 def system_charts(measured: Collection[str]) -> list[Chart]:
     """The charts of what the run has measured of its machine, by the names of the measures."""
     charts: list[Chart] = []
+    places = {name: measure_and_rank(name) for name in measured}
+    order = list(MEASURES)
+    known = [name for name, (measure, _rank) in places.items() if measure in MEASURES]
+    known.sort(key=lambda name: (places[name][1], order.index(places[name][0])))
+    has_ranks = any(rank for _measure, rank in places.values())
     for name, title in CHARTS.items():
-        found = [measure for measure in MEASURES if MEASURES[measure].chart == name and measure in measured]
+        found = [measured_name for measured_name in known if MEASURES[places[measured_name][0]].chart == name]
         if not found:
             continue
         lines: list[Series] = []
-        for colour, measure in enumerate(found, start=1):
+        for number, measured_name in enumerate(found):
+            measure, rank = places[measured_name]
             about = MEASURES[measure]
-            line = _series(measure, SYSTEM, gettext(about.label), colour, is_share=about.unit == "share")
+            label = gettext(about.label)
+            if has_ranks:
+                label = gettext("%(measure)s, rank %(rank)d") % {"measure": label, "rank": rank}
+            colour = number % COLOURS + 1
+            line = _series(measured_name, SYSTEM, label, colour, is_share=about.unit == "share")
             line["unit"], line["divisor"] = _SHOWN_UNITS.get(about.unit, ("", 1))
             lines.append(line)
         unit = lines[0]["unit"]

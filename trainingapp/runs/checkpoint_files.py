@@ -107,7 +107,7 @@ def held(run: TrainingRun) -> Iterator[None]:
         yield
         return
     try:
-        with run_lock(run.folder, run.attempt, wait_s=1.0):
+        with run_lock(run.folder, run.attempt, wait_s=1.0, by_studio=True):
             if TrainingRun.objects.filter(pk=run.pk, status=Status.RUNNING).exists():
                 raise BusyError
             yield

@@ -107,6 +107,7 @@ class _Supervisor:
             dataset_dir = self._dataset_dir()
             if dataset_dir is None:
                 return
+            retried(self.store.look)  # a worker that was stopped meanwhile must not replace what a later attempt reads
             write_config(self.store.run, dataset_dir)
             self.trainer = start_trainer(self.folder)
         except StoreError as error:

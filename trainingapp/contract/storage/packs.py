@@ -207,9 +207,11 @@ class PackWriter:
     def discard(self) -> None:
         """Leave nothing behind of a pack that is not finished."""
         if self._descriptor >= 0:
+            is_there = os.fstat(self._descriptor).st_nlink > 0  # else the name may be that of a later attempt's pack
             os.close(self._descriptor)
             self._descriptor = -1
-            self._temporary.unlink(missing_ok=True)
+            if is_there:
+                self._temporary.unlink(missing_ok=True)
 
 
 def read_table(path: Path) -> Iterator[Record]:
