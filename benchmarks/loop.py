@@ -66,6 +66,7 @@ def config(plan: Plan) -> dict[str, Any]:
         "batch_size": BATCH,
         "epochs": plan.rounds + 2,
         "device": "cpu",
+        "amp": "off",
         "scheduler": "constant",
         "warmup_epochs": 0,
         "augmentation": "light",

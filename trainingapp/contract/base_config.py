@@ -533,7 +533,8 @@ class BaseRunConfig(BaseModel):
             _("Mixed precision"),
             _(
                 "Trains faster and with less memory in a 16-bit format. Automatic uses bfloat16 on GPUs that support "
-                "it, float16 on others, and float32 on a CPU; On also uses bfloat16 on CPUs that support it."
+                "it, float16 on others, and on a CPU bfloat16 if it has units for that (AMX, AVX512_BF16), which are "
+                "about twice as fast, and float32 otherwise."
             ),
             Section.MACHINE,
             changes_result=True,

@@ -91,7 +91,10 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     folder = CheckpointFolder(spec.run_dir / "checkpoints", events, keeping, form=spec.config.checkpoint_format)
     found = folder.newest_valid() or forked(spec)
     spec = _with_model_of(found, spec)
-    precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
+    trained_in = found.content.get("precision", "") if found else None
+    precision, warning = choose_precision(
+        device, amp=spec.config.amp, deterministic=spec.config.deterministic, trained_in=trained_in
+    )
     weights = None if found else starting_weights(spec)
     spec, decision = decide(spec, found, events)
     world, too_many = rank_count(spec, found)
@@ -156,6 +159,7 @@ def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -
         cpu_threads=state.cpu_threads,
         deterministic=state.algorithms.deterministic,
         computation=state.task.computation,
+        precision=state.precision.name,
         pretrained=str(getattr(state.config, "pretrained", "")),
     )
     ranks = processes.connect(setup, state.device, lambda address: events.write(Listening(address=address)))

@@ -14,7 +14,7 @@ from trainingapp.contract.dataset_index import Sample, Split, read_index, write_
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import DEFAULT_TASK
 from trainingapp.engine.data.transforms import PRESETS, image_augmentation
-from trainingapp.engine.device import available_threads, prepare_backend
+from trainingapp.engine.device import available_threads, choose_precision, prepare_backend
 from trainingapp.engine.environment import environment
 from trainingapp.engine.idle_memory import release_memory
 from trainingapp.engine.optim import make_optimizer
@@ -52,14 +52,17 @@ def rehearse() -> None:
 def _train_and_save(task: Task, spec: RunSpec) -> None:
     model, meter = task.build_model(pretrained=False), task.training_meter()
     optimizer = make_optimizer(model, spec.config)
+    precision, _warning = choose_precision(torch.device("cpu"), amp=spec.config.amp)
     for batch in task.train_batches(1, skip=0):
-        task.loss(model, batch, meter).backward()
+        with precision.autocast():
+            loss = task.loss(model, batch, meter)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     model.eval()
     results = task.validation_meter()
     for batch in task.val_batches():
-        with torch.inference_mode():
+        with torch.inference_mode(), precision.autocast():
             task.evaluate(model, batch, results)
     task.evaluation(results)
     FlatCopy().take({"optimizer": optimizer.state_dict(), "meter": meter.state_dict()})
