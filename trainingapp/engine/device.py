@@ -192,18 +192,16 @@ def choose_precision(
     *,
     amp: AmpChoice,
     deterministic: DeterminismChoice = "exact",
-    trained_in: str | None = None,
+    trained_in: str = "",
 ) -> tuple[Precision, Message | None]:
     """The format to train in, and a warning where `amp` is on and the device does not support it.
 
-    `trained_in` is the name of the format in which a run that continues has trained, "" where its checkpoint does not
-    say; None for a new run. On a CPU, auto keeps it, whatever that CPU has; of checkpoints that do not say, it was
-    float32.
+    `trained_in` is the name of the format in which a run has trained until now, or that suits a new one: on a CPU, auto
+    is bfloat16 if it is that, whatever this CPU has, and float32 otherwise (see number_format.py).
     """
     tf32 = device.type == "cuda" and deterministic != "exact"
     if device.type == "cpu" and amp == "auto":
-        in_bfloat16 = has_bfloat16_units() if trained_in is None else trained_in == "bfloat16"
-        amp = "on" if in_bfloat16 else "off"
+        amp = "on" if trained_in == "bfloat16" else "off"
     if amp == "off":
         return Precision(device, None, tf32), None
     if device.type == "cuda":

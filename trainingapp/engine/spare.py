@@ -14,9 +14,10 @@ from trainingapp.contract.dataset_index import Sample, Split, read_index, write_
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import DEFAULT_TASK
 from trainingapp.engine.data.transforms import PRESETS, image_augmentation
-from trainingapp.engine.device import available_threads, choose_precision, prepare_backend
+from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.environment import environment
 from trainingapp.engine.idle_memory import release_memory
+from trainingapp.engine.number_format import precision_for
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.stored_tensors import FlatCopy
 from trainingapp.engine.tasks.registry import make_task
@@ -52,7 +53,7 @@ def rehearse() -> None:
 def _train_and_save(task: Task, spec: RunSpec) -> None:
     model, meter = task.build_model(pretrained=False), task.training_meter()
     optimizer = make_optimizer(model, spec.config)
-    precision, _warning = choose_precision(torch.device("cpu"), amp=spec.config.amp)
+    precision, _warning = precision_for(spec, read_index(spec.dataset_dir), torch.device("cpu"))
     for batch in task.train_batches(1, skip=0):
         with precision.autocast():
             loss = task.loss(model, batch, meter)
