@@ -44,8 +44,8 @@ class _DenseStep(torch.optim.Adam):
     result is the same bit by bit, because each number is computed by itself.
     """
 
-    def _init_group(self, group: dict[str, Any], *lists: list[torch.Tensor]) -> bool:  # type: ignore[override]
-        has_complex = super()._init_group(group, *lists)
+    def _init_group(self, group: dict[str, Any], *lists: list[torch.Tensor]) -> bool:
+        has_complex = super()._init_group(group, *lists)  # type: ignore[no-untyped-call]
         tensors = lists[:4]  # weights, gradients, first and second moments; with amsgrad there would be more
         if not group["amsgrad"]:
             for place, columns in enumerate(zip(*tensors, strict=True)):

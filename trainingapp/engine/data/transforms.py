@@ -101,7 +101,7 @@ class FlipAndShift(nn.Module):
 
     def _shifted(self) -> NDArray[np.int64]:
         first = int(torch.randint(0, 2 * self._padding + 1, ()).item())
-        return self._origins[first : first + self._size]
+        return cast(NDArray[np.int64], self._origins[first : first + self._size])
 
 
 def annotated_augmentation(chosen: Switches, size: int, *, mask_fill: int = IGNORED_PIXEL) -> nn.Module:
