@@ -33,7 +33,7 @@ def accuracies(folder: Path, values: Mapping[str, Any], seeds: int) -> dict[str,
 
 
 def _accuracy(run_dir: Path, dataset: Path, config: Mapping[str, Any]) -> float:
-    from trainingapp.contract.events import read_events
+    from trainingapp.contract.events import Metrics, read_events
 
     run_dir.mkdir()
     order = {"config": config, "dataset_dir": str(dataset), "attempt": 1, "weights_cache_dir": ""}
@@ -41,7 +41,7 @@ def _accuracy(run_dir: Path, dataset: Path, config: Mapping[str, Any]) -> float:
     command = [sys.executable, "-m", "trainingapp.engine", str(run_dir), "--no-control"]
     with (run_dir / "trainer.log").open("wb") as log:
         subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True, env=dict(os.environ))
-    points = [event for event, _ in read_events(run_dir / "events.jsonl", 0) if event.type == "metrics"]
+    points = [event for event, _ in read_events(run_dir / "events.jsonl", 0) if isinstance(event, Metrics)]
     return [float(point.values["top1"]) for point in points if point.split == "val"][-1]
 
 

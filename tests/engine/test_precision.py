@@ -89,7 +89,7 @@ def test_a_run_that_continues_keeps_its_format(
 
 def test_an_automatic_run_resumes_exactly_on_another_kind_of_cpu(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that an earlier version began, whose checkpoints do not say that it trained in float32."""
-    in_bfloat16, in_float32 = new_run(epochs=2, amp="auto"), new_run(epochs=2, amp="auto")
+    in_bfloat16, in_float32 = (new_run(epochs=2, amp="auto", model="resnet18") for _ in range(2))
     _pretend(monkeypatch, "amx_bf16")
     train_here(in_bfloat16, EndAfter(3))
     _pretend(monkeypatch)
