@@ -106,7 +106,8 @@ def test_an_automatic_run_resumes_exactly_on_another_kind_of_cpu(new_run, monkey
     train_here(in_float32)
     for run_dir, name in ((in_bfloat16, "bfloat16"), (in_float32, "float32")):
         assert [event["environment"]["precision"] for event in _started(run_dir)] == [name, name]
-        assert events_of(run_dir, "")[-1]["verdict"] == "exact"
+        (check,) = [event for event in events_of(run_dir, "status") if event["state"] == "resume_check"]
+        assert check["verdict"] == "exact"
 
 
 def _as_before(newest_valid: Callable[[CheckpointFolder], Found | None]) -> Callable[[CheckpointFolder], Found | None]:
