@@ -1,21 +1,25 @@
-"""The engine's loop beside a bare PyTorch loop, and the time from Start to the first step.
+"""The engine's loop beside a bare PyTorch loop, in float32 and bfloat16, and the time from Start to the first step.
 
-    python benchmarks/loop.py [--quick]
+    python benchmarks/loop.py [--quick] [--parts throughput bf16 starts]
 
-Throughput: the same model, images, optimizer, number format and threads in three processes that take turns, an epoch
-each; who waits is stopped.
+Throughput: the same model, images, optimizer, number format (float32) and threads in processes that take turns, an
+epoch each; who waits is stopped.
 
     studio          python -m trainingapp.engine, as a worker starts it: events, metrics, a checkpoint each epoch
     bare            torchvision's ImageFolder and transforms, a DataLoader, validation and torch.save each epoch
     bare in memory  the same without a file: images decoded beforehand, as the studio keeps small sets, no saving
+    studio, bf16    the studio in bfloat16, where the processor has units for it
 
 The bare loops run with torch's own defaults: their threads spin while they wait for each other. The studio's do so
 while nobody else wants the cores (engine/waiting.py). Measure on a machine with nothing else to do: beside other work
 threads that spin are several times slower, and the ratio says nothing but that.
 
 Counted are training img/s of whole epochs (training, validation, saving) after the first one; the ratio
-is the median of the rounds' ratios. Without loader processes, as is the default on a CPU, all three prepare
-their images in the trainer.
+is the median of the rounds' ratios. Without loader processes, as is the default on a CPU, all prepare their images in
+the trainer. Beside other work look at the processor time of an image, with one thread (`taskset -c 0`): threads that
+spin use the processor too.
+
+bf16: the studio trains a small set of drawn shapes for the same epochs in both formats, with several seeds.
 
 Start: in an installation of its own, with a worker and its spare trainer waiting, the time from calling
 `run_verbs.start_run` to the end of the first optimizer step as the trainer reports it.
@@ -40,23 +44,29 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.loop_precision import accuracies  # noqa: E402
+
 CLASSES = 4
 SIZE = 64
 BATCH = 32
 DEADLINE_S = 300
+BFLOAT16 = "studio, bf16"
+
+Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: batches of an epoch, rounds of an epoch for each contender, and starts."""
+    """How much is measured: batches of an epoch, rounds of an epoch for each contender, starts, and seeds."""
 
     batches: int
     rounds: int
     starts: int
+    seeds: int
 
 
-QUICK = Plan(batches=16, rounds=7, starts=3)
-FULL = Plan(batches=40, rounds=9, starts=9)
+QUICK = Plan(batches=16, rounds=7, starts=3, seeds=2)
+FULL = Plan(batches=40, rounds=9, starts=9, seeds=5)
 
 
 def config(plan: Plan) -> dict[str, Any]:
@@ -66,6 +76,7 @@ def config(plan: Plan) -> dict[str, Any]:
         "batch_size": BATCH,
         "epochs": plan.rounds + 2,
         "device": "cpu",
+        "amp": "off",
         "scheduler": "constant",
         "warmup_epochs": 0,
         "augmentation": "light",
@@ -75,6 +86,7 @@ def config(plan: Plan) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter ones")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="what is measured")
     parser.add_argument("--bare", choices=["files", "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -84,7 +96,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="cvstudio-bench-") as folder:
         write_dataset(Path(folder) / "dataset", plan)
-        figures = measure_throughput(Path(folder), plan) | measure_starts(Path(folder), plan)
+        figures: Figures = {}
+        for part in options.parts:
+            figures |= PARTS[part](Path(folder), plan)
     print(f"\nload of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(json.dumps(figures))
 
@@ -114,6 +128,14 @@ def write_dataset(folder: Path, plan: Plan) -> None:
 # Throughput
 
 
+@dataclass(frozen=True)
+class Turn:
+    """An epoch: its seconds, and those of processor time."""
+
+    seconds: float
+    processor_s: float
+
+
 class Contender:
     """A training process that runs only in its turns: one epoch each."""
 
@@ -133,14 +155,17 @@ class Contender:
         self._epochs_ended = 0
         self.turn()
 
-    def turn(self) -> float:
-        """Let it go on until its next epoch ends; returns the seconds that this took."""
-        began = time.time()
+    def turn(self) -> "Turn":
+        """Let it go on until its next epoch ends; returns what this took."""
+        import psutil
+
+        process = psutil.Process(self._process.pid)
+        began, used = time.time(), sum(process.cpu_times()[:2])
         self._process.send_signal(signal.SIGCONT)
         ends = _wait(self._next_end, "the end of an epoch", pause_s=0.01)
         self._process.send_signal(signal.SIGSTOP)
         self._epochs_ended = len(ends)
-        return float(ends[-1]) - began
+        return Turn(float(ends[-1]) - began, sum(process.cpu_times()[:2]) - used)
 
     def end(self) -> None:
         self._process.kill()
@@ -154,47 +179,80 @@ class Contender:
         return ends if len(ends) > self._epochs_ended else []
 
 
-def measure_throughput(folder: Path, plan: Plan) -> dict[str, float]:
+def measure_throughput(folder: Path, plan: Plan) -> Figures:
     """Let the contenders take turns, an epoch each, so that whatever else the machine does befalls all alike."""
     contenders = {
-        "studio": studio(folder, plan),
+        "studio": studio(folder / "run", plan),
         "bare": bare(folder, plan, "files"),
         "bare in memory": bare(folder, plan, "memory"),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    if has_bfloat16():
+        contenders[BFLOAT16] = studio(folder / "run_bf16", plan, amp="on")
+    turns: dict[str, list[Turn]] = {name: [] for name in contenders}
     try:
         for number in range(plan.rounds):
             for name in list(contenders) if number % 2 == 0 else list(contenders)[::-1]:
-                speeds[name].append(plan.batches * BATCH / contenders[name].turn())
+                turns[name].append(contenders[name].turn())
     finally:
         for contender in contenders.values():
             contender.end()
-    return report_throughput(speeds)
+    return report_throughput(turns, plan.batches * BATCH)
 
 
-def report_throughput(speeds: dict[str, list[float]]) -> dict[str, float]:
-    """The ratio is the median over the rounds of studio's speed to the other's in the same round."""
-    ratios = {
-        name: statistics.median(own / other for own, other in zip(speeds["studio"], values, strict=True))
-        for name, values in speeds.items()
-    }
+def has_bfloat16() -> bool:
+    """Whether this processor has units for it, by the rule of the studio."""
+    from trainingapp.engine.device import has_bfloat16_units
+
+    return has_bfloat16_units()
+
+
+def report_throughput(turns: dict[str, list[Turn]], images: int) -> Figures:
+    """The ratio is the median over the rounds of studio's speed to the other's in the same round. A turn has so many
+    images."""
+    speeds = {name: [images / turn.seconds for turn in found] for name, found in turns.items()}
+    used_ms = {name: [1000 * turn.processor_s / images for turn in found] for name, found in turns.items()}
+    ratios, used_ratios = _ratios(speeds, "studio"), _ratios(used_ms, "studio")
     print("\nimages/s by round:", json.dumps({name: [round(v) for v in values] for name, values in speeds.items()}))
-    print(f"{'training loop':<16}{'images/s, median':>18}{'lowest':>10}{'highest':>10}{'studio is':>12}")
+    print(
+        f"{'training loop':<16}{'images/s, median':>18}{'lowest':>10}{'highest':>10}{'studio is':>12}"
+        f"{'CPU ms/image':>15}{'studio is':>12}"
+    )
     for name, values in speeds.items():
         median = statistics.median(values)
-        print(f"{name:<16}{median:>18.1f}{min(values):>10.1f}{max(values):>10.1f}{ratios[name]:>11.2f}x")
+        print(f"{name:<16}{median:>18.1f}{min(values):>10.1f}{max(values):>10.1f}{ratios[name]:>11.2f}x", end="")
+        print(f"{statistics.median(used_ms[name]):>15.2f}{1 / used_ratios[name]:>11.2f}x")
+    if BFLOAT16 not in turns:
+        print("bf16: not supported by this CPU")
     return {
         "throughput_ratio": round(ratios["bare"], 3),
         "throughput_ratio_in_memory": round(ratios["bare in memory"], 3),
+        "processor_ratio_in_memory": round(1 / used_ratios["bare in memory"], 3),
         "studio_images_per_s": round(statistics.median(speeds["studio"]), 1),
+        "bf16_ratio": round(1 / ratios[BFLOAT16], 3) if BFLOAT16 in turns else None,
+        "bf16_processor_ratio": round(used_ratios[BFLOAT16], 3) if BFLOAT16 in turns else None,
     }
 
 
-def studio(folder: Path, plan: Plan) -> Contender:
+def _ratios(values: dict[str, list[float]], first: str) -> dict[str, float]:
+    """The median over the rounds of the value of `first` to that of each."""
+    return {
+        name: statistics.median(own / other for own, other in zip(values[first], found, strict=True))
+        for name, found in values.items()
+    }
+
+
+def measure_accuracies(folder: Path, plan: Plan) -> Figures:
+    if not has_bfloat16():
+        print("\nbf16: not supported by this CPU")
+        return {"fp32_accuracy": None, "bf16_accuracy": None}
+    return {**accuracies(folder, config(plan), plan.seeds)}
+
+
+def studio(run_dir: Path, plan: Plan, amp: str = "off") -> Contender:
     """The trainer as a worker starts it, read by its events."""
-    run_dir = folder / "run"
     run_dir.mkdir()
-    order = {"config": config(plan), "dataset_dir": str(folder / "dataset"), "attempt": 1, "weights_cache_dir": ""}
+    dataset, values = run_dir.parent / "dataset", config(plan) | {"amp": amp}
+    order = {"config": values, "dataset_dir": str(dataset), "attempt": 1, "weights_cache_dir": ""}
     (run_dir / "config.json").write_text(json.dumps(order))
 
     found: list[float] = []
@@ -281,7 +339,7 @@ def bare_loop(dataset: Path, plan: Plan, *, in_memory: bool) -> None:
 # From Start to the first step
 
 
-def measure_starts(folder: Path, plan: Plan) -> dict[str, float]:
+def measure_starts(folder: Path, plan: Plan) -> Figures:
     os.environ.update(DATA_DIR=str(folder / "data"), DJANGO_SETTINGS_MODULE="cvstudio.settings", LOG_LEVEL="WARNING")
     os.environ.update(SPARE_TRAINER="true", DATABASE_URL="", REDIS_URL="")
     import django
@@ -380,6 +438,9 @@ def _wait(condition: Callable[[], Any], what: str, pause_s: float = 0.01) -> Any
             raise SystemExit(f"{what} did not come within {DEADLINE_S} s.")
         time.sleep(pause_s)
     return found
+
+
+PARTS = {"throughput": measure_throughput, "bf16": measure_accuracies, "starts": measure_starts}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from tests.helpers.images import make_dataset
 from tests.helpers.trainers import last_status
@@ -17,6 +18,7 @@ from trainingapp.contract.messages.loading import LOADERS_CHOSEN
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.batches import BatchSource, LoaderPool
 from trainingapp.engine.data.images import load_image
+from trainingapp.engine.data.transforms import Switches, image_augmentation
 from trainingapp.engine.tasks.classification.data import Batch, LabelledImages
 
 
@@ -184,3 +186,19 @@ def test_corrupt_image_fails_the_run_as_bad_data(tmp_path: Path, new_run, start,
     failed = last_status(run_dir)
     assert failed["error_class"] == "bad_data"
     assert "class_1/0003.png" in failed["message"]
+
+
+@pytest.mark.parametrize("size", [9, 32])
+@pytest.mark.parametrize("flips", [(), ("horizontal",), ("vertical",), ("horizontal", "vertical")])
+def test_flips_and_shifts_are_those_of_torchvision(size: int, flips: tuple[str, ...]) -> None:
+    chosen = Switches("horizontal" in flips, "vertical" in flips, shift=0.125)
+    transforms = {"horizontal": v2.RandomHorizontalFlip(), "vertical": v2.RandomVerticalFlip()}
+    crop = v2.RandomCrop(size, padding=round(size * chosen.shift), padding_mode="reflect")
+    reference, augment = v2.Compose([*(transforms[flip] for flip in flips), crop]), image_augmentation(chosen, size)
+    image_CHW = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
+    for seed in range(40):
+        torch.manual_seed(seed)
+        expected, next_number = reference(image_CHW), torch.rand(1)
+        torch.manual_seed(seed)
+        assert torch.equal(augment(image_CHW), expected), seed
+        assert torch.equal(torch.rand(1), next_number), seed

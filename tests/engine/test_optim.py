@@ -1,8 +1,11 @@
 """Optimizers and schedules equal those of torch."""
 
+import copy
+
 import pytest
 import torch
 import torchvision
+from torch import nn
 from torch.optim import lr_scheduler
 
 from trainingapp.contract.config import parse_config
@@ -61,3 +64,28 @@ def test_biases_and_norms_have_no_weight_decay(model: str) -> None:
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1, 0.0}
     for name, parameter in network.named_parameters():
         assert (id(parameter) in decayed) == (parameter.ndim > 1), name
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_steps_equal_those_of_torch_bit_by_bit(name: str, memory_format: torch.memory_format) -> None:
+    """The kernel sees weights that are channels last in another order: each number is computed by itself."""
+    torch.manual_seed(0)
+    shapes = [(7, 5, 3, 3), (64, 3, 7, 7), (33, 17, 1, 1), (13, 11, 1, 3), (19, 7), (31,)]
+    network = nn.ParameterList([torch.randn(shape) for shape in shapes]).to(memory_format=memory_format)
+    other = copy.deepcopy(network)
+    optimizer = make_optimizer(network, parse_config({"optimizer": name, "weight_decay": 0.1, "learning_rate": 0.01}))
+    groups = [{"params": list(other)[:5], "weight_decay": 0.1}, {"params": list(other)[5:], "weight_decay": 0.0}]
+    reference = getattr(torch.optim, name)(groups, lr=0.01, fused=True)
+    for step in range(4):
+        for weight, twin in zip(network, other, strict=True):
+            weight.grad = torch.randn_like(weight) / 10**step
+            twin.grad = weight.grad.clone()
+        optimizer.step()
+        reference.step()
+    assert all(map(torch.equal, network, other))
+    one, two = optimizer.state_dict()["state"], reference.state_dict()["state"]
+    for number, values in two.items():
+        for key, value in values.items():
+            assert torch.equal(one[number][key], value), (number, key)
+            assert one[number][key].stride() == value.stride(), (number, key)

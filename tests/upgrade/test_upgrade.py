@@ -142,7 +142,7 @@ def test_a_run_paused_by_the_old_version_resumes_bit_exact(upgraded: tuple[Studi
     assert resumed["attempt"] == 2
     assert resumed["config"]["task"] == "classification"
     folders = [studio.data_dir / "runs" / str(run) for run in (old.paused_run, old.completed_run)]
-    assert_same_result(*folders, added=frozenset({"algorithms"}))
+    assert_same_result(*folders, added=frozenset({"algorithms", "precision"}))
     verdict: Any = studio.python(
         f"from trainingapp.models import TrainingRun\nrun = TrainingRun.objects.get(pk={old.paused_run})\n"
         "result = getattr(run, 'resume_check', None) or run.resume_proof"

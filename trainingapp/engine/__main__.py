@@ -36,6 +36,7 @@ from trainingapp.contract.run_directory import (
 )
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
+from trainingapp.engine.heap import keep_freed_memory
 from trainingapp.engine.postponed_compiler import postpone_compiler
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -160,6 +161,7 @@ def _follow(options: argparse.Namespace, lines: LineReader) -> int:
         signal.signal(number, signal.SIG_IGN)  # rank 0 decides
     reports = Reports(options.rank, options.report)
     waiting.follow_load()
+    keep_freed_memory()
     try:
         unwanted_fds = [options.report] if options.report else []
         follow(options.run_dir, options.rank, lines, reports, unwanted_fds=unwanted_fds)
@@ -211,6 +213,7 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
         from trainingapp.engine.loop import train
 
         waiting.follow_load()
+        keep_freed_memory()
         ended = train(read_run_spec(run_dir, values), control, events, unwanted_fds=[lock_fd])
         events.write(Ended(state=ended))
         events.flush()

@@ -76,4 +76,6 @@ class CheckpointContent(TaskDescription):
     attempt: int
     cpu_threads: int
     algorithms: NotRequired[AlgorithmsContent]
+    precision: NotRequired[str]
+    """See `Precision.name`. Missing in those of version 0.1, which trained in float32 on a CPU with `amp: auto`."""
     config: dict[str, JsonValue]

@@ -77,7 +77,9 @@ def _spec_of(spec: RunSpec, rank: int, setup: Setup) -> RunSpec:
 def _prepare(spec: RunSpec, setup: Setup, unwanted_fds: list[int]) -> TrainingState:
     """The run at its very beginning, without weights: they come from rank 0."""
     device, config = device_for(spec), spec.config
-    precision, _warning = choose_precision(device, amp=config.amp, deterministic=config.deterministic)
+    precision, _warning = choose_precision(
+        device, amp=config.amp, deterministic=config.deterministic, trained_in=setup.precision
+    )
     limit_to_share(device, config)
     prepare_backend(deterministic=setup.deterministic, cpu_threads=setup.cpu_threads, tf32=precision.tf32)
     task = make_task(spec, read_dataset(spec), device, unwanted_fds=unwanted_fds)

@@ -46,12 +46,12 @@ from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.determinism import Algorithms, choose_algorithms
 from trainingapp.engine.device import (
     Precision,
-    choose_precision,
     device_for,
     device_name,
 )
 from trainingapp.engine.environment import environment
 from trainingapp.engine.memory import limit_to_share
+from trainingapp.engine.number_format import precision_for
 from trainingapp.engine.pretrained import decide
 from trainingapp.engine.rank_processes import RankProcesses, Setup, rank_threads
 from trainingapp.engine.ranks import Word
@@ -91,7 +91,7 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     folder = CheckpointFolder(spec.run_dir / "checkpoints", events, keeping, form=spec.config.checkpoint_format)
     found = folder.newest_valid() or forked(spec)
     spec = _with_model_of(found, spec)
-    precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
+    precision, warning = precision_for(spec, dataset, device, found)
     weights = None if found else starting_weights(spec)
     spec, decision = decide(spec, found, events)
     world, too_many = rank_count(spec, found)
@@ -157,6 +157,7 @@ def _connect(processes: RankProcesses, state: TrainingState, events: EventLog) -
         cpu_threads=state.cpu_threads,
         deterministic=state.algorithms.deterministic,
         computation=state.task.computation,
+        precision=state.precision.name,
         pretrained=str(getattr(state.config, "pretrained", "")),
     )
     ranks = processes.connect(setup, state.device, lambda address: events.write(Listening(address=address)))

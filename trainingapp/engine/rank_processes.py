@@ -63,6 +63,8 @@ class Setup:
     cpu_threads: int
     deterministic: bool
     computation: int
+    #: The name of the number format.
+    precision: str
     #: What the configuration's `pretrained` was decided to be; empty for a task without the field.
     pretrained: str = ""
 

@@ -15,7 +15,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.ranks import NORM_CALLED_AGAIN, STATISTICS_ROUNDED
 from trainingapp.engine.compilation import first_loss, is_compiled, unchanged
 from trainingapp.engine.data.batches import TensorBatch
-from trainingapp.engine.device import Precision
+from trainingapp.engine.device import Precision, memory_format_of
 from trainingapp.engine.freezing import set_training
 from trainingapp.engine.gradients import Seen, backward
 from trainingapp.engine.ranks import Ranks, Word
@@ -123,8 +123,7 @@ def share_steps(state: TrainingState) -> Message | None:
 def _rounding(state: TrainingState) -> Rounding:
     loss = first_loss(state) if is_compiled(state.model) else None
     if loss is None:
-        memory_format = torch.channels_last if state.config.channels_last else torch.contiguous_format
-        return rounding_of(state.device, state.precision.dtype, memory_format)
+        return rounding_of(state.device, state.precision.dtype, memory_format_of(state.config))
     # Also where the first epochs are frozen: what a compiler made for some norms does not tell of others.
     set_training(state.model, state.head_prefixes, frozen=False)
     with unchanged(state):

@@ -17,6 +17,7 @@ from trainingapp.engine.data.transforms import PRESETS, image_augmentation
 from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.environment import environment
 from trainingapp.engine.idle_memory import release_memory
+from trainingapp.engine.number_format import precision_for
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.stored_tensors import FlatCopy
 from trainingapp.engine.tasks.registry import make_task
@@ -52,14 +53,17 @@ def rehearse() -> None:
 def _train_and_save(task: Task, spec: RunSpec) -> None:
     model, meter = task.build_model(pretrained=False), task.training_meter()
     optimizer = make_optimizer(model, spec.config)
+    precision, _warning = precision_for(spec, read_index(spec.dataset_dir), torch.device("cpu"))
     for batch in task.train_batches(1, skip=0):
-        task.loss(model, batch, meter).backward()
+        with precision.autocast():
+            loss = task.loss(model, batch, meter)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     model.eval()
     results = task.validation_meter()
     for batch in task.val_batches():
-        with torch.inference_mode():
+        with torch.inference_mode(), precision.autocast():
             task.evaluate(model, batch, results)
     task.evaluation(results)
     FlatCopy().take({"optimizer": optimizer.state_dict(), "meter": meter.state_dict()})

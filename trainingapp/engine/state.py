@@ -241,6 +241,7 @@ class TrainingState:
             "attempt": self.attempt,
             "cpu_threads": self.cpu_threads,
             "algorithms": recorded(self.algorithms, self.device),
+            "precision": self.precision.name,
             "config": self.config.model_dump(mode="json"),
             "classes": about["classes"],
             "dataset_fingerprint": about["dataset_fingerprint"],

@@ -61,7 +61,6 @@ from trainingapp.engine.device import (
     Precision,
     assigned_gpu,
     available_threads,
-    choose_precision,
     device_name,
     find_device,
     gpu_number,
@@ -69,6 +68,7 @@ from trainingapp.engine.device import (
 )
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.memory import MemoryBefore, memory_before, own_share, peak_bytes, release
+from trainingapp.engine.number_format import precision_for
 from trainingapp.engine.pretrained import expected
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
@@ -167,8 +167,8 @@ def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
     paths = {name: params.get(name, "") for name in ("weights_cache_dir", "published_weights")}
     spec = expected(read_run_spec(job.folder, {**values, **paths}))
     device, memory = _taken_device(params, spec.config)
-    precision, warning = choose_precision(device, amp=spec.config.amp, deterministic=spec.config.deterministic)
     dataset = read_dataset(spec)
+    precision, warning = precision_for(spec, dataset, device)
     with own_share(memory):
         threads = spec.config.cpu_threads or available_threads()
         algorithms = choose_algorithms(spec, dataset, precision, None, cpu_threads=threads)

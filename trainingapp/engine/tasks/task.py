@@ -32,6 +32,7 @@ from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.adapters import add_adapters
 from trainingapp.engine.checkpoint_content import Normalisation, TaskDescription
 from trainingapp.engine.data.batches import BatchSource, BatchT, Items, ItemT, LoaderPool, Place
+from trainingapp.engine.device import memory_format_of
 from trainingapp.engine.machine import machine
 from trainingapp.engine.plain_outputs import Outputs, Probabilities, largest_difference
 from trainingapp.engine.ragged import Shared
@@ -243,7 +244,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         model = self.build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
         if self._config.has_adapters:
             add_adapters(model, self.head_prefixes(model), self._config.lora_rank)
-        return model.to(self._device, memory_format=self._memory_format)  # type: ignore[call-overload,no-any-return]
+        return model.to(self._device, memory_format=memory_format_of(self._config))  # type: ignore[call-overload,no-any-return]
 
     @abstractmethod
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
@@ -385,15 +386,10 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """Whether decoded images stay in memory."""
         return 0 < self.decoded_bytes <= self.loading.cache_bytes
 
-    @property
-    def _memory_format(self) -> torch.memory_format:
-        """Channels last is up to twice as fast on CPUs and on GPUs with tensor cores."""
-        return torch.channels_last if self._config.channels_last else torch.contiguous_format
-
     def _normalised(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """uint8 [N, 3, H, W] in 0..255 to float32 with the mean and standard deviation of the run, in the memory format
         of the model. Done on the device: uint8 takes a quarter of the time to copy there."""
-        images = images_NCHW.to(memory_format=self._memory_format, dtype=torch.float32)
+        images = images_NCHW.to(memory_format=memory_format_of(self._config), dtype=torch.float32)
         return (images - self._mean_C11) / self._std_C11
 
 
