@@ -82,6 +82,34 @@ MosaicCloseEpochs = Annotated[
         advanced=True,
     ),
 ]
+CopyPaste = Annotated[
+    float,
+    Field(ge=0, le=1),
+    Setting(
+        _("Copy-paste"),
+        _(
+            "Probability of pasting objects of another training image into an image, along their masks where the "
+            "dataset has masks."
+        ),
+        Section.AUGMENTATION,
+        changes_result=True,
+        advanced=True,
+    ),
+]
+MultiScale = Annotated[
+    float,
+    Field(ge=0, le=0.75),
+    Setting(
+        _("Multi-scale"),
+        _(
+            "Trains each step with a random image size that differs from the image size by up to this share; a "
+            "multiple of 32. The largest size determines the memory that a run needs. 0 disables it."
+        ),
+        Section.AUGMENTATION,
+        changes_result=True,
+        advanced=True,
+    ),
+]
 
 
 class DetectionConfig(BaseRunConfig):
@@ -191,34 +219,8 @@ class DetectionConfig(BaseRunConfig):
     ] = 1.0
     mosaic: Mosaic = 0.0
     mosaic_close_epochs: MosaicCloseEpochs = 0
-    copy_paste: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting(
-            _("Copy-paste"),
-            _(
-                "Probability of pasting objects of another training image into an image, along their masks where the "
-                "dataset has masks."
-            ),
-            Section.AUGMENTATION,
-            changes_result=True,
-            advanced=True,
-        ),
-    ] = 0.0
-    multi_scale: Annotated[
-        float,
-        Field(ge=0, le=0.75),
-        Setting(
-            _("Multi-scale"),
-            _(
-                "Trains each step with a random image size that differs from the image size by up to this share; a "
-                "multiple of 32. The largest size determines the memory that a run needs. 0 disables it."
-            ),
-            Section.AUGMENTATION,
-            changes_result=True,
-            advanced=True,
-        ),
-    ] = 0.0
+    copy_paste: CopyPaste = 0.0
+    multi_scale: MultiScale = 0.0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(

@@ -138,6 +138,8 @@ class InstancesConfig(BaseRunConfig):
     ] = 1.0
     mosaic: detection.Mosaic = 0.0
     mosaic_close_epochs: detection.MosaicCloseEpochs = 0
+    copy_paste: detection.CopyPaste = 0.0
+    multi_scale: detection.MultiScale = 0.0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(
