@@ -26,10 +26,10 @@ from trainingapp.contract.messages import MessageError
 from trainingapp.contract.prediction import prepared, suppressed
 from trainingapp.contract.published_weights import TRANSFORMER_FILES
 from trainingapp.contract.tasks.transformer_detectors import TRANSFORMER_DETECTORS
+from trainingapp.engine.deterministic_operations import _DeterministicForms, sampled
 from trainingapp.engine.export import differences, drawn_images
 from trainingapp.engine.networks import load_plain_network
 from trainingapp.engine.tasks.detection import from_transformers
-from trainingapp.engine.tasks.detection.deterministic_sampling import _SamplingByRows, sampled
 from trainingapp.engine.tasks.detection.from_transformers import published_state
 from trainingapp.engine.tasks.detection.losses import detector_losses
 from trainingapp.engine.tasks.detection.losses.set_losses import bin_losses, bin_values, share_of_pairs, teaching_losses
@@ -159,7 +159,7 @@ def test_sampling_by_rows_is_bilinear_sampling_with_its_gradient() -> None:
         *(torch.autograd.grad((one * weights).sum(), [values, places]) for one in (ours, theirs)), strict=True
     ):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
-    with _SamplingByRows():
+    with _DeterministicForms():
         assert torch.equal(F.grid_sample(values, places, mode="bilinear", align_corners=False), ours)
 
 
