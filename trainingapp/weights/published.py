@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, refusal
-from trainingapp.contract.fine_tuning import rate_advice
+from trainingapp.contract.fine_tuning import rate_advice, usual_rate
 from trainingapp.contract.messages import VERBATIM, Message, MessageError, from_data, sentences
 from trainingapp.contract.messages.published import (
     AMBIGUOUS,
@@ -175,7 +175,8 @@ def _rate_advice(task: str, model: str, values: Mapping[str, object]) -> Message
         rate = float(str(values.get("learning_rate")))
     except ValueError:  # of a form that is being filled in
         return None
-    return rate_advice(task, model, optimizer=str(values.get("optimizer")), learning_rate=rate)
+    usual = usual_rate(TASKS[task].fine_tuning_rates, model)
+    return rate_advice(usual, optimizer=str(values.get("optimizer")), learning_rate=rate)
 
 
 # Fetching

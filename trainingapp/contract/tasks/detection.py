@@ -232,6 +232,11 @@ class DetectionConfig(BaseRunConfig):
     ] = "ap"
 
 
+FINE_TUNING_RATES = {"fcos_": 0.0001, "retinanet_": 0.0001, "fasterrcnn_": 0.0001, "hf/": 0.0001}
+"""Of AdamW with a published ResNet: MMDetection's configurations of "ResNet strikes back" (Wightman et al.,
+arXiv:2110.00476), and Li et al., arXiv:2203.16527. Of transformers: Lv et al., arXiv:2407.17140."""
+
+
 TASK = TaskDescriptor(
     name="detection",
     label=_("Detection"),
@@ -240,6 +245,7 @@ TASK = TaskDescriptor(
     config=DetectionConfig,
     implementation="trainingapp.engine.tasks.detection.task:DetectionTask",
     published=detector_weights,
+    fine_tuning_rates=FINE_TUNING_RATES,
     metrics={
         "loss": LOSS,
         "ap": Metric(_("mAP50-95")),

@@ -151,6 +151,10 @@ class InstancesConfig(BaseRunConfig):
     ] = "ap"
 
 
+FINE_TUNING_RATES = {"maskrcnn_": 0.0001}
+"""As of the detectors on the same backbones."""
+
+
 TASK = TaskDescriptor(
     name="instances",
     label=_("Instance segmentation"),
@@ -158,6 +162,7 @@ TASK = TaskDescriptor(
     icon="bi-bounding-box-circles",
     config=InstancesConfig,
     published=detector_weights,
+    fine_tuning_rates=FINE_TUNING_RATES,
     implementation="trainingapp.engine.tasks.instances.task:InstancesTask",
     metrics={
         **detection.TASK.metrics,  # of masks
