@@ -93,7 +93,7 @@ class Objects:
 
     def kept(self, boxes_xyxy: torch.Tensor, size: int) -> "Objects":
         """With these boxes instead, clipped; without the objects that `clipped` drops and those without a pixel."""
-        cut_xyxy, kept_M = clipped(boxes_xyxy, torch.arange(len(boxes_xyxy)), size)
+        cut_xyxy, kept_M = clipped(boxes_xyxy, torch.arange(len(boxes_xyxy), device=boxes_xyxy.device), size)
         seen_M = unpacked(self.planes_PHW, self.places_M[kept_M]).flatten(1).bool().any(dim=1)
         kept_M = kept_M[seen_M]
         return Objects(cut_xyxy[seen_M], self.labels_M[kept_M], self.planes_PHW, self.places_M[kept_M])
