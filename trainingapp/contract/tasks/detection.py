@@ -58,6 +58,10 @@ DETECTORS: dict[str, Architecture] = {
 HAS_ANCHORS = When("model", tuple(name for name in DETECTORS if name not in TRANSFORMER_DETECTORS))
 """Transformers have neither anchors, nor boxes to suppress, nor published weights of the backbone alone."""
 
+TAKES_SIZES = When(
+    "model", tuple(name for name in DETECTORS if not name.startswith("hf/rfdetr") and name != "ssd300_vgg16")
+)
+"""RF-DETR has a position for each patch of images of one size, and the last layers of SSD300 need its size."""
 
 Mosaic = Annotated[
     float,
@@ -96,10 +100,11 @@ CopyPaste = Annotated[
         advanced=True,
     ),
 ]
-MultiScale = Annotated[
-    float,
-    Field(ge=0, le=0.75),
-    Setting(
+
+
+def multi_scale_setting(when: When | None = None) -> Setting:
+    """The setting of the field, for tasks with boxes."""
+    return Setting(
         _("Multi-scale"),
         _(
             "Trains each step with a random image size that differs from the image size by up to this share; a "
@@ -108,8 +113,8 @@ MultiScale = Annotated[
         Section.AUGMENTATION,
         changes_result=True,
         advanced=True,
-    ),
-]
+        when=when,
+    )
 
 
 class DetectionConfig(BaseRunConfig):
@@ -220,7 +225,7 @@ class DetectionConfig(BaseRunConfig):
     mosaic: Mosaic = 0.0
     mosaic_close_epochs: MosaicCloseEpochs = 0
     copy_paste: CopyPaste = 0.0
-    multi_scale: MultiScale = 0.0
+    multi_scale: Annotated[float, Field(ge=0, le=0.75), multi_scale_setting(TAKES_SIZES)] = 0.0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(

@@ -139,7 +139,7 @@ class InstancesConfig(BaseRunConfig):
     mosaic: detection.Mosaic = 0.0
     mosaic_close_epochs: detection.MosaicCloseEpochs = 0
     copy_paste: detection.CopyPaste = 0.0
-    multi_scale: detection.MultiScale = 0.0
+    multi_scale: Annotated[float, Field(ge=0, le=0.75), detection.multi_scale_setting()] = 0.0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(

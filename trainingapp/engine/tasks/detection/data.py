@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE
 from trainingapp.contract.dataset_index import DatasetIndex, Sample
-from trainingapp.contract.tasks.detection import DetectionConfig
+from trainingapp.contract.tasks.detection import TAKES_SIZES, DetectionConfig
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_image, load_fitted_mask
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
@@ -98,7 +98,8 @@ class BoxedImages(ScaledBatches[BoxBatch]):
         self._size = size
         self._mosaic = config.mosaic
         self._copy_paste = config.copy_paste
-        self._sizes = training_sizes(size, config.multi_scale)
+        takes_sizes = TAKES_SIZES.holds({"model": config.model})
+        self._sizes = training_sizes(size, config.multi_scale if takes_sizes else 0)
         self._truth = [fitted_boxes(sample, size) for sample in samples]
         self._augmentation = annotated_augmentation(switches(config), size)
         self._store = PixelStore(
