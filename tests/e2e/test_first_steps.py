@@ -1,5 +1,6 @@
 """The first visit of somebody who knows nothing: train, watch, try and export a model of the demo data."""
 
+import json
 import zipfile
 from collections.abc import Callable
 
@@ -16,6 +17,8 @@ TRAINED_MS = PATIENCE * 600_000
 def test_the_first_steps_lead_from_the_demo_to_an_exported_model(
     page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
 ) -> None:
+    # No hub of published weights can be reached: the defaults must not need one.
+    studio.env |= {"PUBLISHED_WEIGHTS": "download", "HF_ENDPOINT": "http://127.0.0.1:9"}
     studio.start()
     log_in()
     steps = page.get_by_role("region", name="First steps")
@@ -30,6 +33,16 @@ def test_the_first_steps_lead_from_the_demo_to_an_exported_model(
     expect(page.locator("[data-run-status]")).to_have_text("Running")
     expect(page.locator("[data-chart=loss] canvas")).to_be_visible()
     expect(page.locator("[data-run-status]")).to_have_text("Completed", timeout=TRAINED_MS)
+
+    # The detector of the defaults has trained from scratch, and says so in one line.
+    (run,) = studio.rows("SELECT id, config FROM trainingapp_trainingrun")
+    config = json.loads(run["config"])
+    assert (config["task"], config["model"], config["pretrained"]) == ("detection", "pan_s", "auto")
+    said = [event["data"]["message"] for event in studio.events(run["id"], "log")]
+    (line,) = [message for message in said if "from scratch" in message]
+    page.locator("#tab-log").click()
+    expect(page.locator(".log-line", has_text=line)).to_have_count(1)
+    page.locator("#tab-overview").click()
 
     # The best checkpoint becomes a model.
     page.locator("#save-model").click()

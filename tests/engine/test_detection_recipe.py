@@ -10,7 +10,7 @@ import torch
 from tests.engine.test_detection import HARD, SIZE, _assert_boxes_match_objects, _items, boxes_dir  # noqa: F401
 from tests.helpers.images import make_run_dir
 from tests.helpers.trainers import EndAfter, assert_same_result, change_order, train_here
-from trainingapp.contract.config import parse_config
+from trainingapp.contract.config import config_fields, parse_config
 from trainingapp.contract.loading import Loading
 from trainingapp.contract.messages.loading import LOADERS_CHOSEN
 from trainingapp.contract.schedule import make_schedule
@@ -83,6 +83,15 @@ def test_boxes_are_scaled_with_their_images(boxes_dir: Path) -> None:  # noqa: F
             _assert_boxes_match_objects(BoxedImage(image_CHW, boxes, labels))
         seen.add(side)
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("model", ["hf/rfdetr_nano", "ssd300_vgg16"])
+def test_networks_of_one_size_get_images_of_it(boxes_dir: Path, model: str) -> None:  # noqa: F811
+    source = _source(boxes_dir, multi_scale=0.5, model=model)
+    sides = {_batch(source, epoch, 0).images_NCHW.shape[-1] for epoch in range(1, 9)}
+    assert sides == {SIZE}
+    assert not config_fields("detection")["multi_scale"].setting.has_effect({"model": model})
+    assert config_fields("detection")["multi_scale"].setting.has_effect({"model": "pan_s"})
 
 
 # Copy-paste

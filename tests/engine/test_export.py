@@ -1,4 +1,4 @@
-"""Exports: every family of networks gives the outputs of PyTorch in ONNX and torch.export; differences are reported."""
+"""Exports: every family of networks gives the outputs of PyTorch in every format; differences are reported."""
 
 import json
 import subprocess
@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from tests.helpers.library_weights import make_card, make_weights
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.errors import BadData
-from trainingapp.contract.model_card import NORMALISATIONS, TOLERANCE, with_task
-from trainingapp.contract.prediction import Prepared, candidates, prepared, suppressed
+from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, NORMALISATIONS, TOLERANCE, with_task
+from trainingapp.contract.prediction import Prepared, candidates, network_of, prepared, suppressed
 from trainingapp.engine.data.images import load_fitted_image, load_image
 from trainingapp.engine.export import differences, drawn_images, export
 from trainingapp.engine.networks import build_network, load_plain_network
@@ -87,27 +87,29 @@ def family_cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("task", "model", "size"), family_cases())
-def test_onnx_and_torch_export_give_the_scores_of_pytorch(task: str, model: str, size: int, tmp_path: Path) -> None:
+def test_exported_networks_give_the_scores_of_pytorch(task: str, model: str, size: int, tmp_path: Path) -> None:
     card = make_card(task, model, size, CLASSES)
     weights = make_weights(tmp_path / "entry", card)
     images = drawn_images(tmp_path / "drawn", 3)
-    found = export(card, weights, ["onnx", "pt2"], images, tmp_path, quiet)
-    for name in ("onnx", "pt2"):
+    formats = ["onnx", "openvino", "pt2"]
+    found = export(card, weights, formats, images, tmp_path, quiet)
+    for name in formats:
         outcome = found["formats"][name]
         assert outcome["is_good"], outcome["problem"]
         assert outcome["difference"] <= TOLERANCE
-    # Not by our own word alone: the file in the zip, run here, against the network itself.
-    import onnxruntime
-
+    # Not by our own word alone: the files in the zip, run here as `predict.py` does, against the network itself.
     with zipfile.ZipFile(tmp_path / found["file"]) as archive:
-        session = onnxruntime.InferenceSession(archive.read("model.onnx"), providers=["CPUExecutionProvider"])
+        archive.extractall(tmp_path / "out")
     module = load_plain_network(card, weights)
     image = prepared(images[2], card).image_NCHW
     with torch.inference_mode():
         expected = module(torch.from_numpy(image))
-    scores, _boxes = differences(card, expected, [torch.from_numpy(x) for x in session.run(None, {"image": image})])
-    assert scores <= TOLERANCE
     assert float(expected[-1].max()) > 0
+    for runtime in ("onnx", "openvino"):
+        outputs = network_of(tmp_path / "out", runtime)(image)
+        scores, boxes = differences(card, expected, [torch.from_numpy(np.array(part)) for part in outputs])
+        assert scores <= TOLERANCE, runtime
+        assert (boxes or 0.0) <= BOX_TOLERANCE_PIXELS, runtime
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from trainingapp.contract.run_lengths import decoded, read_outlines
 from trainingapp.contract.tasks.instances import INSTANCE_NETWORKS, InstancesConfig
 from trainingapp.engine.data.batches import BatchSource, LoaderPool
 from trainingapp.engine.data.images import letterbox
+from trainingapp.engine.tasks.detection.data import LEAST_SHARE_SEEN
 from trainingapp.engine.tasks.detection.losses import detector_losses, proposals
 from trainingapp.engine.tasks.detection.losses.targets import PaddedTargets
 from trainingapp.engine.tasks.detection.networks import LOSS_NAMES, DetectorOptions, head_prefixes, loss_parts
@@ -36,7 +37,10 @@ from trainingapp.engine.tasks.instances.data import (
     InstanceImage,
     InstanceImages,
     Objects,
+    enclosing,
     fitted_mask,
+    nothing,
+    pasted,
     targets_of,
 )
 from trainingapp.engine.tasks.instances.losses import MaskTargets, mask_goals, packed, unpacked
@@ -56,6 +60,9 @@ HARD = {
     "epochs": 2,
     "anchor_scale": 0.25,
     "mosaic": 0.5,
+    "mosaic_close_epochs": 1,
+    "copy_paste": 0.5,
+    "multi_scale": 0.5,
     "augmentation": "medium",
     "ema_decay": 0.9,
     "gradient_clip": 5.0,
@@ -162,8 +169,132 @@ def test_many_objects_share_planes_of_bits() -> None:
     assert torch.equal(unpacked(planes, torch.tensor([18, 3])), masks[[18, 3]])
 
 
+# Objects of other images
+
+
+def _filled(value: int, objects: Objects) -> InstanceImage:
+    return InstanceImage(torch.full((3, SIZE, SIZE), value, dtype=torch.uint8), objects)
+
+
+def test_pasted_objects_cut_the_masks_of_those_they_cover() -> None:
+    """Each pixel of the result belongs to the object that is seen there, and boxes enclose what is left of masks."""
+    own = _objects([[10, 10, 18, 18], [0, 0, 64, 64]], [0, 0])
+    other = _objects([[4, 6, 40, 44], [30, 20, 60, 60], [2, 40, 20, 62]], [1, 2, 2])
+    whole = [int(area) for area in own.masks().flatten(1).sum(1)]
+    theirs = sorted(int(area) for area in other.masks().flatten(1).sum(1))
+    cut = dropped = 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        image = _filled(50, own)
+        found = pasted(image, _filled(200, other))
+        assert torch.equal(image.image_CHW, torch.full((3, SIZE, SIZE), 50, dtype=torch.uint8))
+        assert torch.equal(own.masks(), image.objects.masks())  # what is stored is not changed
+        masks, labels = found.objects.masks(), found.objects.labels_M
+        pasted_HW = found.image_CHW[0] == 200
+        assert not (masks[labels == 0].bool() & pasted_HW).any()
+        assert (masks[labels > 0].sum(0) <= 1).all()
+        assert not (masks[labels > 0].bool() & ~pasted_HW).any()
+        for mask_HW, box, label in zip(masks, found.objects.boxes_xyxy, labels.tolist(), strict=True):
+            rows, columns = (mask_HW.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
+            enclosed = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+            assert box.tolist() == enclosed
+            area = int(mask_HW.sum())
+            original = whole if label == 0 else theirs
+            assert any(area >= LEAST_SHARE_SEEN * one for one in original)
+            cut += area not in original
+        small = own.masks()[0].bool()
+        left = int((small & ~pasted_HW).sum())
+        is_kept = any(torch.equal(one.bool(), small & ~pasted_HW) for one in masks[labels == 0])
+        assert is_kept == (left >= LEAST_SHARE_SEEN * whole[0])
+        dropped += not is_kept
+    assert cut
+    assert dropped
+
+
+def test_objects_are_pasted_whole_into_an_image_without_any() -> None:
+    other = _objects([[4, 6, 40, 44]], [1])
+    counts = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        found = pasted(_filled(50, nothing(SIZE)), _filled(200, other))
+        counts.add(len(found.objects.labels_M))
+        assert int((found.image_CHW[0] == 200).sum()) == len(found.objects.labels_M) * int(other.masks().sum())
+        assert torch.equal(found.objects.masks().sum(0).bool(), found.image_CHW[0] == 200)
+    assert counts == {0, 1}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_masks_of_pasted_objects_follow_augmentations(outlined_dir: Path, share: float) -> None:
+    plain = {"augmentation": "custom", "flip_horizontal": True, "flip_vertical": True, "mosaic": share}
+    items, more = (_items(outlined_dir, copy_paste=part, **plain) for part in (0.0, 1.0))
+    counts = [0, 0]
+    for index in range(items.sample_count):
+        for place, source in enumerate((items, more)):
+            torch.manual_seed(index)
+            image = source.training_item(index)
+            _check_colours(image, image.objects.masks())
+            counts[place] += len(image.objects.labels_M)
+    assert counts[1] > counts[0]
+
+
+# Sizes of steps
+
+
+def _source(folder: Path, **config: Any) -> BatchSource[InstanceImage, InstanceBatch]:
+    return BatchSource(_items(folder, augmentation="none", **config), 4, seed=1, training=True)
+
+
+def test_boxes_and_masks_are_scaled_with_their_images(outlined_dir: Path) -> None:
+    source, plain = _source(outlined_dir, multi_scale=0.5), _source(outlined_dir)
+    sides = set()
+    for epoch in range(1, 7):
+        batch, same = source[epoch, 1], plain[epoch, 1]
+        assert isinstance(batch, InstanceBatch)
+        assert isinstance(same, InstanceBatch)
+        side = batch.images_NCHW.shape[-1]
+        assert batch.planes_PHW.shape[1:] == (side, side)
+        assert batch.counts == same.counts
+        torch.testing.assert_close(batch.boxes_NM4, same.boxes_NM4 * (side / SIZE))
+        if side == SIZE:
+            assert torch.equal(batch.images_NCHW, same.images_NCHW)
+            assert torch.equal(batch.planes_PHW, same.planes_PHW)
+        for (boxes, _labels), ours, theirs in zip(batch.by_image(), batch.places_NM, same.places_NM, strict=True):
+            masks, before = unpacked(batch.planes_PHW, ours), unpacked(same.planes_PHW, theirs)
+            for box, mask_HW, before_HW in zip(boxes, masks, before, strict=False):
+                # The pixel of the mask before that lies below the center of each of its pixels.
+                centers = ((torch.arange(side) + 0.5) * SIZE / side).long()
+                assert torch.equal(mask_HW, before_HW[centers][:, centers])
+                # Rounded twice, each time by half a pixel: when the image was fitted, and now.
+                assert ((enclosing(mask_HW[None])[0] - box).abs() <= 0.5 + side / SIZE).all()
+        sides.add(side)
+    assert sides == {32, 64, 96}
+
+
+def test_an_object_that_becomes_too_small_is_dropped() -> None:
+    objects = _objects([[10, 10, 13, 13], [0, 0, 40, 40]], [1, 0])
+    targets = targets_of([objects, _objects([], [])], 0)
+    batch = InstanceBatch(
+        torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8),
+        targets.boxes_NM4,
+        targets.labels_NM,
+        (2, 0),
+        torch.arange(2),
+        targets.planes_PHW,
+        targets.places_NM,
+    )
+    found = batch.resized(32)
+    assert found.counts == (1, 0)
+    assert found.by_image()[0][0].tolist() == [[0, 0, 20, 20]]
+    assert found.by_image()[0][1].tolist() == [0]
+    kept = unpacked(found.planes_PHW, found.places_NM[0])
+    assert enclosing(kept).tolist() == [[0, 0, 20, 20]]
+    assert [part.shape[1] for part in (found.boxes_NM4, found.labels_NM, found.places_NM)] == [1] * 3
+    assert tuple(found.resized(SIZE).targets(1).counts) == (1, 0)
+    assert batch.resized(SIZE) is batch
+
+
 def _batches(folder: Path, workers: int) -> list[InstanceBatch]:
-    items = _items(folder, mosaic=0.5, augmentation="strong")
+    items = _items(folder, mosaic=0.5, copy_paste=0.5, multi_scale=0.5, augmentation="strong")
     train, val = (BatchSource(items, 4, seed=1, training=is_training) for is_training in (True, False))
     pool = LoaderPool(train, val, Loading(workers, 2, 0, LOADERS_CHOSEN(count=workers)), last_epoch=2)
     return list(pool.epoch(2))

@@ -1,10 +1,22 @@
 """Mixup and CutMix against calculations by hand."""
 
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from tests.helpers.ranks import assert_same_run, train_on
+from tests.helpers.trainers import EndAfter, assert_same_result, change_order, train_here
+from trainingapp.contract.config import config_defaults, parse_config
+from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.engine.tasks.classification.mixing import Mix, draw_mix, mixed
+from trainingapp.engine.tasks.registry import make_task
 
 
 @pytest.fixture
@@ -62,3 +74,68 @@ def test_mixed_loss_equals_that_of_mixed_labels() -> None:
     soft = keep * F.one_hot(labels, 3) + (1 - keep) * F.one_hot(labels.roll(1), 3)
     both = keep * F.cross_entropy(logits, labels) + (1 - keep) * F.cross_entropy(logits, labels.roll(1))
     assert both.item() == pytest.approx(F.cross_entropy(logits, soft).item(), rel=1e-5)
+
+
+class _Means(nn.Module):
+    """The mean of each channel, as logits."""
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        return images_NCHW.mean((2, 3))[:, :2]
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_the_loss_of_a_batch_is_that_of_soft_targets(
+    new_run: Callable[..., Path], dataset_dir: Path, kind: str
+) -> None:
+    run_dir = new_run(**{kind: 1.0}, augmentation="none", batch_size=6, label_smoothing=0.0)
+    spec = read_run_spec(run_dir, read_config_file(run_dir))
+    task: Any = make_task(spec, read_index(dataset_dir), torch.device("cpu"))
+    for batch in (next(task.train_batches(epoch, skip=0)) for epoch in (1, 2, 3)):
+        assert batch.mix.kind == kind
+        keep, model = batch.mix.keep, _Means()
+        soft = keep * F.one_hot(batch.targets, 2) + (1 - keep) * F.one_hot(batch.targets.roll(1), 2)
+        logits = model(mixed(task._normalised(batch.images_NCHW), batch.mix))
+        expected = -(soft * logits.log_softmax(1)).sum(1).mean()
+        torch.testing.assert_close(task.loss(model, batch, task.training_meter()), expected)
+        drawn = task.draw_batch(batch)
+        assert len(drawn) == 6
+
+
+def test_stored_and_new_runs_do_not_mix() -> None:
+    stored = parse_config({"task": "classification", "model": "resnet18"})
+    assert (stored.mixup, stored.cutmix) == (0, 0)  # type: ignore[attr-defined]
+    assert config_defaults("classification", "resnet18")["mixup"] == 0
+
+
+#: Both on: what is drawn for a batch depends on its number in the epoch, not on who makes it.
+BOTH: dict[str, Any] = {
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "epochs": 1,
+    "batch_size": 4,
+    "accumulation_steps": 2,
+    "augmentation": "light",
+    "autosave_minutes": 0,
+}
+
+
+def test_kinds_and_shares_differ_from_batch_to_batch(new_run: Callable[..., Path], dataset_dir: Path) -> None:
+    run_dir = new_run(**BOTH)
+    spec = read_run_spec(run_dir, read_config_file(run_dir))
+    task: Any = make_task(spec, read_index(dataset_dir), torch.device("cpu"))
+    mixes = [batch.mix for epoch in (1, 2) for batch in task.train_batches(epoch, skip=0)]
+    assert Counter(mix.kind for mix in mixes).keys() == {"mixup", "cutmix"}
+    assert len({mix.keep for mix in mixes}) == len(mixes)
+    assert [batch.mix for batch in task.train_batches(1, skip=3)] == mixes[3 : len(mixes) // 2]
+
+
+@pytest.mark.slow
+def test_a_mixed_run_is_the_same_with_loaders_pauses_and_ranks(new_run: Callable[..., Path]) -> None:
+    straight, cut, shared = (new_run(name, num_workers=0, **BOTH) for name in ("straight", "cut", "shared"))
+    assert train_here(straight) == "completed"
+    assert train_here(cut, EndAfter(2)) == "paused"
+    change_order(cut, num_workers=2)
+    assert train_here(cut) == "completed"
+    assert_same_result(cut, straight)
+    assert train_on(shared, 2) == "completed"
+    assert_same_run(shared, straight, epochs=1)

@@ -1,9 +1,11 @@
 """The preflight check of a run: what it needs, whether it fits, and whether its first steps are finite."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.engine.test_detection import boxes_dir  # noqa: F401 - a fixture
 from tests.helpers.trainers import index_of, train_here
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.disk_space import checkpoints_at_most, disk_space
@@ -73,6 +76,35 @@ def test_the_reported_memory_is_what_the_run_needs(
     assert times["seconds_per_epoch"] == pytest.approx(epoch_s)
     assert times["seconds_in_all"] == pytest.approx(4 * epoch_s)
     assert found["loader"]["images_per_s"] > 0
+
+
+def test_memory_is_measured_with_the_largest_images(
+    tmp_path: Path,
+    boxes_dir: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where no timed step has them, and after the optimizer has its state."""
+    sides: list[int] = []
+    step = module.training_step
+
+    def seen(state: Any, batches: Iterator[Any], *rest: Any) -> Any:
+        batch = next(batches)
+        sides.append(batch.images_NCHW.shape[-1])
+        return step(state, itertools.chain([batch], batches), *rest)
+
+    monkeypatch.setattr(module, "training_step", seen)
+    detector = {"task": "detection", "model": "pan_n", "image_size": 64, "batch_size": 2}
+    fewest: set[tuple[int, ...]] = set()
+    for seed in range(4):
+        sides.clear()
+        found = look(tmp_path, boxes_dir, steps=1, **detector, multi_scale=0.5, accumulation_steps=2, seed=seed)
+        assert found["memory"]["fits"]
+        assert 96 in sides[1:]
+        fewest.add(tuple(sides))
+    assert {len(one) for one in fewest} == {2, 3}  # a step more, unless the first timed one has the largest images
+    sides.clear()
+    look(tmp_path, boxes_dir, steps=1, **detector)
+    assert sides == [64, 64]
 
 
 def test_a_non_finite_loss_is_reported(tmp_path: Path, dataset_dir: Path) -> None:

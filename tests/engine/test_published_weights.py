@@ -1,5 +1,6 @@
 """Published weights: the tables against the libraries; what `pretrained: auto` becomes, and that a run keeps it."""
 
+import fcntl
 import hashlib
 import json
 import socket
@@ -29,7 +30,16 @@ from tests.helpers.trainers import (
 from trainingapp.contract import pretrained
 from trainingapp.contract.errors import WeightsUnavailable
 from trainingapp.contract.events import EventLog
-from trainingapp.contract.published_files import HASH_SUFFIX, NotPublished, Unreachable, checked, downloaded, located
+from trainingapp.contract.published_files import (
+    HASH_SUFFIX,
+    PART_SUFFIX,
+    NotPublished,
+    Unreachable,
+    checked,
+    downloaded,
+    located,
+    stored_hash,
+)
 from trainingapp.contract.published_weights import (
     CLASSIFIER_FILES,
     DETECTOR_FILES,
@@ -190,6 +200,49 @@ def test_an_interrupted_download_leaves_nothing(hub: Hub, content: bytes, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         downloaded(published, tmp_path, stop)
     assert not [one for one in tmp_path.rglob("*") if one.is_file()]
+
+
+def _left(published: Published, folder: Path, content: bytes) -> Path:
+    """What a killed process leaves behind."""
+    place = folder / published.place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    left = place.with_name(f".{place.stem}-0123{PART_SUFFIX}{place.suffix}")
+    left.write_bytes(content)
+    return left
+
+
+@pytest.mark.parametrize(
+    ("case", "sent"),
+    [
+        ("the rest is sent", [70]),
+        ("nothing can be continued", [0]),
+        ("the part is of another file", [70, 0]),
+        ("the hash is not known", [70, 0]),
+        ("another process is at it", [0]),
+        ("the part is too long", [0]),
+    ],
+)
+def test_a_part_of_a_killed_process_is_continued(
+    case: str, sent: list[int], hub: Hub, content: bytes, tmp_path: Path
+) -> None:
+    published = TIMM_FILES[TIMM]
+    hub.serve(published, content)
+    (name,) = hub.files
+    hub.ranges = case != "nothing can be continued"
+    if case == "the hash is not known":
+        hub.hashes[name] = "unknown"
+    other = case == "the part is of another file"
+    left = _left(published, tmp_path, b"x" * 70 if other else content + b"x" if "too long" in case else content[:70])
+    with left.open("rb") as held:
+        if case == "another process is at it":
+            fcntl.flock(held, fcntl.LOCK_EX)
+        seen: list[tuple[int, int]] = []
+        path = downloaded(published, tmp_path, lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == content
+    assert stored_hash(path) == hashlib.sha256(content).hexdigest()
+    assert seen[-1] == (len(content), len(content))
+    assert hub.sent == sent
+    assert left.exists() == (case == "another process is at it")
 
 
 def test_what_is_not_there_is_named(hub: Hub, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Most tests are about small networks of each family (`tests/helpers/tiny_transfor
 """
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.messages import MessageError
 from trainingapp.contract.prediction import prepared, suppressed
 from trainingapp.contract.published_weights import TRANSFORMER_FILES
+from trainingapp.contract.tasks.detection import TAKES_SIZES
 from trainingapp.contract.tasks.transformer_detectors import TRANSFORMER_DETECTORS
+from trainingapp.engine.deterministic_operations import _DeterministicForms, sampled
 from trainingapp.engine.export import differences, drawn_images
 from trainingapp.engine.networks import load_plain_network
 from trainingapp.engine.tasks.detection import from_transformers
-from trainingapp.engine.tasks.detection.deterministic_sampling import _SamplingByRows, sampled
 from trainingapp.engine.tasks.detection.from_transformers import published_state
 from trainingapp.engine.tasks.detection.losses import detector_losses
 from trainingapp.engine.tasks.detection.losses.set_losses import bin_losses, bin_values, share_of_pairs, teaching_losses
@@ -108,6 +110,19 @@ def test_the_loss_and_its_gradient_are_those_of_the_library(name: str) -> None:
         torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [RT_DETR, D_FINE])
+@pytest.mark.parametrize("side", [32, 96])
+def test_images_of_another_size_have_a_loss(name: str, side: int) -> None:
+    """As multi-scale training gives them."""
+    assert TAKES_SIZES.holds({"model": name})
+    _images, targets = _images_and_targets()
+    scaled = replace(targets, boxes_NM4=targets.boxes_NM4 * (side / SIZE))
+    model = _build(name).train()
+    loss = torch.stack(list(detector_losses(model, torch.randn(3, 3, side, side), scaled).values())).sum()
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
 def test_the_distributions_of_d_fine_lose_what_they_lose_in_the_library() -> None:
     from transformers.loss.loss_d_fine import DFineLoss
 
@@ -159,7 +174,7 @@ def test_sampling_by_rows_is_bilinear_sampling_with_its_gradient() -> None:
         *(torch.autograd.grad((one * weights).sum(), [values, places]) for one in (ours, theirs)), strict=True
     ):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
-    with _SamplingByRows():
+    with _DeterministicForms():
         assert torch.equal(F.grid_sample(values, places, mode="bilinear", align_corners=False), ours)
 
 

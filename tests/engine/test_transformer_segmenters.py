@@ -13,6 +13,8 @@ from tests.helpers.images import make_run_dir
 from tests.helpers.trainers import EndAfter, assert_same_result, change_order, curves, newest_content, train_here
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.errors import BadConfig
+from trainingapp.engine import deterministic_operations
+from trainingapp.engine.deterministic_operations import _DeterministicForms, entropy_of_rows
 from trainingapp.engine.tasks.segmentation import from_transformers
 from trainingapp.engine.tasks.segmentation.from_transformers import Mask2Former
 from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes
@@ -117,6 +119,48 @@ def test_mask2former_trains_and_gives_shares_of_classes() -> None:
     shares = torch.einsum("nqk,nqhw->nkhw", chances, outputs.masks_queries_logits.sigmoid())
     shares = F.interpolate(shares, size=(64, 64), mode="bilinear")
     torch.testing.assert_close(found, shares / shares.sum(1, keepdim=True))
+
+
+@pytest.mark.usefixtures("small")
+def test_deterministic_operations_give_the_same_loss_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of runs on a GPU, where neither `grid_sample` nor the cross-entropy of queries has a deterministic form."""
+    network = _mask2former().train()
+    for module in network.modules():
+        if hasattr(module, "drop_prob") or isinstance(module, torch.nn.Dropout):
+            module.eval()
+    for name, parameter in network.named_parameters():
+        if "sampling_offsets.bias" in name:  # the first places are the centers of pixels, where the gradient jumps
+            torch.nn.init.uniform_(parameter.data, 0.2, 0.8)
+    images, masks = torch.rand(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8)
+
+    def computed() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        torch.manual_seed(5)  # the points at which masks are compared
+        network.zero_grad()
+        loss, _logits = network.loss_and_logits(images, masks)
+        loss.backward()
+        return loss.detach(), [one.grad.clone() for one in network.parameters() if one.grad is not None]
+
+    expected_loss, expected = computed()
+    called: list[torch.device] = []
+    of_rows = []
+
+    def replaced(device: torch.device) -> _DeterministicForms:
+        called.append(device)
+        return _DeterministicForms()
+
+    def entropy(logits: torch.Tensor, targets: torch.Tensor, **options: Any) -> torch.Tensor:
+        of_rows.append(logits.shape)
+        return entropy_of_rows(logits, targets, **options)
+
+    monkeypatch.setattr(deterministic_operations, "entropy_of_rows", entropy)
+
+    monkeypatch.setattr(from_transformers, "deterministic_operations", replaced)
+    loss, found = computed()
+    assert called == [torch.device("cpu")]
+    assert set(of_rows) == {(2, 4, 6)}
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=1e-6)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.usefixtures("small")

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,13 +17,20 @@ from trainingapp.contract.published_weights import Published
 @dataclass
 class Hub:
     """Contents by path. The hub redirects to a store of large files and names the hash beforehand, as the real one
-    does; `hashes` are what it claims where that is not the truth, `cut` the paths whose answers end halfway."""
+    does; `hashes` are what it claims where that is not the truth, `cut` the paths whose answers end halfway. While it
+    `stalls`, an answer stops halfway, which sets `halfway`, until `released`. With `ranges` it sends the rest of a file
+    where that is asked for; `sent` has the byte at which each answer begins."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     cut: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    stalls: bool = False
+    halfway: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+    ranges: bool = True
+    sent: list[int] = field(default_factory=list)
 
     def serve(self, published: Published, content: bytes) -> None:
         """Serve this content as the file."""
@@ -49,10 +56,25 @@ def local_hub() -> Iterator[Hub]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             else:
-                self.send_response(200)
+                start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if hub.ranges else 0
+                if start >= len(content):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if start else 200)
+                if start:
+                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                content = content[start:]
+                hub.sent.append(start)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[: len(content) // 2] if path in hub.cut else content)
+                first, rest = content[: len(content) // 2], content[len(content) // 2 :]
+                self.wfile.write(first)
+                if hub.stalls:
+                    hub.halfway.set()
+                    hub.released.wait()
+                if path not in hub.cut:
+                    with suppress(OSError):  # whoever asked may be gone
+                        self.wfile.write(rest)
 
         def log_message(self, *_arguments: object) -> None:
             pass

@@ -145,6 +145,26 @@ def test_the_form_of_a_run_says_what_automatic_means(user: User, cache: Path, se
     assert "Will be" not in said(pretrained="none")
 
 
+def test_the_form_advises_the_usual_learning_rate_of_fine_tuning(user: User, cache: Path, settings: Any) -> None:
+    def said(task: str = "detection", **values: object) -> str:
+        return RunForm(task=task, user=user, initial={"model": "fcos_resnet18_fpn", **values})["pretrained"].help_text
+
+    advice = "trained on with a learning rate of 0.0001 (AdamW); it is 0.001 here."
+    assert advice in said()
+    assert f"(45 MB) {advice}" in said().replace("These weights are usually ", "")
+    assert advice in said(pretrained="backbone")
+    assert "0.00005 (Adam); it is 0.0005 here" in said("classification", model="convnext_tiny", optimizer="Adam")
+    assert "learning rate of" not in said(pretrained="none")
+    assert "learning rate of" not in said(learning_rate=0.0002)
+    assert "learning rate of" not in said(optimizer="SGD")
+    assert "learning rate of" not in said(start_from="weights/1")
+    assert "learning rate of" not in said(model="pan_s")
+    assert "learning rate of" not in said(model="hf/rtdetrv2_r18")  # whose defaults are for its weights
+    assert "learning rate of" not in said("classification", model="resnet18")
+    settings.PUBLISHED_WEIGHTS = "cache"
+    assert "learning rate of" not in said()
+
+
 # Fetching
 
 

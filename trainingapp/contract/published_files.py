@@ -2,8 +2,13 @@
 
 A file is stored under a temporary name, verified, flushed and renamed: under its own name it is complete. Beside it,
 `NAME.sha256` holds the hash of what was verified then; a file that was put there by hand has none.
+
+A process that is killed leaves a part behind. The next download of the file continues it, where the server allows that
+and the hash of the whole file is known: it decides whether the two belong together.
 """
 
+import fcntl
+import glob
 import hashlib
 import http.client
 import json
@@ -17,9 +22,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.message import Message as Headers
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Protocol
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 from trainingapp.contract.messages import MessageError, message_of
 from trainingapp.contract.messages.published import (
@@ -122,17 +128,24 @@ def store(published: Published, folder: Path, source: Readable, report: Report, 
 
     `sha256`: what the source says that it is. Raises NotPublished, OSError, and what `report` raises.
     """
-    with _part(folder / published.place) as part:
-        found = _copied(part, source, report, total)
-        size = part.stat().st_size
-        if total and size != total:
-            raise NotPublished(FILE_CUT(bytes=size, total=total))
-        for expected in filter(None, (sha256, published.digest)):
-            if not found.startswith(expected):
-                shown = min(len(expected), DIGEST_SHOWN)
-                raise NotPublished(HASH_DIFFERS(found=found[:shown], expected=expected[:shown]))
-        check_structure(part)
-        _publish(part, folder / published.place, found)
+    place = folder / published.place
+    with _part(place) as part:
+        return _stored(published, place, part, source, report, total=total, sha256=sha256)
+
+
+def _stored(
+    published: Published, place: Path, part: "_Part", source: Readable, report: Report, *, total: int, sha256: str
+) -> str:
+    """As `store`, with what the part has already."""
+    found = part.write(source, report, total)
+    if total and part.size_bytes != total:
+        raise NotPublished(FILE_CUT(bytes=part.size_bytes, total=total))
+    for expected in filter(None, (sha256, published.digest)):
+        if not found.startswith(expected):
+            shown = min(len(expected), DIGEST_SHOWN)
+            raise NotPublished(HASH_DIFFERS(found=found[:shown], expected=expected[:shown]))
+    check_structure(part.path)
+    _publish(part.path, place, found)
     return found
 
 
@@ -140,12 +153,10 @@ def downloaded(
     published: Published, folder: Path, report: Report = lambda done, total: None, *, response_s: float = RESPONSE_S
 ) -> Path:
     """Download the file into the cache. Raises Unreachable, NotPublished, and what `report` raises."""
-    redirects = _Redirects()
+    place = folder / published.place
     try:
-        with opened(published.url, redirects, response_s) as response:
-            total = int(response.headers.get("Content-Length") or 0)
-            sha256 = _SHA256.match(redirects.hash or response.headers.get("X-Linked-ETag", ""))
-            store(published, folder, response, report, total=total, sha256=sha256[1] if sha256 else "")
+        with _part(place, continues=True) as part:
+            _download(published, place, part, report, response_s)
     except NotPublished as error:
         refused = FETCH_REFUSED(name=published.name, host=published.host, damage=error.message)
         raise NotPublished(refused) from error
@@ -153,7 +164,37 @@ def downloaded(
         reason = getattr(error, "reason", error)
         text = message_of(reason) if isinstance(reason, MessageError) else str(reason) or type(reason).__name__
         raise Unreachable(FETCH_FAILED(name=published.name, host=published.host, error=text)) from error
-    return folder / published.place
+    return place
+
+
+def _download(published: Published, place: Path, part: "_Part", report: Report, response_s: float) -> None:
+    """Continue what the part has, or begin anew. Raises URLError, OSError, HTTPException, NotPublished."""
+    if part.size_bytes:
+        # Where that fails, the part is of another file, or the server continues none.
+        with suppress(NotPublished, HTTPError):
+            if _transferred(published, place, part, report, response_s):
+                return
+        part.clear()
+    _transferred(published, place, part, report, response_s)
+
+
+def _transferred(published: Published, place: Path, part: "_Part", report: Report, response_s: float) -> bool:
+    """Store the file by one request; False where its answer does not fit what the part has."""
+    redirects = _Redirects()
+    with opened(published.url, redirects, response_s, start=part.size_bytes) as response:
+        match = _SHA256.match(redirects.hash or response.headers.get("X-Linked-ETag", ""))
+        sha256, total = match[1] if match else "", int(response.headers.get("Content-Length") or 0)
+        if response.status != HTTPStatus.PARTIAL_CONTENT:
+            part.clear()
+        elif not (sha256 or published.digest) or not _begins_at(response, part.size_bytes):
+            return False
+        total = total and total + part.size_bytes
+        _stored(published, place, part, response, report, total=total, sha256=sha256)
+    return True
+
+
+def _begins_at(response: http.client.HTTPResponse, start: int) -> bool:
+    return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
 
 
 def remove(published: Published, folder: Path) -> int:
@@ -183,14 +224,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 @contextmanager
-def opened(url: str, redirects: urllib.request.BaseHandler, response_s: float) -> Iterator[http.client.HTTPResponse]:
+def opened(
+    url: str, redirects: urllib.request.BaseHandler, response_s: float, *, start: int = 0
+) -> Iterator[http.client.HTTPResponse]:
     """The response, which must begin within `response_s` seconds. Raises URLError.
+
+    With `start`, the file from this byte on, where the server can: its status says so.
 
     In a thread: the timeout of a socket does not include the time in which the system looks up the name of the host.
     """
     answers: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
     opener = urllib.request.build_opener(redirects)
     headers = {"User-Agent": "cvstudio", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - an address of our tables
 
     def ask() -> None:
@@ -210,34 +257,76 @@ def opened(url: str, redirects: urllib.request.BaseHandler, response_s: float) -
         yield answer
 
 
-def _copied(part: Path, source: Readable, report: Report, total: int) -> str:
-    """Write all of `source` to the file; returns its SHA-256."""
-    digest, done = hashlib.sha256(), 0
-    with part.open("xb") as file:
+class _Part:
+    """A file on its way, which this process alone writes."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path = path
+        self._file = file
+        self._digest, self.size_bytes = hashlib.sha256(), 0
+        while chunk := file.read(CHUNK_BYTES):
+            self._digest.update(chunk)
+            self.size_bytes += len(chunk)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest, self.size_bytes = hashlib.sha256(), 0
+
+    def write(self, source: Readable, report: Report, total: int) -> str:
+        """Write all of `source` behind what is there; returns the SHA-256 of the whole."""
         while chunk := source.read(CHUNK_BYTES):
-            file.write(chunk)
-            digest.update(chunk)
-            done += len(chunk)
-            report(done, total)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+            self._file.write(chunk)
+            self._digest.update(chunk)
+            self.size_bytes += len(chunk)
+            report(self.size_bytes, total)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._digest.hexdigest()
 
 
 @contextmanager
-def _part(path: Path) -> Iterator[Path]:
-    """A name for a file on its way to `path`, of its own for each process; removed at the end, with old ones."""
+def _part(path: Path, *, continues: bool = False) -> Iterator[_Part]:
+    """A file on its way to `path`, of its own for each process; removed at the end, with old ones.
+
+    With `continues`, one that a killed process has left, if there is any.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".*{PART_SUFFIX}.*"):
         with suppress(OSError):
             if left.stat().st_mtime < time.time() - PART_KEPT_S:
                 left.unlink()
+    with (_left_behind(path) if continues else None) or _new_part(path) as file:
+        part = _Part(Path(file.name), file)
+        try:
+            yield part
+        finally:
+            part.path.unlink(missing_ok=True)
+
+
+def _new_part(path: Path) -> IO[bytes]:
     # With the suffix of the file, by which its structure is checked.
-    part = path.with_name(f".{uuid.uuid4().hex}{PART_SUFFIX}{path.suffix}")
-    try:
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
+    file = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{PART_SUFFIX}{path.suffix}").open("x+b")
+    with suppress(OSError):  # a file system without locks: nobody continues the file
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def _left_behind(path: Path) -> IO[bytes] | None:
+    """A part of this file that no process holds, locked."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}-*{PART_SUFFIX}{path.suffix}"):
+        with suppress(OSError):
+            file = left.open("r+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Whoever had it may have given it its name, or removed it, before the lock was free.
+                if os.path.samestat(os.fstat(file.fileno()), left.stat()):
+                    return file
+            except OSError:
+                pass
+            file.close()
+    return None
 
 
 def _publish(part: Path, path: Path, sha256: str) -> None:

@@ -81,7 +81,7 @@ def _measured(
     cpu_threads: int,
 ) -> Trial:
     """Train on one batch as the run will, with its EMA, and validate on one: the first step allocates, others are
-    timed."""
+    timed. Where the size of images changes, the batch has the largest: it must fit, too."""
     config = spec.config.model_copy(update={"batch_size": batch_size, "num_workers": 0, "accumulation_steps": 1})
     task = make_task(replace(spec, config=config), dataset, precision.device)
     model = task.build_model(pretrained=False)
@@ -89,7 +89,7 @@ def _measured(
     state = new_state(replace(spec, config=config), task, model, precision, algorithms, cpu_threads=cpu_threads)
     _validate_one_batch(state)
     set_training(model, state.head_prefixes, frozen=is_frozen(config, 1))
-    batches = itertools.repeat(next(task.train_batches(1, skip=0)))
+    batches = itertools.repeat(task.largest(next(task.train_batches(1, skip=0))))
     _step_s(state, batches)
     seconds = [_step_s(state, batches)]
     while len(seconds) < TIMED_STEPS and sum(seconds) < LONGEST_S:

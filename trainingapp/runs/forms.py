@@ -395,9 +395,8 @@ class RunForm(LimitsForm):
 
     def _pretrained_outlook(self) -> str:
         """What the run would start from with the values that the form shows at first; the page follows changes."""
-        shown = self.data if self.is_bound else self.initial  # a bound field would keep the help text of before
-        model, pretrained, start = (shown.get(name) for name in ("model", PRETRAINED, "start_from"))
-        return outlook_of(self.task_name, str(model), pretrained, starts_from=bool(start))
+        # A bound field would keep the help text of before.
+        return outlook_of(self.task_name, self.data if self.is_bound else self.initial)
 
     def _follow_dataset(self) -> None:
         """Take the label mode of the dataset that is chosen, and the defaults that suit it."""

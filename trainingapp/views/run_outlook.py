@@ -58,9 +58,7 @@ def run_outlook(request: HttpRequest) -> HttpResponse:
         "wait": wait_if_queued(run, board) if suited else None,
         "length": length if basis else None,
         "basis": basis,
-        "pretrained": outlook_of(
-            config.task, config.model, getattr(config, "pretrained", ""), starts_from=bool(config.start_from)
-        ),
+        "pretrained": outlook_of(config.task, run.config),
         "devices": _devices(config, wanted, board.cluster),
         "loading": _loading(config, *suited[0]) if suited and config.num_workers == "auto" else "",
     }

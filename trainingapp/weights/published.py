@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, refusal
+from trainingapp.contract.fine_tuning import rate_advice, usual_rate
 from trainingapp.contract.messages import VERBATIM, Message, MessageError, from_data, sentences
 from trainingapp.contract.messages.published import (
     AMBIGUOUS,
@@ -32,7 +33,7 @@ from trainingapp.contract.messages.published import (
     NO_FILES,
     NOTHING_IMPORTED,
 )
-from trainingapp.contract.pretrained import AUTO, outlook
+from trainingapp.contract.pretrained import AUTO, expected_kind, outlook
 from trainingapp.contract.published_files import (
     NotPublished,
     downloaded,
@@ -41,7 +42,7 @@ from trainingapp.contract.published_files import (
     store,
     stored_hash,
 )
-from trainingapp.contract.published_weights import Kind, Published, hub_file
+from trainingapp.contract.published_weights import KINDS, Kind, Published, hub_file
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.contract.weight_files import ENDINGS
 from trainingapp.datasets.import_rights import may_import_from
@@ -148,14 +149,34 @@ def _entry(published: Published, used_by: Mapping[str, list[str]]) -> Entry:
     return Entry(published, used_by, path, path.stat().st_size, stored_hash(path) or published.digest)
 
 
-def outlook_of(task: str, model: str, pretrained: object, *, starts_from: bool) -> str:
-    """What `pretrained: auto` of a run would do now, for its form; empty for another value."""
-    if pretrained != AUTO or task not in TASKS:
+def outlook_of(task: str, values: Mapping[str, object]) -> str:
+    """What `pretrained` of a run with these values would do now, for its form; empty where there is nothing to say.
+
+    Of `auto`, what it would become; and advice about the learning rate where published weights would be loaded.
+    """
+    pretrained, model = values.get("pretrained"), str(values.get("model"))
+    starts_from = bool(values.get("start_from"))
+    if task not in TASKS:
         return ""
-    options: Mapping[Kind, Published] = TASKS[task].published(model)
-    is_listed = model in TASKS[task].architectures
-    mode = settings.PUBLISHED_WEIGHTS
-    return rendered(outlook(options, cache_folder(), mode, model=model, is_listed=is_listed, starts_from=starts_from))
+    found: list[Message] = []
+    kind = pretrained
+    if pretrained == AUTO:
+        options: Mapping[Kind, Published] = TASKS[task].published(model)
+        is_listed, mode = model in TASKS[task].architectures, settings.PUBLISHED_WEIGHTS
+        found = [outlook(options, cache_folder(), mode, model=model, is_listed=is_listed, starts_from=starts_from)]
+        kind = expected_kind(options, cache_folder(), mode)
+    if kind in KINDS and not starts_from and (advice := _rate_advice(task, model, values)):
+        found.append(advice)
+    return rendered(sentences(*found)) if len(found) > 1 else "".join(map(rendered, found))
+
+
+def _rate_advice(task: str, model: str, values: Mapping[str, object]) -> Message | None:
+    try:
+        rate = float(str(values.get("learning_rate")))
+    except ValueError:  # of a form that is being filled in
+        return None
+    usual = usual_rate(TASKS[task].fine_tuning_rates, model)
+    return rate_advice(usual, optimizer=str(values.get("optimizer")), learning_rate=rate)
 
 
 # Fetching

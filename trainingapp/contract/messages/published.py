@@ -64,6 +64,12 @@ WILL_ASK_LIBRARY = define(
     "will_ask_library", gettext_noop("Published weights of %(name)s are looked up when the run starts.")
 )
 WILL_START_FROM_SCRATCH = define("will_start_from_scratch", gettext_noop("Not available: trains from scratch"))
+FINE_TUNING_RATE = define(
+    "fine_tuning_rate",
+    gettext_noop(
+        "These weights are usually trained on with a learning rate of %(rate)s (%(optimizer)s); it is %(present)s here."
+    ),
+)
 
 # A file that is not what it should be
 

@@ -230,6 +230,10 @@ class ClassificationConfig(BaseRunConfig):
     ] = "top1"
 
 
+FINE_TUNING_RATES = {"convnext": 0.00005, "timm/convnext": 0.00005}
+"""Of ConvNeXt: Liu et al., arXiv:2201.03545, appendix A."""
+
+
 TASK = TaskDescriptor(
     name="classification",
     label=_("Classification"),
@@ -238,6 +242,7 @@ TASK = TaskDescriptor(
     config=ClassificationConfig,
     implementation="trainingapp.engine.tasks.classification.task:ClassificationTask",
     published=classifier_weights,
+    fine_tuning_rates=FINE_TUNING_RATES,
     metrics={
         "loss": LOSS,
         "top1": Metric(_("Top-1 accuracy")),

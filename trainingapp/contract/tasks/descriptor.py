@@ -92,6 +92,10 @@ class TaskDescriptor:
     published: Callable[[str], Mapping[Kind, Published]] = no_weights
     """The published weights that a network, given by name, can start from; `pretrained: auto` chooses among them."""
 
+    fine_tuning_rates: Mapping[str, float] = field(default_factory=dict)
+    """The learning rates with which published weights are usually trained on (Adam and AdamW), by the beginning of the
+    network's name."""
+
     drill: Mapping[str, JsonValue] = field(default_factory=dict)
     """Configuration of the runs that `manage.py drill` kills; a task without one is left out of the drill."""
 

@@ -61,6 +61,10 @@ DETECTORS: dict[str, Architecture] = {
 HAS_ANCHORS = When("model", tuple(name for name in DETECTORS if name not in TRANSFORMER_DETECTORS))
 """Transformers have neither anchors, nor boxes to suppress, nor published weights of the backbone alone."""
 
+TAKES_SIZES = When(
+    "model", tuple(name for name in DETECTORS if not name.startswith("hf/rfdetr") and name != "ssd300_vgg16")
+)
+"""RF-DETR has a position for each patch of images of one size, and the last layers of SSD300 need its size."""
 
 Mosaic = Annotated[
     float,
@@ -85,6 +89,35 @@ MosaicCloseEpochs = Annotated[
         advanced=True,
     ),
 ]
+CopyPaste = Annotated[
+    float,
+    Field(ge=0, le=1),
+    Setting(
+        _("Copy-paste"),
+        _(
+            "Probability of pasting objects of another training image into an image, along their masks where the "
+            "dataset has masks."
+        ),
+        Section.AUGMENTATION,
+        changes_result=True,
+        advanced=True,
+    ),
+]
+
+
+def multi_scale_setting(when: When | None = None) -> Setting:
+    """The setting of the field, for tasks with boxes."""
+    return Setting(
+        _("Multi-scale"),
+        _(
+            "Trains each step with a random image size that differs from the image size by up to this share; a "
+            "multiple of 32. The largest size determines the memory that a run needs. 0 disables it."
+        ),
+        Section.AUGMENTATION,
+        changes_result=True,
+        advanced=True,
+        when=when,
+    )
 
 
 class DetectionConfig(BaseRunConfig):
@@ -194,34 +227,8 @@ class DetectionConfig(BaseRunConfig):
     ] = 1.0
     mosaic: Mosaic = 0.0
     mosaic_close_epochs: MosaicCloseEpochs = 0
-    copy_paste: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting(
-            _("Copy-paste"),
-            _(
-                "Probability of pasting objects of another training image into an image, along their masks where the "
-                "dataset has masks."
-            ),
-            Section.AUGMENTATION,
-            changes_result=True,
-            advanced=True,
-        ),
-    ] = 0.0
-    multi_scale: Annotated[
-        float,
-        Field(ge=0, le=0.75),
-        Setting(
-            _("Multi-scale"),
-            _(
-                "Trains each step with a random image size that differs from the image size by up to this share; a "
-                "multiple of 32. The largest size determines the memory that a run needs. 0 disables it."
-            ),
-            Section.AUGMENTATION,
-            changes_result=True,
-            advanced=True,
-        ),
-    ] = 0.0
+    copy_paste: CopyPaste = 0.0
+    multi_scale: Annotated[float, Field(ge=0, le=0.75), multi_scale_setting(TAKES_SIZES)] = 0.0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(
@@ -233,6 +240,11 @@ class DetectionConfig(BaseRunConfig):
     ] = "ap"
 
 
+FINE_TUNING_RATES = {"fcos_": 0.0001, "retinanet_": 0.0001, "fasterrcnn_": 0.0001, "hf/": 0.0001}
+"""Of AdamW with a published ResNet: MMDetection's configurations of "ResNet strikes back" (Wightman et al.,
+arXiv:2110.00476), and Li et al., arXiv:2203.16527. Of transformers: Lv et al., arXiv:2407.17140."""
+
+
 TASK = TaskDescriptor(
     name="detection",
     label=_("Detection"),
@@ -241,6 +253,7 @@ TASK = TaskDescriptor(
     config=DetectionConfig,
     implementation="trainingapp.engine.tasks.detection.task:DetectionTask",
     published=detector_weights,
+    fine_tuning_rates=FINE_TUNING_RATES,
     metrics={
         "loss": LOSS,
         "ap": Metric(_("mAP50-95")),

@@ -138,6 +138,8 @@ class InstancesConfig(BaseRunConfig):
     ] = 1.0
     mosaic: detection.Mosaic = 0.0
     mosaic_close_epochs: detection.MosaicCloseEpochs = 0
+    copy_paste: detection.CopyPaste = 0.0
+    multi_scale: Annotated[float, Field(ge=0, le=0.75), detection.multi_scale_setting()] = 0.0
     best_metric: Annotated[
         Literal["ap", "ap50", "ap75", "f1"],
         Setting(
@@ -149,6 +151,10 @@ class InstancesConfig(BaseRunConfig):
     ] = "ap"
 
 
+FINE_TUNING_RATES = {"maskrcnn_": 0.0001}
+"""As of the detectors on the same backbones."""
+
+
 TASK = TaskDescriptor(
     name="instances",
     label=_("Instance segmentation"),
@@ -156,6 +162,7 @@ TASK = TaskDescriptor(
     icon="bi-bounding-box-circles",
     config=InstancesConfig,
     published=detector_weights,
+    fine_tuning_rates=FINE_TUNING_RATES,
     implementation="trainingapp.engine.tasks.instances.task:InstancesTask",
     metrics={
         **detection.TASK.metrics,  # of masks

@@ -188,6 +188,10 @@ class SegmentationConfig(BaseRunConfig):
     ] = "mean_iou"
 
 
+FINE_TUNING_RATES = {"smp/": 0.0001}
+"""That of the examples of segmentation-models-pytorch, with Adam."""
+
+
 TASK = TaskDescriptor(
     name="segmentation",
     label=_("Segmentation"),
@@ -196,6 +200,7 @@ TASK = TaskDescriptor(
     config=SegmentationConfig,
     implementation="trainingapp.engine.tasks.segmentation.task:SegmentationTask",
     published=segmenter_weights,
+    fine_tuning_rates=FINE_TUNING_RATES,
     metrics={
         "loss": LOSS,
         "mean_iou": Metric(_("Mean IoU")),

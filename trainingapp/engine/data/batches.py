@@ -65,9 +65,9 @@ class Items(Protocol[ItemT, BatchT]):
 
     Randomness comes from torch's global CPU generator alone, which is seeded before each call and restored afterwards.
 
-    Two further methods are optional: `closing_item`, which replaces `training_item` in the last epochs (see `Course`),
-    and `scaled`, which takes a training batch and returns it in another size. Its random choices are the same for all
-    batches of an optimizer step.
+    Three further methods are optional: `closing_item` replaces `training_item` in the last epochs (see `Course`);
+    `scaled` takes a training batch and returns it in another size, by random choices that are the same for all batches
+    of an optimizer step; with it goes `largest`, which returns a batch in the largest size that it can have.
     """
 
     sample_count: int
@@ -110,6 +110,7 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         self._items = items
         self._closing_item: Callable[[int], ItemT] | None = getattr(items, "closing_item", None)
         self._scaled: Callable[[BatchT], BatchT] | None = getattr(items, "scaled", None)
+        self._largest: Callable[[BatchT], BatchT] | None = getattr(items, "largest", None)
         self._accumulation_steps = accumulation_steps
         self._batch_size = batch_size
         self._seed = seed
@@ -132,6 +133,10 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
     def images_in(self, number: int) -> int:
         """Images of the batch with this number."""
         return min(self._batch_size, self.sample_count - number * self._batch_size)
+
+    def largest(self, batch: BatchT) -> BatchT:
+        """A training batch in the largest size that training batches have."""
+        return self._largest(batch) if self._largest else batch
 
     def __getitem__(self, place: tuple[int, int] | tuple[int, int, bool]) -> BatchT | BadData:
         """The batch of (epoch, number, whether the epoch is a closing one), or the error of one of its images: an

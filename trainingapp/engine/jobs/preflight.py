@@ -284,19 +284,34 @@ def _gradients_are_finite(state: TrainingState, batch: TensorBatch, precision: P
 def _timed_steps(
     state: TrainingState, batches: Iterator[TensorBatch], precision: Precision, steps: int
 ) -> tuple[float, float]:
-    """(the loss of the last step, seconds of a step). The first allocates the optimizer's state and is not counted."""
-    training_step(state, batches, precision)
+    """(the loss of the last step, seconds of a step).
+
+    The first allocates the optimizer's state and is not counted; neither is one with images of the largest size, which
+    shows the peak of memory where the size changes from step to step.
+    """
+    _step(state, batches, precision)
+    batch = next(batches)
+    largest = state.task.largest(batch)
+    if largest is not batch:
+        _step(state, itertools.chain([largest], batches), precision)
+    del largest
+    batches = itertools.chain([batch], batches)
     _wait_for(state.device)
     began = time.perf_counter()
     done, losses = 0, [torch.zeros(())]
     while done < steps and (done == 0 or time.perf_counter() - began < STEPS_S):
-        if state.step_in_epoch >= state.steps_per_epoch:
-            state.step_in_epoch = 0
-        losses = training_step(state, batches, precision).losses
+        losses = _step(state, batches, precision)
         done += 1
     _wait_for(state.device)
     loss = float(torch.stack(losses).mean())
     return loss, (time.perf_counter() - began) / done
+
+
+def _step(state: TrainingState, batches: Iterator[TensorBatch], precision: Precision) -> list[torch.Tensor]:
+    """The losses of a step, of the next epoch where one has ended."""
+    if state.step_in_epoch >= state.steps_per_epoch:
+        state.step_in_epoch = 0
+    return training_step(state, batches, precision).losses
 
 
 def _validation_time(state: TrainingState, precision: Precision) -> float:

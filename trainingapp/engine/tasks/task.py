@@ -283,6 +283,11 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """Images of the training batch with this number."""
         return self._source.images_in(number)
 
+    def largest(self, batch: BatchT) -> BatchT:
+        """A training batch in the largest size that training batches have: it needs the most memory and time."""
+        largest: BatchT = self._source.largest(batch)
+        return largest
+
     def augmented(self, batch: BatchT) -> BatchT:
         """A training batch on the device with the augmentation that was left to it; for tasks with `augment_on`."""
         return batch

@@ -7,6 +7,7 @@ top, right, bottom in pixels of the square image, right and bottom exclusive.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE
 from trainingapp.contract.dataset_index import DatasetIndex, Sample
-from trainingapp.contract.tasks.detection import DetectionConfig
+from trainingapp.contract.tasks.detection import TAKES_SIZES, DetectionConfig
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_image, load_fitted_mask
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
@@ -47,6 +48,33 @@ class BoxBatch(TensorBatch):
         images = zip(self.boxes_NM4, self.labels_NM, self.counts, strict=True)
         return [(boxes_M4[:count], labels_M[:count]) for boxes_M4, labels_M, count in images]
 
+    def resized(self, size: int) -> Self:
+        """The batch with images of this side, and boxes in their pixels."""
+        before = self.images_NCHW.shape[-1]
+        if size == before:
+            return self
+        images_NCHW = TF.resize(self.images_NCHW, [size, size], antialias=True)
+        return replace(self, images_NCHW=images_NCHW, boxes_NM4=self.boxes_NM4 * (size / before))
+
+
+BoxBatchT = TypeVar("BoxBatchT", bound=BoxBatch)
+
+
+class ScaledBatches(Generic[BoxBatchT]):
+    """Items whose training batches have one of several sizes; see `training_sizes`."""
+
+    _sizes: list[int]
+
+    def scaled(self, batch: BoxBatchT) -> BoxBatchT:
+        """The batch in one of the training sizes, drawn on torch's global CPU generator."""
+        if len(self._sizes) == 1:
+            return batch
+        return batch.resized(self._sizes[int(torch.randint(len(self._sizes), ()))])
+
+    def largest(self, batch: BoxBatchT) -> BoxBatchT:
+        """The batch in the largest of the training sizes."""
+        return batch.resized(self._sizes[-1])
+
 
 @dataclass(frozen=True)
 class BoxedImage:
@@ -57,7 +85,7 @@ class BoxedImage:
     labels_M: torch.Tensor
 
 
-class BoxedImages:
+class BoxedImages(ScaledBatches[BoxBatch]):
     """A split as items: images fitted into [3, size, size] and their boxes. Crowds are no targets."""
 
     def __init__(
@@ -70,7 +98,8 @@ class BoxedImages:
         self._size = size
         self._mosaic = config.mosaic
         self._copy_paste = config.copy_paste
-        self._sizes = training_sizes(size, config.multi_scale)
+        takes_sizes = TAKES_SIZES.holds({"model": config.model})
+        self._sizes = training_sizes(size, config.multi_scale if takes_sizes else 0)
         self._truth = [fitted_boxes(sample, size) for sample in samples]
         self._augmentation = annotated_augmentation(switches(config), size)
         self._store = PixelStore(
@@ -125,16 +154,6 @@ class BoxedImages:
 
     def mix(self, batch: BoxBatch) -> BoxBatch:
         return batch
-
-    def scaled(self, batch: BoxBatch) -> BoxBatch:
-        """The batch in one of the training sizes, drawn on torch's global CPU generator."""
-        if len(self._sizes) == 1:
-            return batch
-        size = self._sizes[int(torch.randint(len(self._sizes), ()))]
-        if size == self._size:
-            return batch
-        images_NCHW = TF.resize(batch.images_NCHW, [size, size], antialias=True)
-        return replace(batch, images_NCHW=images_NCHW, boxes_NM4=batch.boxes_NM4 * (size / self._size))
 
 
 def training_sizes(size: int, share: float) -> list[int]:

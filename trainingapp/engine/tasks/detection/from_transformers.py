@@ -24,8 +24,8 @@ from trainingapp.contract.messages.tasks import (
 )
 from trainingapp.contract.messages.weights import PUBLISHED_UNFIT
 from trainingapp.contract.published_weights import TRANSFORMER_FILES
+from trainingapp.engine.deterministic_operations import deterministic_operations
 from trainingapp.engine.published import obtained
-from trainingapp.engine.tasks.detection.deterministic_sampling import deterministic_sampling
 from trainingapp.engine.tasks.detection.losses import detector_losses
 from trainingapp.engine.tasks.detection.losses.set_matching import SetTargets, corners
 from trainingapp.engine.tasks.detection.losses.transformers import Outputs, Predictions, transformer_losses
@@ -93,7 +93,7 @@ class TransformerDetector(nn.Module):
         """What the losses are computed of, in any mode. Denoising adds noise to the targets, with random numbers of
         torch's global generator of the device."""
         images_NCHW = self.transform.normalised(images_NCHW)
-        with deterministic_sampling(images_NCHW.device):
+        with deterministic_operations(images_NCHW.device):
             return self._outputs(images_NCHW, targets)
 
     def _outputs(self, images_NCHW: torch.Tensor, targets: SetTargets) -> Outputs:

@@ -18,6 +18,7 @@ from trainingapp.contract.messages.tasks import (
     NO_PUBLISHED_BACKBONE,
     NON_COMMERCIAL_WEIGHTS,
 )
+from trainingapp.engine.deterministic_operations import deterministic_operations
 
 SEGFORMERS: Mapping[str, Mapping[str, Any]] = {
     "segformer_b0": {"depths": [2, 2, 2, 2], "hidden_sizes": [32, 64, 160, 256], "decoder_hidden_size": 256},
@@ -84,6 +85,11 @@ class Mask2Former(nn.Module):
         Queries are matched with the classes that an image shows; the points at which masks are compared are drawn from
         torch's global generators. Ignored pixels belong to no mask.
         """
+        # The attention samples features, the loss masks at points, and queries are compared with classes.
+        with deterministic_operations(images_NCHW.device):
+            return self._loss_and_logits(images_NCHW, masks_NHW)
+
+    def _loss_and_logits(self, images_NCHW: torch.Tensor, masks_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         classes = [_classes_in(mask_HW) for mask_HW in masks_NHW]
         masks = [(mask_HW == shown[:, None, None]).float() for mask_HW, shown in zip(masks_NHW, classes, strict=True)]
         outputs = self.network(images_NCHW, mask_labels=masks, class_labels=classes, return_dict=True)

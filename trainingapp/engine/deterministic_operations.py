@@ -1,4 +1,4 @@
-"""Bilinear sampling whose gradient has a deterministic algorithm on CUDA, where `grid_sample` has none.
+"""Operations of networks of libraries in forms with deterministic algorithms on CUDA, where their own have none.
 
 Legend: N images (or heads), D channels, H and W sides of a map, Q queries, P points of each.
 """
@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
-def deterministic_sampling(device: torch.device) -> AbstractContextManager[Any]:
-    """Within, `grid_sample` has a deterministic gradient, on devices and in runs that need it."""
+def deterministic_operations(device: torch.device) -> AbstractContextManager[Any]:
+    """Within, `grid_sample` and the cross-entropy of several places of an image can be computed, with their gradients,
+    on devices and in runs that need deterministic algorithms."""
     needed = device.type == "cuda" and torch.are_deterministic_algorithms_enabled()
-    return _SamplingByRows() if needed else nullcontext()
+    return _DeterministicForms() if needed else nullcontext()
 
 
-class _SamplingByRows(TorchFunctionMode):
+class _DeterministicForms(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -28,7 +29,15 @@ class _SamplingByRows(TorchFunctionMode):
     ) -> Any:
         if func is F.grid_sample:
             return sampled(*args[:2])
+        if func is F.cross_entropy and args[0].dim() > 2:
+            return entropy_of_rows(*args[:2], **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def entropy_of_rows(logits: torch.Tensor, targets: torch.Tensor, **options: Any) -> torch.Tensor:
+    """The cross-entropy of logits [N, classes, ...] and targets [N, ...], summed up or averaged, of a row for each
+    place: that of rows has a deterministic algorithm. `options` as those of `F.cross_entropy`."""
+    return F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), targets.flatten(), **options)
 
 
 def sampled(values_NDHW: torch.Tensor, places_NQP2: torch.Tensor) -> torch.Tensor:
