@@ -66,7 +66,7 @@ def _text(value: object) -> str:
     return conditional_escape(value if isinstance(value, SafeData) else str(value))
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
     """As a variable of a template is shown."""
     return conditional_escape(localize(value))
 

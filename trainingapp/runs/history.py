@@ -140,7 +140,7 @@ def ended_runs(now: datetime | None = None) -> list[Ended]:
     candidates = Q(pk__in=own.values("run"))
     if days := [kind.days for kind in Kind if kind.days]:
         candidates |= Q(finished_at__lt=(now or timezone.now()) - timedelta(days=min(days)))
-    own_days = dict(own.values_list("run", "number"))
+    own_days = {run: days for run, days in own.values_list("run", "number") if days is not None}
     return [
         Ended(pk, finished_at, own_days.get(pk, -1), dict(zip(Kind, removed, strict=True)))
         for pk, finished_at, *removed in rows.filter(candidates).values_list(
