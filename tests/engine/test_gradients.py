@@ -19,6 +19,7 @@ NORM_FREE = {
     "augmentation": "none",
     "scheduler": "constant",
     "epochs": 1,
+    "amp": "off",
 }
 
 

@@ -129,7 +129,7 @@ def test_kinds_and_shares_differ_from_batch_to_batch(new_run: Callable[..., Path
     assert [batch.mix for batch in task.train_batches(1, skip=3)] == mixes[3 : len(mixes) // 2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_mixed_run_is_the_same_with_loaders_pauses_and_ranks(new_run: Callable[..., Path]) -> None:
     straight, cut, shared = (new_run(name, num_workers=0, **BOTH) for name in ("straight", "cut", "shared"))
     assert train_here(straight) == "completed"

@@ -121,6 +121,7 @@ def hosts(tmp_path: Path) -> Any:
     found.shed.cut_power()
 
 
+@pytest.mark.long
 def test_a_dataset_of_one_host_trains_on_another(hosts: Hosts) -> None:
     dataset, run = hosts.prepare()
     hosts.start(run)
@@ -190,7 +191,9 @@ def test_a_worker_that_is_killed_while_it_fetches_costs_nothing(hosts: Hosts) ->
     assert not fetching.exists()
 
 
-@pytest.mark.parametrize(("action", "status"), [("pause", "paused"), ("stop", "stopped")])
+@pytest.mark.parametrize(
+    ("action", "status"), [("pause", "paused"), pytest.param("stop", "stopped", marks=pytest.mark.long)]
+)
 def test_a_download_ends_when_that_is_requested(hosts: Hosts, action: str, status: str) -> None:
     dataset, run = hosts.prepare()
     hosts.stored(dataset)
