@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -37,6 +38,8 @@ QUEUE_SIZE = 256
 QUEUE_BYTES = 4_000_000
 #: Clients whose permissions are checked at a time.
 CHECKED_AT_ONCE = 200
+#: Clients that are sent something in one turn of the event loop.
+SENT_AT_ONCE = 250
 
 #: A few threads serve all streams of the process.
 _THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live")
@@ -209,6 +212,7 @@ class Clients:
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Seconds that it took to hand the latest batches to the connections of all clients.
         self.flush_s = 0.0
+        self._flushed_s = 0.0
 
     def add(self, client: Client) -> None:
         self.open.add(client)
@@ -231,22 +235,28 @@ class Clients:
             self._loop, self._flushing = loop, loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Send to some of the clients, and to the next ones after whatever else is due: pages wait for no crowd."""
         start = time.monotonic()
-        self._flushing = None
-        clients, self._unsent = self._unsent, set()
-        for client in clients:
-            client.flush()
-        self.flush_s = time.monotonic() - start
+        for _number in range(min(len(self._unsent), SENT_AT_ONCE)):
+            self._unsent.pop().flush()
+        self._flushed_s += time.monotonic() - start
+        if self._unsent:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._flushing = None
+            self.flush_s, self._flushed_s = self._flushed_s, 0.0
 
     async def _check(self) -> None:
+        """Check each client once in HEARTBEAT_S. Thousands are spread over that time: nothing waits for all of them."""
+        waiting: list[Client] = []
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            clients = list(self.open)
-            for start in range(0, len(clients), CHECKED_AT_ONCE):
-                try:
-                    await _checked(clients[start : start + CHECKED_AT_ONCE])
-                except DatabaseError as error:
-                    log.warning("the permissions of streams could not be checked", error=str(error))
+            await asyncio.sleep(HEARTBEAT_S / max(1, math.ceil(len(self.open) / CHECKED_AT_ONCE)))
+            waiting = waiting or list(self.open)
+            now, waiting = waiting[:CHECKED_AT_ONCE], waiting[CHECKED_AT_ONCE:]
+            try:
+                await _checked([client for client in now if client in self.open])
+            except DatabaseError as error:
+                log.warning("the permissions of streams could not be checked", error=str(error))
 
 
 async def _checked(clients: list[Client]) -> None:
