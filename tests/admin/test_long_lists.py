@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,10 +17,12 @@ from django.utils import timezone
 from tests.helpers.plans import explained
 from tests.helpers.world import line, store_events
 from trainingapp.admin import runs as admin_runs
+from trainingapp.admin import searching
 from trainingapp.admin.filters import BoundedPaginator
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 EVENTS = reverse("admin:trainingapp_runevent_changelist")
+RUNS = reverse("admin:trainingapp_trainingrun_changelist")
 CHECKPOINTS = reverse("admin:trainingapp_checkpoint_changelist")
 
 
@@ -125,10 +129,73 @@ def test_a_search_finds_names_of_runs_and_texts_without_joining_all_runs(
     assert [row.run_id for row in shown(staff_client, EVENTS, q="night three")] == [night.pk]
     assert [row.run_id for row in shown(staff_client, EVENTS, q='"of two"')] == [other.pk, night.pk]
     assert shown(staff_client, EVENTS, q='"two of"') == []
+    queries = queries_of(staff_client, EVENTS, q="night")
+    (found,) = [sql for sql in queries if "LIKE" in sql]
+    assert "JOIN" not in found
+    assert not any("COUNT(" in sql for sql in queries)
+
+
+def queries_of(client: Client, path: str, **query: Any) -> list[str]:
     with CaptureQueriesContext(connection) as captured:
-        staff_client.get(EVENTS, {"q": "night"})
-    (counted,) = [query["sql"] for query in captured.captured_queries if "COUNT(" in query["sql"]]
-    assert "JOIN" not in counted
+        assert client.get(path, query).status_code == 200
+    return [each["sql"] for each in captured.captured_queries]
+
+
+def test_runs_are_found_by_name_dataset_owner_error_and_host(
+    staff_client: Client, make: Callable[..., TrainingRun], other_user: User
+) -> None:
+    night, other = make("failed", name="night", host="box"), make(name="other", host="attic", owner=other_user)
+    TrainingRun.objects.filter(pk=night.pk).update(error_message="No space left")
+    found = {
+        word: {run.pk for run in shown(staff_client, RUNS, q=word)}
+        for word in ("NIGHT", "pets", "grace", "space", "attic", '"space left"', "space attic", "box night", "nowhere")
+    }
+    assert found == {
+        "NIGHT": {night.pk},
+        "pets": {night.pk, other.pk},
+        "grace": {other.pk},
+        "space": {night.pk},
+        "attic": {other.pk},
+        '"space left"': {night.pk},
+        "space attic": set(),
+        "box night": {night.pk},
+        "nowhere": set(),
+    }
+    assert shown(staff_client, RUNS, q="pets", status__exact="failed") == [night]
+
+
+@pytest.mark.parametrize("most", [500, 1])
+def test_a_search_for_runs_looks_for_them_once(
+    staff_client: Client, make: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(searching, "MOST_BY_NUMBER", most)
+    runs = [make("completed", name=f"run {number}") for number in range(3)]
+    changes = staff_client.get(RUNS, {"q": "run"}).context["cl"]
+    assert [run.pk for run in changes.result_list] == [run.pk for run in reversed(runs)]
+    assert (changes.result_count, changes.full_result_count) == (3, 3)
+    searched = [sql for sql in queries_of(staff_client, RUNS, q="run") if "LIKE" in sql]
+    assert not any("COUNT(" in sql for sql in searched)
+    if most > 1:
+        assert len(searched) == 1
+
+
+def test_a_search_for_runs_reads_indexes_and_not_the_runs(
+    staff_client: Client, make: Callable[..., TrainingRun]
+) -> None:
+    for number in range(20):
+        make("completed", name=f"run {number}")
+    with explained(TrainingRun._meta.db_table) as plans:
+        staff_client.get(RUNS, {"q": "run"})
+    (plan,) = [plan for plan in plans if "run_with_error" in plan]
+    assert {"run_by_name", "run_host"} <= set(re.findall(r"COVERING INDEX (\w+)", plan))
+
+
+def test_links_of_a_list_lead_back_to_its_search_and_filters(staff_client: Client, run: TrainingRun) -> None:
+    address = reverse("admin:trainingapp_trainingrun_change", args=[run.pk])
+    assert f'href="{address}"' in staff_client.get(RUNS).content.decode()
+    page = staff_client.get(RUNS, {"q": run.name, "task": run.task}).content.decode()
+    kept = urlencode({"_changelist_filters": urlencode({"q": run.name, "task": run.task})})
+    assert f'href="{address}?{kept}"' in page
 
 
 @pytest.mark.parametrize("chosen", [{}, {"q": "epoch"}, {"reason": "epoch"}])
@@ -181,6 +248,7 @@ def test_the_dates_above_a_list_are_those_that_have_rows(staff_client: Client, r
         return [" ".join(text.split()) for text in re.findall(r"<a [^>]*>([^<]*)</a>", listed[0])]
 
     assert links() == ["2024", "2025"]
+    assert links(q="epoch", created_at__year="2025")[1:] == ["January 2025", "March 2025"]
     assert links(created_at__year="2025")[1:] == ["January 2025", "March 2025"]
     assert links(created_at__year="2025", created_at__month="3")[1:] == ["1 March", "31 March"]
     assert (

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -97,6 +99,23 @@ def test_the_configuration_decides_where_its_copied_value_is_missing(make: Make)
     RunValue.objects.filter(run=kept, name="keep_history_days").delete()
     assert prune_some(60) == dict.fromkeys(Kind, 0)
     assert splits(kept) == ["train", "val", "train", "val"]
+
+
+def test_runs_with_days_of_their_own_are_found_without_reading_all_runs(
+    make: Make, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.KEEP_SERIES_DAYS = settings.KEEP_LOG_DAYS = settings.KEEP_EVENT_DAYS = 0
+    monkeypatch.setattr(history, "BATCH_RUNS", 1)
+    make()
+    table = TrainingRun._meta.db_table
+    with CaptureQueriesContext(connection) as captured:
+        assert ended_runs() == []
+    assert not [query for query in captured.captured_queries if f'FROM "{table}"' in query["sql"]]
+    later, sooner = make(10, keep_history_days=7), make(20, keep_history_days=7)
+    assert [run.pk for run in ended_runs()] == [sooner.pk, later.pk]
+    settings.KEEP_LOG_DAYS = 15  # now by two ways, but only once
+    assert [run.pk for run in ended_runs()][1:] == [sooner.pk, later.pk]
+    assert due_runs(Kind.SERIES, ended_runs()) == [sooner.pk, later.pk]
 
 
 def test_each_kind_has_a_setting_of_its_own(make: Make, settings: Any) -> None:

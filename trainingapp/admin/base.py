@@ -1,11 +1,12 @@
 """What the admin's pages share: permissions, rows that only the studio writes, and verbs that ask before they act."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import ChangeList
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -39,6 +40,21 @@ Action = Callable[[ModelAdmin, HttpRequest, QuerySet[M]], HttpResponse | None]
 ActionEntry = tuple[Callable[..., str], str, str] | None
 
 
+class StudioChangeList(ChangeList):
+    """A list whose links lead back to the same search and filters, as Django's own do.
+
+    Django resolves the address of each row among all of the studio to learn that it is not that of a list.
+    """
+
+    def __init__(self, request: HttpRequest, *parts: Any) -> None:
+        super().__init__(request, *parts)
+        self._kept, self.preserved_filters = self.preserved_filters, ""
+
+    def url_for_result(self, result: Model) -> str:
+        url = super().url_for_result(result)
+        return f"{url}?{self._kept}" if self._kept else url
+
+
 class StudioAdmin(ModelAdmin):
     """A model that administrators may see, by accounts/permissions.py, not by Django's table of permissions."""
 
@@ -47,6 +63,9 @@ class StudioAdmin(ModelAdmin):
     editable: tuple[str, ...] = ()
     #: Large columns that the list does not show.
     deferred_in_list: tuple[str, ...] = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: object) -> type[ChangeList]:
+        return StudioChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         rows: QuerySet[Model] = super().get_queryset(request)

@@ -1,7 +1,5 @@
 """Runs and their parts. The status of a run is changed by the run verbs only, here as everywhere."""
 
-from functools import reduce
-from operator import or_
 from urllib.parse import urlencode
 
 from django import forms
@@ -14,7 +12,6 @@ from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -25,7 +22,6 @@ from trainingapp.admin.base import (
     Form,
     ReadOnlyAdmin,
     RecordedAdmin,
-    StudioAdmin,
     admin_link,
     files_and_bytes,
     list_link,
@@ -33,6 +29,7 @@ from trainingapp.admin.base import (
     verb_action,
 )
 from trainingapp.admin.filters import BeforeFilter, BoundedPaginator, RunFilter, known_values
+from trainingapp.admin.searching import FoundOnceAdmin, runs_with
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.events import LEVELS
 from trainingapp.models import (
@@ -147,7 +144,7 @@ _ASK = _("The action is applied to each of these checkpoints. Checkpoints for wh
 
 
 @admin.register(TrainingRun)
-class TrainingRunAdmin(StudioAdmin):
+class TrainingRunAdmin(FoundOnceAdmin):
     list_display = (
         "name",
         "shown_status",
@@ -178,6 +175,9 @@ class TrainingRunAdmin(StudioAdmin):
     date_hierarchy = "created_at"
     readonly_fields = ("page", "dataset_link", "events_link", "series_link", "checkpoints_link", "journal_link")
     editable = ("name", "priority")
+
+    def word_condition(self, word: str) -> Q:
+        return runs_with(word)
 
     def get_actions(self, request: HttpRequest) -> dict[str, ActionEntry]:
         """The run verbs that have an action in the admin."""
@@ -240,7 +240,7 @@ class OfARunAdmin(ReadOnlyAdmin):
         return admin_link(row.run)
 
 
-class NewestRowsAdmin(OfARunAdmin):
+class NewestRowsAdmin(FoundOnceAdmin, OfARunAdmin):
     """A list of millions of rows. Without a run or a date, the newest are listed: filters and search would read all.
 
     What is counted is bounded too, and the order is always that of an index.
@@ -265,16 +265,6 @@ class NewestRowsAdmin(OfARunAdmin):
             return self.order_of_run
         return (f"-{self.date_hierarchy}", "-pk") if self.has_dates(request) else ("-pk",)
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Model], search_term: str
-    ) -> tuple[QuerySet[Model], bool]:
-        """As Django's, but the names of runs are searched by a query of their own: a join reads all runs as a whole."""
-        for word in smart_split(search_term):
-            is_quoted = len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]
-            text = unescape_string_literal(word) if is_quoted else word
-            queryset = queryset.filter(reduce(or_, [_contains(name, text) for name in self.get_search_fields(request)]))
-        return queryset, False
-
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
         newest = self.newest if self.is_newest(request) else 0
         return super().changelist_view(request, {**(extra_context or {}), "newest": newest})
@@ -286,12 +276,6 @@ class NewestRowsAdmin(OfARunAdmin):
     def has_dates(self, request: HttpRequest) -> bool:
         """Whether the list is that of a year, a month or a day."""
         return bool(self.date_hierarchy) and any(name.startswith(f"{self.date_hierarchy}__") for name in request.GET)
-
-
-def _contains(name: str, text: str) -> Q:
-    if name == "run__name":
-        return Q(run__in=TrainingRun.objects.filter(name__icontains=text).order_by().values("pk"))
-    return Q(**{f"{name}__icontains": text})
 
 
 @admin.register(RunEvent)

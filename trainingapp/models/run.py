@@ -266,6 +266,9 @@ class TrainingRun(Shared):
             models.Index(fields=["status", "-finished_at"], name="run_finished"),
             # Open lists ask each second what has been written.
             models.Index(fields=["updated_at"], name="run_updated"),
+            # The search of the admin reads hosts and errors: a run as a whole has some kB.
+            models.Index(fields=["host", "id"], name="run_host"),
+            models.Index(fields=["id"], condition=~models.Q(error_message=""), name="run_with_error"),
             # Empty once all are converted: who asks whether some are left reads nothing else.
             models.Index(fields=["event_seq"], condition=models.Q(metrics_in_rows=True), name="run_metrics_in_rows"),
         ]

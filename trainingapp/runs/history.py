@@ -134,20 +134,23 @@ def ended_runs(now: datetime | None = None) -> list[Ended]:
     """The runs of which some history may be due for removal, those that ended first at the beginning."""
     rows = TrainingRun.objects.filter(status__in=FINISHED, finished_at__isnull=False, starred_by=None)
     # The others are left alone until their metrics are chunks.
-    rows = rows.filter(metrics_in_rows=False).order_by("finished_at", "pk")
+    rows = rows.filter(metrics_in_rows=False).order_by()
     # Read by an index: the configurations of all runs would have to be parsed for it.
     own = RunValue.objects.filter(name="keep_history_days", number__gte=0)
-    candidates = Q(pk__in=own.values("run"))
-    if days := [kind.days for kind in Kind if kind.days]:
-        candidates |= Q(finished_at__lt=(now or timezone.now()) - timedelta(days=min(days)))
     own_days = {run: days for run, days in own.values_list("run", "number") if days is not None}
-    return [
-        Ended(pk, finished_at, own_days.get(pk, -1), dict(zip(Kind, removed, strict=True)))
-        for pk, finished_at, *removed in rows.filter(candidates).values_list(
-            "pk", "finished_at", *(kind.column for kind in Kind)
-        )
+    # Few runs have days of their own, and mostly none is due by the studio's: both together would read all runs.
+    numbers = list(own_days)
+    conditions = [Q(pk__in=numbers[start : start + BATCH_RUNS]) for start in range(0, len(numbers), BATCH_RUNS)]
+    if days := [kind.days for kind in Kind if kind.days]:
+        conditions.append(Q(finished_at__lt=(now or timezone.now()) - timedelta(days=min(days))))
+    columns = ("pk", "finished_at", *(kind.column for kind in Kind))
+    found = {
+        pk: Ended(pk, finished_at, own_days.get(pk, -1), dict(zip(Kind, removed, strict=True)))
+        for condition in conditions
+        for pk, finished_at, *removed in rows.filter(condition).values_list(*columns)
         if finished_at is not None
-    ]
+    }
+    return sorted(found.values(), key=lambda run: (run.finished_at, run.pk))
 
 
 def due_runs(kind: Kind, ended: list[Ended], now: datetime | None = None) -> list[int]:
