@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts import audit, permissions
 from trainingapp.accounts.users import AnyUser
+from trainingapp.presentation.punctuation import listed
 from trainingapp.presentation.text import Text
 
 ROLES: dict[permissions.Role, Text] = {
@@ -75,7 +76,7 @@ def _detail(name: str, value: object) -> Text:
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return listed(map(str, value))
     if name == "order":
         return REQUESTED.get(str(value), str(value))
     return filesizeformat(str(value)) if name == "bytes" else str(value)

@@ -14,7 +14,7 @@ from trainingapp.presentation.numbers import metric
 from trainingapp.runs.comparison import ComparedRun, Comparison, ConfigDifference
 
 WIDTH, TOP, BOTTOM, HEIGHT = 1000.0, 48.0, 290.0, 310.0
-LEFT, RIGHT = 90.0, 60.0
+LEFT, RIGHT = 90.0, 90.0
 #: Axes of settings; the table has all.
 MOST_SETTINGS = 7
 #: Up to so many different values, each is a tick of its axis.

@@ -12,6 +12,7 @@ from trainingapp.contract.preset_values import preset_values
 from trainingapp.contract.tasks.foundation import takes_adapters
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.presentation.choices import choice_label, label_text
+from trainingapp.presentation.punctuation import labelled
 from trainingapp.presentation.text import Text
 
 #: What tasks predict whose networks have a backbone and few other layers, so that a frozen backbone is of use.
@@ -94,7 +95,7 @@ def _of_published_weights(model: str, usual: dict[str, JsonValue]) -> list[Row]:
 def _changes(task: str, defaults: Mapping[str, JsonValue], values: Mapping[str, JsonValue]) -> list[str]:
     fields = config_fields(task)
     return [
-        f"{label_text(fields[name].setting.label)}: {choice_label(name, value)}"
+        labelled(label_text(fields[name].setting.label), choice_label(name, value))
         for name, value in values.items()
         if value != defaults[name]
     ]

@@ -9,7 +9,7 @@ from django import template
 
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.verbs import task_problem
-from trainingapp.presentation import badges, event_text, labels, numbers, times
+from trainingapp.presentation import badges, event_text, labels, numbers, punctuation, times
 from trainingapp.presentation.failure_advice import advice
 from trainingapp.presentation.messages import text_of
 from trainingapp.presentation.run_cells import run_cell
@@ -38,6 +38,7 @@ for read in (
     *(labels.reason_label, labels.request_label, labels.kept_because, labels.space_label, labels.resume_check_look),
     *(numbers.metric, numbers.percent, numbers.whole_percent, numbers.small_share, numbers.heat, numbers.times),
     *(numbers.unlocalized, numbers.grouped, numbers.setting_value),
+    *(punctuation.listed, punctuation.labelled),
     *(times.duration, times.worker_start, times.worker_host, times.as_moment),
 ):
     register.filter(read)
