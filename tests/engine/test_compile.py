@@ -26,7 +26,7 @@ def _lines(run_dir: Path, level: str) -> list[str]:
     return [event["message"] for event in events_of(run_dir, "log") if event["level"] == level]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_compiler_the_run_says_so_and_is_the_same(
     new_run: Callable[..., Path], caches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,8 @@ FAMILIES = [
     ("segmentation", "hf/segformer_b0", 64),
     ("segmentation", "hf/mask2former_swin_tiny", 64),
 ]
+#: Networks that OpenVINO cannot read: the export says so, and the other formats are made.
+WITHOUT_OPENVINO = {"hf/mask2former_swin_tiny"}
 QUICK = {"pan_n", "ssdlite320_mobilenet_v3_large"}
 ALL_FORMATS = ["onnx", "openvino", "pt2", "safetensors", "pt"]
 
@@ -95,6 +97,10 @@ def test_exported_networks_give_the_scores_of_pytorch(task: str, model: str, siz
     found = export(card, weights, formats, images, tmp_path, quiet)
     for name in formats:
         outcome = found["formats"][name]
+        if name == "openvino" and model in WITHOUT_OPENVINO:
+            assert not outcome["is_good"]
+            assert "OpenVINO" in outcome["problem"]
+            continue
         assert outcome["is_good"], outcome["problem"]
         assert outcome["difference"] <= TOLERANCE
     # Not by our own word alone: the files in the zip, run here as `predict.py` does, against the network itself.
@@ -105,7 +111,7 @@ def test_exported_networks_give_the_scores_of_pytorch(task: str, model: str, siz
     with torch.inference_mode():
         expected = module(torch.from_numpy(image))
     assert float(expected[-1].max()) > 0
-    for runtime in ("onnx", "openvino"):
+    for runtime in ("onnx",) if model in WITHOUT_OPENVINO else ("onnx", "openvino"):
         outputs = network_of(tmp_path / "out", runtime)(image)
         scores, boxes = differences(card, expected, [torch.from_numpy(np.array(part)) for part in outputs])
         assert scores <= TOLERANCE, runtime

@@ -212,7 +212,7 @@ def test_the_command_makes_and_shows_it(user: User, dataset: Dataset) -> None:
 # With real trainers
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_three_real_folds_to_their_end(client: Client, user: User, tints: Dataset) -> None:
     """Each run is trained by a trainer process; pages show the images of its fold, and comparisons refuse others."""
