@@ -78,6 +78,8 @@ class _Open:
             waits_for = sending.send(None)
         except StopIteration:
             return True
+        except Exception:  # noqa: BLE001 - it comes again where the stream sends, which raises it
+            return False
         self.since = asyncio.get_running_loop().time()
         self.rest = asyncio.create_task(self._sent(_Resumed(sending, waits_for)))
         return True

@@ -11,6 +11,7 @@ from django.urls import reverse
 from cvstudio import event_streams
 from cvstudio.event_streams import STREAM_PATH, Streams, raise_descriptor_limit, stream_limit
 from tests.helpers.studio import PATIENCE
+from trainingapp.runs.stream_clients import Batch, Client, Message
 
 
 class Connection:
@@ -133,6 +134,54 @@ async def test_a_reader_that_takes_nothing_is_dropped_whoever_sends(monkeypatch:
         await pump
     assert connection.sent == [b"first"]
     assert connection.gone.is_set()
+
+
+async def test_an_error_of_the_connection_is_raised_by_the_stream_whoever_sends() -> None:
+    streams, sender = Streams(), Sender()
+    sent: list[bytes] = []
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if sent:
+            raise RuntimeError("broken")
+        sent.append(message["body"])
+
+    pump = asyncio.create_task(streams.pump(sender.chunks(), Connection(room=1).receive, send, sender))
+    async with asyncio.timeout(PATIENCE * 10):
+        while not sent:
+            await asyncio.sleep(0)
+        assert sender.sink is not None
+        assert not sender.sink(b"second")
+        sender.last.set()
+        with pytest.raises(RuntimeError, match="broken"):
+            await pump
+
+
+async def test_a_client_that_cannot_be_sent_to_keeps_nothing_from_others() -> None:
+    found: list[bytes] = []
+
+    def broken(_data: bytes) -> bool:
+        raise RuntimeError("broken")
+
+    def works(data: bytes) -> bool:
+        found.append(data)
+        return True
+
+    clients = [Client(sink=broken), Client(sink=works)]
+    waiting = [asyncio.create_task(client.take()) for client in clients]
+    loop, raised = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+    await asyncio.sleep(0)
+    for client in clients:
+        client.offer(Batch((Message("log", "first"),)))
+    await asyncio.sleep(0)
+    clients[1].offer(Batch((Message("log", "second"),)))
+    async with asyncio.timeout(PATIENCE * 10):
+        while b"second" not in b"".join(found):
+            await asyncio.sleep(0)
+    assert b"first" in b"".join(found)
+    assert [str(error) for error in raised] == ["broken"]
+    for task in waiting:
+        task.cancel()
 
 
 async def test_a_server_that_stops_waits_for_no_reader() -> None:

@@ -236,15 +236,16 @@ class Clients:
 
     def _flush(self) -> None:
         """Send to some of the clients, and to the next ones after whatever else is due: pages wait for no crowd."""
-        start = time.monotonic()
-        for _number in range(min(len(self._unsent), SENT_AT_ONCE)):
-            self._unsent.pop().flush()
-        self._flushed_s += time.monotonic() - start
-        if self._unsent:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
-        else:
-            self._flushing = None
-            self.flush_s, self._flushed_s = self._flushed_s, 0.0
+        start, self._flushing = time.monotonic(), None
+        try:
+            for _number in range(min(len(self._unsent), SENT_AT_ONCE)):
+                self._unsent.pop().flush()
+        finally:  # the error of one keeps nothing from the others
+            self._flushed_s += time.monotonic() - start
+            if self._unsent:
+                self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+            else:
+                self.flush_s, self._flushed_s = self._flushed_s, 0.0
 
     async def _check(self) -> None:
         """Check each client once in HEARTBEAT_S. Thousands are spread over that time: nothing waits for all of them."""
