@@ -39,15 +39,21 @@ store_events(TrainingRun.objects.get(), {"type": "metrics", "data": {"split": "s
 """
 
 
-def test_tabs_are_opened_without_a_reload_and_stay_live(
-    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
-) -> None:
+def open_run(page: Page, studio: Studio, log_in: Callable[[], None], tab: str = "") -> str:
+    """Go to a tab of the run of SCENE; returns the address of its page."""
     run_id = studio.python(SCENE)
     studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")
     log_in()
     home = f"{studio.url}/runs/{run_id}/"
-    page.goto(home)
+    page.goto(home + tab)
+    return home
+
+
+def test_tabs_are_opened_without_a_reload_and_stay_live(
+    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
+) -> None:
+    home = open_run(page, studio, log_in)
     expect(page.locator("#samples-title ~ *").first).to_contain_text("epoch 1")
     page.evaluate("window.untouched = true")
 
@@ -102,11 +108,7 @@ def test_a_tab_that_has_just_arrived_is_left_without_a_reload(
 ) -> None:
     """The links of a tab work as soon as it is shown. htmx took 20 ms for that, in which a key opened them as links to
     another page, so that the focus was lost."""
-    run_id = studio.python(SCENE)
-    studio.spawn("web")
-    wait_for(studio.answers, 60, "the web server answers")
-    log_in()
-    page.goto(f"{studio.url}/runs/{run_id}/")
+    open_run(page, studio, log_in)
     page.evaluate("window.untouched = true")
     page.evaluate(PRESS_ON_ARRIVAL, "tab-log")
     page.locator("#tab-activity").press("Enter")
@@ -126,11 +128,7 @@ PRESS_ON_ARRIVAL = """(id) => document.addEventListener("htmx:afterSwap", () => 
 def test_an_answer_that_is_late_does_not_replace_the_tab_that_was_opened_meanwhile(
     page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
 ) -> None:
-    run_id = studio.python(SCENE)
-    studio.spawn("web")
-    wait_for(studio.answers, 60, "the web server answers")
-    log_in()
-    page.goto(f"{studio.url}/runs/{run_id}/activity/")
+    open_run(page, studio, log_in, "activity/")
     page.evaluate("window.untouched = true")
     held: list[Route] = []
     page.route("**/activity/", lambda route: held.append(route))

@@ -1,6 +1,7 @@
 """A worker that stops and returns after its run has moved: nothing twice, nothing missing, one trainer."""
 
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,25 @@ def check_whole(studio: Studio, run: int, reference: int) -> None:
     assert all((studio.data_dir / "runs" / str(run) / "checkpoints" / file).exists() for file in files)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("hosts", [("barn", "barn"), ("barn", "shed")])
-def test_a_worker_that_returns_late_has_lost_its_run(studio: Studio, hosts: tuple[str, str]) -> None:
+def standing_still(studio: Studio, host: str) -> tuple[int, int, subprocess.Popen[bytes], psutil.Process]:
+    """A completed run, and one with a checkpoint whose worker and trainer, given as well, have just been suspended."""
     reference, run = studio.prepare(runs=2, start=False, **CONFIG)
-    first = studio.start_worker(HOST_NAME=hosts[0])
+    first = studio.start_worker(HOST_NAME=host)
     studio.manage("train", "start", str(reference))
     studio.wait_for_status(reference, "completed", 120)
     studio.manage("train", "start", str(run))
     studio.wait_for_step(run, 10)
     wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
     (old,) = studio.trainers()
-    old.suspend()  # else it would be done before the other worker takes over
+    old.suspend()  # else it would be done before another worker takes over
     psutil.Process(first.pid).suspend()
+    return reference, run, first, old
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("hosts", [("barn", "barn"), ("barn", "shed")])
+def test_a_worker_that_returns_late_has_lost_its_run(studio: Studio, hosts: tuple[str, str]) -> None:
+    reference, run, first, old = standing_still(studio, hosts[0])
     studio.start_worker(HOST_NAME=hosts[1])
     if hosts[0] == hosts[1]:
         wait_for(lambda: studio.run(run)["phase"] == "recovering", 60, "the other worker takes the run over")
@@ -81,16 +88,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @pytest.mark.long
 def test_a_host_that_is_frozen_keeps_no_other_from_its_run(studio: Studio) -> None:
     """Worker and trainer stand still with the lock of the run's folder. When they continue, they write nothing."""
-    reference, run = studio.prepare(runs=2, start=False, **CONFIG)
-    first = studio.start_worker(HOST_NAME="barn")
-    studio.manage("train", "start", str(reference))
-    studio.wait_for_status(reference, "completed", 120)
-    studio.manage("train", "start", str(run))
-    studio.wait_for_step(run, 10)
-    wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
-    (old,) = studio.trainers()
-    old.suspend()
-    psutil.Process(first.pid).suspend()
+    reference, run, first, old = standing_still(studio, "barn")
     studio.start_worker(HOST_NAME="shed")
     row = studio.wait_for_status(run, "completed", 180)
     assert (row["host"], row["attempt"]) == ("shed", 2)

@@ -21,7 +21,6 @@ from trainingapp.engine.number_format import precision_for
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.stored_tensors import FlatCopy
 from trainingapp.engine.tasks.registry import make_task
-from trainingapp.engine.tasks.task import Task
 
 
 def rehearse() -> None:
@@ -41,7 +40,7 @@ def rehearse() -> None:
         counts: list[tuple[Split, int]] = [("train", config.batch_size * 2), ("val", 1)]
         samples = [Sample(next(files), next(labels), split, 32, 32) for split, count in counts for _ in range(count)]
         write_index(Path(folder), name="", tasks=[DEFAULT_TASK], classes=["a", "b"], fingerprint="", samples=samples)
-        _train_and_save(make_task(spec, read_index(spec.dataset_dir), torch.device("cpu")), spec)
+        _train_and_save(spec)
     with contextlib.suppress(ImportError):
         importlib.import_module("torch.utils.tensorboard")
     environment()  # git takes a moment, and the result is cached
@@ -50,10 +49,12 @@ def rehearse() -> None:
     release_memory()
 
 
-def _train_and_save(task: Task, spec: RunSpec) -> None:
+def _train_and_save(spec: RunSpec) -> None:
+    dataset, device = read_index(spec.dataset_dir), torch.device("cpu")
+    task = make_task(spec, dataset, device)
     model, meter = task.build_model(pretrained=False), task.training_meter()
     optimizer = make_optimizer(model, spec.config)
-    precision, _warning = precision_for(spec, read_index(spec.dataset_dir), torch.device("cpu"))
+    precision, _warning = precision_for(spec, dataset, device)
     for batch in task.train_batches(1, skip=0):
         with precision.autocast():
             loss = task.loss(model, batch, meter)

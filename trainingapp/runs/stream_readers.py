@@ -23,7 +23,7 @@ from django.db import DatabaseError, connection
 from redis.exceptions import RedisError
 
 from trainingapp.models.bell import RUNS_GROUP
-from trainingapp.runs.stream_clients import CLIENTS, Audience, Batch, Client, Message, Seat
+from trainingapp.runs.stream_clients import CLIENTS, Audience, Batch, Client, Seat
 
 log = structlog.get_logger(__name__)
 Found = TypeVar("Found")
@@ -76,10 +76,6 @@ class Reader(Generic[Found]):
     async def take(self, found: Found) -> None:
         """Send what is new to the seats that are listening. A topic that is gone calls `end`."""
         raise NotImplementedError
-
-    def state(self, audience: Audience) -> list[Message]:
-        """What a new client of the audience gets first."""
-        return []
 
     def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Batch]]:
         """Bring a client to the position of the reader; sets `is_listening` when it has got there."""
